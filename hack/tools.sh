@@ -74,13 +74,18 @@ assets_hold() {
   [ "$found" = "$version" ]
 }
 
+# A build.env sees the pinned $version and sets build_flags and ldflags. The lock goes on to the compiler: should this
+# script be killed, the next run waits for it rather than write the same file.
 go_build() (
   folder=$1 package=$2 version=$3 output=$4
-  build_flags=() ldflags=$common_ldflags
-  # shellcheck source=/dev/null
-  [ ! -f "$pins/$folder/build.env" ] || . "$pins/$folder/build.env"
   cd "$pins/$folder"
-  exec go build "${common_flags[@]}" ${build_flags[@]+"${build_flags[@]}"} -ldflags "$ldflags" -o "$output" "$package" 9>&-
+  build_flags=() ldflags=$common_ldflags
+  if [ -f build.env ]; then
+    # shellcheck source=/dev/null
+    . ./build.env || exit
+  fi
+  go build "${common_flags[@]}" ${build_flags[@]+"${build_flags[@]}"} -ldflags "$ldflags" -o "$output" "$package" &&
+    go version -m "$output" >/dev/null # refuses what is not a program
 )
 
 # On a terminal, counts the seconds behind the progress line until the build has ended.
@@ -125,17 +130,20 @@ link() {
 }
 
 build() {
-  local name folder package key stored number=0 missing=0
-  while read -r name folder package key; do [ -x "$dir/$name" ] || missing=$((missing + 1)); done <<<"$binaries"
-  if [ "$missing" -gt 0 ]; then
+  local name folder package key stored number=0 total missing=0 unlinked=0
+  total=$(wc -l <<<"$binaries")
+  while read -r name folder package key; do
+    [ -x "$dir/$name" ] || unlinked=$((unlinked + 1))
+    [ -x "$cache/store/$name-$key" ] || [ -x "$dir/$name" ] || missing=$((missing + 1))
+  done <<<"$binaries"
+  if [ "$unlinked" -gt 0 ]; then
     mkdir -p "$cache/store" "$dir"
     take_lock
-    say "$missing of $(wc -l <<<"$binaries") tools are missing from $dir; all of them take about 25 minutes on two cores, once."
+    say "$missing of $total tools are to be built into $dir (all of them: about 25 minutes on two cores, once)"
     while read -r name folder package key; do
-      number=$((number + 1))
+      number=$((number + 1)) stored=$cache/store/$name-$key
       [ ! -x "$dir/$name" ] || continue
-      stored=$cache/store/$name-$key
-      [ -x "$stored" ] || make_binary "$name" "$folder" "$package" "$stored" "[$number/$(wc -l <<<"$binaries")]" </dev/null
+      [ -x "$stored" ] || make_binary "$name" "$folder" "$package" "$stored" "[$number/$total]" </dev/null
       link "$stored" "$dir/$name"
     done <<<"$binaries"
   fi
