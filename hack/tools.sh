@@ -129,25 +129,26 @@ link() {
   mv -f "$2.linking" "$2"
 }
 
-build() {
-  local name folder package key stored number=0 total missing=0 unlinked=0
+all_linked() {
+  local name rest
+  while read -r name rest; do [ -x "$dir/$name" ] || return 1; done <<<"$binaries"
+}
+
+# The names of what the store lacks, one a line.
+missing() {
+  local name folder package key
+  while read -r name folder package key; do [ -x "$cache/store/$name-$key" ] || echo "$name"; done <<<"$binaries"
+}
+
+build_missing() {
+  local name folder package key stored number=0 total
   total=$(wc -l <<<"$binaries")
+  say "$(missing | wc -l) of $total tools are to be built (all of them: about 25 minutes on two cores, once)"
   while read -r name folder package key; do
-    [ -x "$dir/$name" ] || unlinked=$((unlinked + 1))
-    [ -x "$cache/store/$name-$key" ] || [ -x "$dir/$name" ] || missing=$((missing + 1))
+    number=$((number + 1)) stored=$cache/store/$name-$key
+    [ -x "$stored" ] || make_binary "$name" "$folder" "$package" "$stored" "[$number/$total]" </dev/null
+    [ -x "$dir/$name" ] || link "$stored" "$dir/$name"
   done <<<"$binaries"
-  if [ "$unlinked" -gt 0 ]; then
-    mkdir -p "$cache/store" "$dir"
-    take_lock
-    say "$missing of $total tools are to be built into $dir (all of them: about 25 minutes on two cores, once)"
-    while read -r name folder package key; do
-      number=$((number + 1)) stored=$cache/store/$name-$key
-      [ ! -x "$dir/$name" ] || continue
-      [ -x "$stored" ] || make_binary "$name" "$folder" "$package" "$stored" "[$number/$total]" </dev/null
-      link "$stored" "$dir/$name"
-    done <<<"$binaries"
-  fi
-  echo "$dir"
 }
 
 platform=$(platform)
@@ -157,7 +158,14 @@ done)
 dir=$cache/$(short_hash <<<"$binaries")
 
 case ${1:-} in
-  build) build ;;
+  build)
+    if ! all_linked; then
+      mkdir -p "$cache/store" "$dir"
+      take_lock
+      build_missing
+    fi
+    echo "$dir"
+    ;;
   dir) echo "$dir" ;;
   *) fail "found '${1:-}', expected 'build' or 'dir'" ;;
 esac

@@ -34,11 +34,11 @@ func main() {
 func logged(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		uri, start := r.URL.RequestURI(), time.Now()
-		answer := &answer{ResponseWriter: w, status: http.StatusOK}
-		next.ServeHTTP(answer, r)
+		recorded := &answer{ResponseWriter: w, status: http.StatusOK}
+		next.ServeHTTP(recorded, r)
 		client, _, _ := net.SplitHostPort(r.RemoteAddr)
 		fmt.Fprintf(os.Stderr, "%s - - [%s] %q %d %d %q %q\n", client, start.Format("02/Jan/2006:15:04:05 -0700"),
-			r.Method+" "+uri+" "+r.Proto, answer.status, answer.bytes, r.Referer(), r.UserAgent())
+			r.Method+" "+uri+" "+r.Proto, recorded.status, recorded.bytes, r.Referer(), r.UserAgent())
 	})
 }
 
