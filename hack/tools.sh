@@ -56,7 +56,7 @@ folder_key() {
 # The pinned version of the module that holds a package.
 pinned_version() {
   [ "$2" != . ] || return 0
-  awk -v package="$2/" '$1 == "require" {sub(/require/, ""); $0 = $0}
+  awk -v package="$2/" '$1 == "require" {sub(/require/, "")}
     $2 ~ /^v[0-9]/ && index(package, $1 "/") == 1 && length($1) > length(best) {best = $1; version = $2}
     END {print version}' "$pins/$1/go.mod"
 }
