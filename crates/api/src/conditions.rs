@@ -1,0 +1,77 @@
+//! The condition types and reasons of every kind, and one way to set them.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+/// ImageCompliance: every Warn or Enforce policy that covers a running image holds.
+pub const COMPLIANT: &str = "Compliant";
+/// ImageCompliance: every DryRun policy that covers a running image holds.
+pub const DRY_RUN_COMPLIANT: &str = "DryRunCompliant";
+/// SigningKey and ImagePolicy: the object can be used as it is written.
+pub const READY: &str = "Ready";
+/// ImagePolicy: a webhook answers for it.
+pub const ENFORCED: &str = "Enforced";
+/// SigningKey: nothing that runs would fail without this key.
+pub const SAFE_TO_DISABLE: &str = "SafeToDisable";
+
+/// The three values of a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It holds.
+    True,
+    /// It does not hold.
+    False,
+    /// It cannot be told.
+    Unknown,
+}
+
+impl Status {
+    /// As Kubernetes writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::True => "True",
+            Status::False => "False",
+            Status::Unknown => "Unknown",
+        }
+    }
+}
+
+/// A condition; its `lastTransitionTime` is kept from `previous` unless the status changed.
+pub fn condition(
+    previous: &[Condition],
+    type_: &str,
+    status: Status,
+    reason: &str,
+    message: &str,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Condition {
+    let kept = previous
+        .iter()
+        .find(|old| old.type_ == type_ && old.status == status.as_str())
+        .map(|old| old.last_transition_time.clone());
+    Condition {
+        type_: type_.to_owned(),
+        status: status.as_str().to_owned(),
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+        observed_generation: generation,
+        last_transition_time: kept.unwrap_or(Time(now)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_transition_time_moves_only_with_the_status() {
+        let start = Timestamp::from_second(100).unwrap();
+        let later = Timestamp::from_second(200).unwrap();
+        let first = condition(&[], READY, Status::True, "Usable", "", None, start);
+        let same = condition(std::slice::from_ref(&first), READY, Status::True, "Other", "", None, later);
+        assert_eq!(same.last_transition_time.0, start);
+        let flipped = condition(&[first], READY, Status::False, "KeyInvalid", "", None, later);
+        assert_eq!(flipped.last_transition_time.0, later);
+    }
+}

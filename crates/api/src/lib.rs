@@ -1,0 +1,35 @@
+//! The Kubernetes resources of Assay, group `assay.dev`, version `v1alpha1`.
+//!
+//! Here live the types a user applies ([`SigningKey`], [`ImagePolicy`]) and the one a user reads
+//! ([`ImageCompliance`]), their stable reasons and condition types, and the generation of their
+//! CustomResourceDefinitions. Nothing here runs: no evaluation, no client, no clock.
+
+mod compliance;
+pub mod conditions;
+pub mod crd;
+mod duration;
+mod key;
+mod policy;
+mod reason;
+mod schema;
+
+pub use compliance::{
+    ContainerRef, ContainerType, ImageCompliance, ImageComplianceStatus, ImageResult, PolicyResult,
+    WorkloadRef,
+};
+pub use duration::{DurationError, parse_duration};
+pub use key::{
+    PublicKeySource, SigningKey, SigningKeySpec, SigningKeyStatus, SoleTrust, Stage, WorkloadSample,
+};
+pub use policy::{
+    ImagePolicy, ImagePolicySpec, ImagePolicyStatus, InForce, Match, Mode, MultiArch, PolicyViolation,
+    Recheck, Requirement, RunsAs, SignatureRequirement,
+};
+pub use reason::{Reason, Verdict};
+
+/// The API group of every kind.
+pub const GROUP: &str = "assay.dev";
+/// The version this build serves.
+pub const VERSION: &str = "v1alpha1";
+/// The field manager of every write that Assay makes.
+pub const FIELD_MANAGER: &str = "assay";

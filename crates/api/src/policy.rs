@@ -1,0 +1,271 @@
+//! ImagePolicy: which images must carry which evidence.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
+use kube::core::schemars;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::reason::Reason;
+use crate::schema;
+
+/// Which images must carry which evidence.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "assay.dev",
+    version = "v1alpha1",
+    kind = "ImagePolicy",
+    plural = "imagepolicies",
+    shortname = "ipol",
+    category = "assay",
+    status = "ImagePolicyStatus",
+    derive = "PartialEq",
+    doc = "Which running images must carry which evidence. Several policies on one image must all hold; an image that no policy matches is NotCovered.",
+    printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
+    printcolumn(name = "Enforced", type_ = "string", json_path = ".status.conditions[?(@.type==\"Enforced\")].status"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Workloads", type_ = "integer", json_path = ".status.workloads"),
+    printcolumn(name = "Compliant", type_ = "integer", json_path = ".status.compliant"),
+    printcolumn(name = "Violating", type_ = "integer", json_path = ".status.violating"),
+    printcolumn(name = "Unknown", type_ = "integer", json_path = ".status.unknown"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ImagePolicySpec {
+    /// What the policy is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub description: Option<String>,
+    /// What the owner of a violating workload should do; it ends every message about a violation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub remediation: Option<String>,
+    /// DryRun counts apart and blocks nothing; Warn and Enforce count into `Compliant`.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::mode_defaulting_to_dry_run")]
+    pub mode: Mode,
+    /// Which images of which namespaces; all given parts must match.
+    #[serde(rename = "match")]
+    pub match_: Match,
+    /// What must hold: every entry, each of exactly one kind.
+    #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub require: Vec<Requirement>,
+    /// How indexes (multi-arch images) and their platform manifests vouch for each other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub multi_arch: Option<MultiArch>,
+    /// The workload must name the image by digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require_digest: Option<bool>,
+    /// Accept only signatures whose payload names this repository (tag format only; bundles name none).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bind_repository: Option<bool>,
+    /// When the registry is asked again. Keys, policies and deadlines act at once whatever this says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recheck: Option<Recheck>,
+}
+
+/// What a policy does about what it finds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum Mode {
+    /// Judge and show apart; count into nothing.
+    #[default]
+    DryRun,
+    /// Judge and count; a webhook warns.
+    Warn,
+    /// Judge and count; a webhook refuses.
+    Enforce,
+    /// A mode of a newer version.
+    #[serde(other)]
+    #[schemars(skip)]
+    Other,
+}
+
+impl Mode {
+    /// As it is written in the object.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mode::DryRun => "DryRun",
+            Mode::Warn => "Warn",
+            Mode::Enforce => "Enforce",
+            Mode::Other => "Other",
+        }
+    }
+}
+
+/// Which images of which namespaces a policy covers; all given parts must match.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Match {
+    /// Globs on the normalised repository of the pod's spec: `*` stops at `/`, `**` crosses it. A tag or a digest never matters.
+    #[schemars(length(min = 1, max = 64), schema_with = "schema::repository_globs_required")]
+    pub images: Vec<String>,
+    /// Repositories that the policy leaves out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::repository_globs")]
+    pub exclude_images: Vec<String>,
+    /// Names or globs of namespaces; empty means all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::namespace_globs")]
+    pub namespaces: Vec<String>,
+    /// Names or globs of namespaces that the policy leaves out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::namespace_globs")]
+    pub exclude_namespaces: Vec<String>,
+    /// Namespaces by their labels. Whoever may label namespaces may choose; leaving coverage that way is reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::label_selector")]
+    pub namespace_selector: Option<LabelSelector>,
+}
+
+/// One thing that must hold; exactly one kind.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("[has(self.signature)].filter(x, x).size() == 1")
+        .message("each entry of spec.require needs exactly one kind: set signature")
+)]
+pub struct Requirement {
+    /// The name that messages and results show.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// A signature of the image by trusted key rings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<SignatureRequirement>,
+}
+
+/// A signature of the image by trusted key rings.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.minimum) || self.minimum <= self.signedBy.size()")
+        .message("minimum counts distinct key rings and cannot exceed the number that signedBy names")
+)]
+pub struct SignatureRequirement {
+    /// The names of key rings (`spec.keyRing` of SigningKeys), not of SigningKeys.
+    #[schemars(schema_with = "schema::key_rings")]
+    pub signed_by: Vec<String>,
+    /// How many distinct key rings must have signed; 1 if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 16))]
+    pub minimum: Option<i32>,
+}
+
+/// How indexes and their platform manifests vouch for each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MultiArch {
+    /// IndexOrPlatform: a signature of the index that was named, or of the manifest that runs. Platform: of the manifest that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accept: Option<RunsAs>,
+}
+
+/// Whose signature counts for a platform manifest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RunsAs {
+    /// The index that lists it, or its own.
+    #[default]
+    IndexOrPlatform,
+    /// Its own only.
+    Platform,
+    /// A value of a newer version.
+    #[serde(other)]
+    #[schemars(skip)]
+    Other,
+}
+
+/// When the registry is asked again.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!(has(self.interval) && has(self.schedule))")
+        .message("spec.recheck takes interval or schedule, not both"),
+    validation = Rule::new("!has(self.timeZone) || has(self.schedule)")
+        .message("spec.recheck.timeZone belongs to schedule: set spec.recheck.schedule or leave timeZone out")
+)]
+pub struct Recheck {
+    /// Every image once in this time; 6h if neither this nor a schedule is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::duration")]
+    pub interval: Option<String>,
+    /// A cron expression of five fields: minute, hour, day of month, month, day of week.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::cron")]
+    pub schedule: Option<String>,
+    /// The IANA time zone of the schedule; UTC if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9_+\-/]+$"))]
+    pub time_zone: Option<String>,
+    /// How long a Compliant verdict is kept while it cannot be refreshed; 72h if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::duration")]
+    pub max_staleness: Option<String>,
+}
+
+/// What the operator says of a policy.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ImagePolicyStatus {
+    /// The generation of the spec this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The last version of the spec that could be evaluated; it is the one that decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_force: Option<InForce>,
+    /// Running images (digests) that the policy covers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<i64>,
+    /// Top-level workloads that the policy covers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workloads: Option<i64>,
+    /// Workloads of which every covered image is Compliant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compliant: Option<i64>,
+    /// Workloads with a Violating image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub violating: Option<i64>,
+    /// Workloads with an Unknown image and no Violating one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<i64>,
+    /// Up to 20 violations, in order of namespace, workload and digest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub violations: Vec<PolicyViolation>,
+    /// All violations (workload and digest).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub violations_total: Option<i64>,
+    /// The next time at which a verdict of this policy changes by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_deadline: Option<Time>,
+    /// Ready and Enforced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// The version of a policy that decides.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InForce {
+    /// Its `metadata.generation`.
+    pub generation: i64,
+    /// Its spec.
+    #[schemars(schema_with = "schema::any_object")]
+    pub spec: ImagePolicySpec,
+}
+
+/// One violation of a policy.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyViolation {
+    /// The namespace of the workload.
+    pub namespace: String,
+    /// Its kind and name, as `Deployment/web`.
+    pub workload: String,
+    /// The image as the workload names it.
+    pub image: String,
+    /// The digest that runs; empty where it cannot be told.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub digest: String,
+    /// Why.
+    pub reason: Reason,
+}

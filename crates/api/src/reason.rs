@@ -1,0 +1,144 @@
+//! Verdicts and the stable reasons behind them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The answer about one image under one policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum Verdict {
+    /// Every requirement holds.
+    Compliant,
+    /// At least one requirement is known not to hold.
+    Violating,
+    /// It cannot be told whether every requirement holds.
+    Unknown,
+    /// No policy covers the image.
+    NotCovered,
+    /// A value of a newer version; it counts as Unknown.
+    #[serde(other)]
+    #[schemars(skip)]
+    Other,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, out)
+    }
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Why a verdict is what it is. The names are stable: alerts and scripts rest on them.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+        pub enum Reason {
+            $($(#[$doc])* $name,)*
+            /// A reason of a newer version.
+            #[serde(other)]
+            #[schemars(skip)]
+            Other,
+        }
+
+        impl Reason {
+            /// Every reason this version can give, in order.
+            pub const ALL: &'static [Reason] = &[$(Reason::$name,)*];
+
+            /// The reason as it is written in statuses.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Reason::$name => stringify!($name),)*
+                    Reason::Other => "Other",
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Every requirement of every covering policy holds.
+    AllVerified,
+    /// Some running images are covered and hold, others no policy covers.
+    PartlyCovered,
+    /// Only policies in dry run cover the workload.
+    DryRunOnly,
+    /// No container of the workload runs.
+    NothingRunning,
+    /// The repository proves that no signature exists.
+    SignatureMissing,
+    /// Signatures exist, none by a signer that the policy trusts.
+    SignerNotTrusted,
+    /// A trusted key signed something that is not a signature of this image, or nothing readable was found.
+    SignatureInvalid,
+    /// Fewer distinct key rings signed than the policy asks for.
+    TooFewSigners,
+    /// Only a key that is published ahead of use signed.
+    KeyStaged,
+    /// Only a disabled key signed.
+    KeyDisabled,
+    /// Only a revoked key signed.
+    KeyRevoked,
+    /// Only a key outside its validity signed.
+    KeyExpired,
+    /// What runs is an index, and the index itself carries no signature.
+    IndexNotSigned,
+    /// The digest that runs cannot be told.
+    DigestUnresolved,
+    /// The repository does not serve the digest that runs.
+    ImageNotFound,
+    /// The workload names the image by tag where the policy asks for a digest.
+    TagNotPinned,
+    /// The registry does not answer.
+    RegistryUnavailable,
+    /// The registry refuses access.
+    RegistryDenied,
+    /// The registry asks to wait.
+    RateLimited,
+    /// The evidence is larger than the limits allow to read.
+    EvidenceTooLarge,
+    /// A verdict that could not be refreshed for longer than the policy allows.
+    Stale,
+    /// The first look-up is not finished, or the container has not started.
+    Pending,
+    /// The policy cannot be evaluated.
+    PolicyInvalid,
+    /// A key ring that the policy names has no usable key.
+    KeyMissing,
+    /// No policy covers the image.
+    NotCovered,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Reason {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Reason::ALL.iter().copied().find(|reason| reason.as_str() == text).unwrap_or(Reason::Other))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_of_a_newer_version_decodes_to_other() {
+        let reason: Reason = serde_json::from_str("\"SomethingNew\"").unwrap();
+        assert_eq!(reason, Reason::Other);
+    }
+
+    #[test]
+    fn a_reason_is_written_as_it_is_read() {
+        for reason in Reason::ALL {
+            let text = serde_json::to_value(reason).unwrap();
+            assert_eq!(text, serde_json::Value::from(reason.as_str()));
+            assert_eq!(&reason.as_str().parse::<Reason>().unwrap(), reason);
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What the engine is told: one fact at a time, from whoever watches.
+//!
+//! Facts are the engine's own words; they hold no Kubernetes API object.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use api::{ContainerType, ImagePolicySpec, InForce, Reason, SigningKeySpec, WorkloadRef};
+use jiff::Timestamp;
+
+/// One thing that became true.
+#[derive(Clone, Debug)]
+pub enum Fact {
+    /// A pod that is not finished exists and looks like this.
+    Pod(PodFacts),
+    /// A pod is gone or finished; by uid.
+    PodGone(Arc<str>),
+    /// A namespace has these labels.
+    Namespace {
+        /// Its name.
+        name: Arc<str>,
+        /// Its labels.
+        labels: BTreeMap<String, String>,
+    },
+    /// A namespace is gone.
+    NamespaceGone(Arc<str>),
+    /// A policy says this.
+    Policy(Box<PolicyFacts>),
+    /// A policy is gone.
+    PolicyGone(Arc<str>),
+    /// A SigningKey says this.
+    Key(Box<KeyFacts>),
+    /// A SigningKey is gone.
+    KeyGone(Arc<str>),
+    /// A verdict that an earlier process wrote: a violation stays until positive evidence.
+    Remembered(RememberedViolation),
+    /// Everything that existed at the start was told. Before this nothing is reported, because a
+    /// key or a policy that was not told yet would look like one that is missing.
+    Synced,
+}
+
+/// A pod as the engine needs it.
+#[derive(Clone, Debug)]
+pub struct PodFacts {
+    /// `metadata.uid`.
+    pub uid: Arc<str>,
+    /// `metadata.name`.
+    pub name: Arc<str>,
+    /// The top-level workload it belongs to.
+    pub workload: Arc<Workload>,
+    /// Every image of every container and image volume.
+    pub images: Vec<PodImage>,
+}
+
+/// One image of one container of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodImage {
+    /// The container's name, or the volume's.
+    pub container: Arc<str>,
+    /// What kind of container.
+    pub container_type: ContainerType,
+    /// The image as the pod's spec writes it.
+    pub written: Arc<str>,
+    /// `imageID` as the runtime wrote it; empty where it wrote none. None where the API has no place
+    /// for it (image volumes): then only a digest in the spec tells what runs.
+    pub image_id: Option<Arc<str>>,
+}
+
+/// A top-level workload.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Workload {
+    /// Its namespace.
+    pub namespace: Arc<str>,
+    /// What it is.
+    pub reference: WorkloadRef,
+    /// `metadata.creationTimestamp`.
+    pub created: Timestamp,
+}
+
+/// Names a top-level workload: namespace, API group, kind and name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkloadKey {
+    /// Its namespace.
+    pub namespace: Arc<str>,
+    /// Its API group; empty for the core group.
+    pub group: Arc<str>,
+    /// Its kind.
+    pub kind: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+}
+
+impl Workload {
+    /// What names it.
+    pub fn key(&self) -> WorkloadKey {
+        let group = self.reference.api_version.split_once('/').map_or("", |(group, _)| group);
+        WorkloadKey {
+            namespace: self.namespace.clone(),
+            group: group.into(),
+            kind: self.reference.kind.as_str().into(),
+            name: self.reference.name.as_str().into(),
+        }
+    }
+}
+
+/// A policy object.
+#[derive(Clone, Debug)]
+pub struct PolicyFacts {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its `metadata.generation`.
+    pub generation: i64,
+    /// Its spec, or why it cannot be read.
+    pub spec: Result<ImagePolicySpec, String>,
+    /// The last version that could be evaluated, as the status keeps it.
+    pub in_force: Option<InForce>,
+}
+
+/// A SigningKey object.
+#[derive(Clone, Debug)]
+pub struct KeyFacts {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its `metadata.generation`.
+    pub generation: i64,
+    /// Its spec, or why it cannot be read.
+    pub spec: Result<SigningKeySpec, UnreadableKey>,
+}
+
+/// A SigningKey object that cannot be read.
+#[derive(Clone, Debug)]
+pub struct UnreadableKey {
+    /// Its key ring where at least that can be read.
+    pub key_ring: Option<String>,
+    /// What is wrong.
+    pub problem: String,
+}
+
+/// A Violating result that an earlier process wrote into an ImageCompliance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RememberedViolation {
+    /// The workload.
+    pub workload: WorkloadKey,
+    /// The image as the spec writes it.
+    pub written: Arc<str>,
+    /// The digest that ran.
+    pub digest: Arc<str>,
+    /// The policy.
+    pub policy: Arc<str>,
+    /// The requirement that failed.
+    pub requirement: Option<Arc<str>>,
+    /// Why.
+    pub reason: Reason,
+    /// The message.
+    pub message: String,
+    /// Since when it could not be refreshed.
+    pub stale_since: Option<Timestamp>,
+}

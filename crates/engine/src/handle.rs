@@ -1,0 +1,61 @@
+//! How others talk to the engine: facts go in, updates are pulled out.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::fact::Fact;
+use crate::report::{Target, Totals, Update};
+
+/// What the engine's task is asked.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// Something became true.
+    Fact(Fact),
+    /// Hand over the next update as soon as there is one.
+    NextUpdate(oneshot::Sender<Update>),
+    /// An update was written, or shall be handed over again after a while.
+    Done(Target, Option<Duration>),
+    /// The totals as of now.
+    Totals(oneshot::Sender<Totals>),
+}
+
+/// The engine's task is gone; nothing can be told or asked any more.
+#[derive(Debug, thiserror::Error)]
+#[error("the engine has stopped")]
+pub struct Stopped;
+
+/// A way to talk to the engine. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    pub(crate) requests: mpsc::Sender<Request>,
+}
+
+impl Handle {
+    /// Tells a fact. Waits while the engine is behind.
+    pub async fn tell(&self, fact: Fact) -> Result<(), Stopped> {
+        self.requests.send(Request::Fact(fact)).await.map_err(|_| Stopped)
+    }
+
+    /// The next update, the most urgent first, with its content as of now. Each target is handed
+    /// over once until [`Handle::done`] is called for it. Safe to drop while waiting.
+    pub async fn next_update(&self) -> Result<Update, Stopped> {
+        self.ask(Request::NextUpdate).await
+    }
+
+    /// The update was written (`None`) or failed and is wanted again after a while.
+    pub async fn done(&self, target: Target, again_after: Option<Duration>) -> Result<(), Stopped> {
+        self.requests.send(Request::Done(target, again_after)).await.map_err(|_| Stopped)
+    }
+
+    /// The totals as of now.
+    pub async fn totals(&self) -> Result<Totals, Stopped> {
+        self.ask(Request::Totals).await
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Stopped> {
+        let (answer, receive) = oneshot::channel();
+        self.requests.send(request(answer)).await.map_err(|_| Stopped)?;
+        receive.await.map_err(|_| Stopped)
+    }
+}

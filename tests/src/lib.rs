@@ -1,0 +1,1 @@
+//! Tests of the assay binary on real servers.
