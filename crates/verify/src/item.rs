@@ -1,0 +1,217 @@
+//! One item of evidence: bytes from a registry, parsed once, with a stable identity. Parsing proves nothing; `verify`
+//! asks a key.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use image::Digest;
+
+use crate::bundle::{self, Bundle, BundleError};
+use crate::document::{Document, DocumentKind, Unreadable};
+use crate::dsse::Envelope;
+use crate::outcome::{Cap, Cause, Format};
+use crate::{simple_signing, statement};
+
+const MAX_PAYLOAD_BYTES: usize = 1024 * 1024;
+const MAX_BUNDLE_BYTES: usize = 4 * 1024 * 1024;
+/// An RSA-8192 signature takes 1,368 characters.
+const MAX_SIGNATURE_CHARS: usize = 16 * 1024;
+
+/// The only payload type of a DSSE envelope that speaks about images.
+const IN_TOTO: &str = "application/vnd.in-toto+json";
+
+/// One item of evidence.
+#[derive(Debug, Clone)]
+pub struct Item {
+    id: Digest,
+    format: Format,
+    content: Content,
+}
+
+/// What an item says it is. Nobody has been asked whether that is true: a stranger can write each of these.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ItemKind {
+    /// A signature of one or more images.
+    ImageSignature,
+    /// An in-toto attestation. Not a signature.
+    Attestation {
+        /// The statement's predicate type.
+        predicate_type: String,
+    },
+    /// A signature over other bytes than an image's name, for example of `cosign sign-blob`. Not a signature of an image.
+    SignedBlob,
+    /// A signed text of another type. Not a signature of an image.
+    Other {
+        /// The type it names.
+        payload_type: String,
+    },
+    /// Signed bytes that cannot be understood; a key can still tell whether it signed them.
+    UnreadablePayload {
+        /// What is wrong with the payload.
+        why: String,
+    },
+    /// Not even a signature can be found in it.
+    Malformed {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// It was not read, or not to its end.
+    NotRead {
+        /// Why.
+        cause: Cause,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Content {
+    Signed(Signed),
+    MessageSignature,
+    Malformed(String),
+    NotRead(Cause),
+}
+
+/// Bytes with a signature over them, and what they mean.
+#[derive(Debug, Clone)]
+pub(crate) struct Signed {
+    pub(crate) message: Bytes,
+    pub(crate) signature: Vec<u8>,
+    pub(crate) document: Result<Document, Unreadable>,
+}
+
+impl Item {
+    /// An item of cosign's tag format: a layer of media type `application/vnd.dev.cosign.simplesigning.v1+json` and the
+    /// value of its annotation `dev.cosignproject.cosign/signature`, in base64. Never fails: what cannot be read is an
+    /// item of kind [`ItemKind::Malformed`], because its presence counts.
+    #[must_use]
+    pub fn from_simple_signing(payload: Bytes, signature: &str) -> Self {
+        let id = identity(b"simple-signing", &[&payload, signature.as_bytes()]);
+        let content = simple_signing_content(payload, signature);
+        Self {
+            id,
+            format: Format::SimpleSigning,
+            content,
+        }
+    }
+
+    /// A Sigstore bundle, in JSON. Never fails, as [`Item::from_simple_signing`].
+    #[must_use]
+    pub fn from_bundle(bundle: &[u8]) -> Self {
+        Self {
+            id: identity(b"bundle", &[bundle]),
+            format: Format::Bundle,
+            content: bundle_content(bundle),
+        }
+    }
+
+    /// The identity of the item's content: equal for equal bytes in one format, wherever they were found.
+    #[must_use]
+    pub fn id(&self) -> &Digest {
+        &self.id
+    }
+
+    /// The format the item was given in.
+    #[must_use]
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// What the item says it is.
+    #[must_use]
+    pub fn kind(&self) -> ItemKind {
+        match &self.content {
+            Content::Signed(signed) => signed.kind(),
+            Content::MessageSignature => ItemKind::SignedBlob,
+            Content::Malformed(why) => ItemKind::Malformed { why: why.clone() },
+            Content::NotRead(cause) => ItemKind::NotRead { cause: cause.clone() },
+        }
+    }
+
+    pub(crate) fn content(&self) -> &Content {
+        &self.content
+    }
+}
+
+impl Signed {
+    fn kind(&self) -> ItemKind {
+        match &self.document {
+            Ok(document) => match &document.kind {
+                DocumentKind::ImageSignature => ItemKind::ImageSignature,
+                DocumentKind::Attestation { predicate_type } => ItemKind::Attestation {
+                    predicate_type: predicate_type.clone(),
+                },
+                DocumentKind::OtherPayload { payload_type } => ItemKind::Other {
+                    payload_type: payload_type.clone(),
+                },
+            },
+            Err(Unreadable::Malformed(why)) => ItemKind::UnreadablePayload { why: why.clone() },
+            Err(Unreadable::OverCap(cap)) => ItemKind::UnreadablePayload { why: cap.to_string() },
+        }
+    }
+}
+
+fn simple_signing_content(payload: Bytes, signature: &str) -> Content {
+    if payload.len() > MAX_PAYLOAD_BYTES {
+        return too_large("the payload", MAX_PAYLOAD_BYTES);
+    }
+    if signature.len() > MAX_SIGNATURE_CHARS {
+        return too_large("the signature", MAX_SIGNATURE_CHARS);
+    }
+    match STANDARD.decode(signature) {
+        Ok(signature) => Content::Signed(Signed {
+            document: simple_signing::read(&payload),
+            message: payload,
+            signature,
+        }),
+        Err(error) => Content::Malformed(format!("the signature annotation is not base64: {error}")),
+    }
+}
+
+fn bundle_content(text: &[u8]) -> Content {
+    if text.len() > MAX_BUNDLE_BYTES {
+        return too_large("the bundle", MAX_BUNDLE_BYTES);
+    }
+    match bundle::read(text) {
+        Ok(Bundle::Envelope(envelope)) => Content::Signed(envelope_content(envelope)),
+        Ok(Bundle::MessageSignature) => Content::MessageSignature,
+        Err(BundleError::Malformed(why)) => Content::Malformed(why),
+        Err(BundleError::CannotTell(cause)) => Content::NotRead(cause),
+    }
+}
+
+fn envelope_content(envelope: Envelope) -> Signed {
+    let document = if envelope.payload_type == IN_TOTO {
+        statement::read(&envelope.payload)
+    } else {
+        Err(Unreadable::Malformed(format!(
+            "its payloadType is {:?}, not {IN_TOTO:?}",
+            envelope.payload_type
+        )))
+    };
+    Signed {
+        document,
+        message: envelope.pae().into(),
+        signature: envelope.signature,
+    }
+}
+
+fn too_large(what: &'static str, limit: usize) -> Content {
+    Content::NotRead(
+        Cap {
+            what,
+            limit,
+            unit: "bytes",
+        }
+        .into(),
+    )
+}
+
+/// Hashes the parts with their lengths, so that no two lists of parts meet in one hash.
+fn identity(format: &[u8], parts: &[&[u8]]) -> Digest {
+    let mut preimage = Vec::new();
+    for part in [format].iter().chain(parts) {
+        preimage.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        preimage.extend_from_slice(part);
+    }
+    Digest::sha256(&preimage)
+}
