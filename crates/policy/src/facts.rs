@@ -104,7 +104,10 @@ pub struct ItemFacts {
 impl ItemFacts {
     /// What this key makes of the item; None where it was not asked.
     pub fn outcome(&self, key: &Fingerprint) -> Option<&Outcome> {
-        self.outcomes.iter().find(|(asked, _)| asked == key).map(|(_, outcome)| outcome)
+        self.outcomes
+            .iter()
+            .find(|(asked, _)| asked == key)
+            .map(|(_, outcome)| outcome)
     }
 }
 

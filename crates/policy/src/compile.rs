@@ -1,0 +1,366 @@
+//! From the spec of an ImagePolicy to a policy that can be evaluated: read once, checked to the last field.
+//! What cannot be understood is an error that names the field, never skipped. Evaluating is in `evaluate`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::{ImagePolicySpec, Match, Mode, RunsAs};
+use image::{GlobError, NameGlob, Repository, RepositoryGlob};
+
+use crate::recheck::{self, DEFAULT_MAX_STALENESS, RecheckError, RecheckPlan};
+use crate::selector::{Selector, SelectorError};
+use crate::signature::SignatureRule;
+
+/// A policy that can be evaluated.
+#[derive(Clone, Debug)]
+pub struct CompiledPolicy {
+    name: Arc<str>,
+    mode: Mode,
+    remediation: Arc<str>,
+    namespaces: NamespaceMatch,
+    images: Globs<RepositoryGlob>,
+    rules: Vec<SignatureRule>,
+    accept: Accept,
+    require_digest: bool,
+    bind_repository: bool,
+    recheck: RecheckPlan,
+    max_staleness: Duration,
+}
+
+/// Whose signature counts for what runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Accept {
+    /// That of the digest itself, or of an index that is proven to list it.
+    IndexOrPlatform,
+    /// That of the platform manifest only.
+    Platform,
+}
+
+#[derive(Clone, Debug)]
+struct NamespaceMatch {
+    names: Globs<NameGlob>,
+    selector: Selector,
+}
+
+/// Patterns that let in, and patterns that leave out what was let in.
+#[derive(Clone, Debug)]
+struct Globs<G> {
+    included: Vec<G>,
+    excluded: Vec<G>,
+}
+
+/// Why a policy cannot be evaluated.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("ImagePolicy {policy}: {field}: {problem}")]
+pub struct CompileError {
+    /// The name of the policy.
+    pub policy: Arc<str>,
+    /// The field, as `spec.match.images[2]`.
+    pub field: String,
+    /// What is wrong with it.
+    pub problem: Problem,
+}
+
+/// What is wrong with a field.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// A pattern that cannot be read.
+    #[error("{0}")]
+    Glob(#[from] GlobError),
+    /// Anything else.
+    #[error("found {found}; expected {expected}")]
+    Unexpected {
+        /// What is there.
+        found: String,
+        /// What belongs there.
+        expected: String,
+    },
+}
+
+/// An error before the policy it belongs to is named: field and problem.
+type Flaw = (String, Problem);
+
+impl CompiledPolicy {
+    /// Reads and checks the whole spec.
+    ///
+    /// # Errors
+    /// [`CompileError`] for the first field that this version cannot evaluate as it is written; the caller keeps the last
+    /// version that compiled, and without one everything the policy may cover is Unknown/PolicyInvalid.
+    pub fn compile(name: &str, spec: &ImagePolicySpec) -> Result<Self, CompileError> {
+        let name: Arc<str> = name.into();
+        read(name.clone(), spec).map_err(|(field, problem)| CompileError {
+            policy: name,
+            field,
+            problem,
+        })
+    }
+
+    /// The name of the policy.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// What the policy does about what it finds; never `Other`.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The names of all key rings that a requirement trusts, each once, in order.
+    pub fn rings(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.rules
+            .iter()
+            .flat_map(SignatureRule::rings)
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+    }
+
+    /// Whether images in this namespace are covered if their repository is.
+    pub fn covers_namespace(&self, name: &str, labels: &BTreeMap<String, String>) -> bool {
+        self.namespaces.names.covers(|glob| glob.matches(name), true)
+            && self.namespaces.selector.selects(labels)
+    }
+
+    /// Whether this repository is covered in a covered namespace.
+    pub fn covers_image(&self, repository: &Repository) -> bool {
+        self.images.covers(|glob| glob.matches(repository), false)
+    }
+
+    /// An image reference that cannot be read may mean any repository, so every policy covers it whose namespaces
+    /// match: nobody leaves coverage by writing nonsense.
+    pub fn may_cover_unparsable_image(&self) -> bool {
+        true
+    }
+
+    /// Whether the signature of an index counts for what it lists.
+    pub fn accepts_index(&self) -> bool {
+        self.accept == Accept::IndexOrPlatform
+    }
+
+    /// How long a Compliant verdict is kept while it cannot be refreshed.
+    pub fn max_staleness(&self) -> Duration {
+        self.max_staleness
+    }
+
+    /// When the registry is asked again.
+    pub fn recheck(&self) -> &RecheckPlan {
+        &self.recheck
+    }
+
+    pub(crate) fn rules(&self) -> &[SignatureRule] {
+        &self.rules
+    }
+
+    pub(crate) fn accept(&self) -> Accept {
+        self.accept
+    }
+
+    pub(crate) fn require_digest(&self) -> bool {
+        self.require_digest
+    }
+
+    pub(crate) fn bind_repository(&self) -> bool {
+        self.bind_repository
+    }
+
+    pub(crate) fn remediation(&self) -> &str {
+        &self.remediation
+    }
+}
+
+impl<G> Globs<G> {
+    /// `if_none_included`: the answer where no pattern lets in.
+    fn covers(&self, matches: impl Fn(&G) -> bool, if_none_included: bool) -> bool {
+        let included = if self.included.is_empty() {
+            if_none_included
+        } else {
+            self.included.iter().any(&matches)
+        };
+        included && !self.excluded.iter().any(matches)
+    }
+}
+
+fn read(name: Arc<str>, spec: &ImagePolicySpec) -> Result<CompiledPolicy, Flaw> {
+    let recheck = spec.recheck.clone().unwrap_or_default();
+    Ok(CompiledPolicy {
+        name,
+        mode: mode(spec.mode)?,
+        remediation: spec.remediation.as_deref().unwrap_or("").trim().into(),
+        namespaces: namespaces(&spec.match_)?,
+        images: images(&spec.match_)?,
+        rules: rules(spec)?,
+        accept: accept(spec)?,
+        require_digest: spec.require_digest.unwrap_or(false),
+        bind_repository: spec.bind_repository.unwrap_or(false),
+        recheck: RecheckPlan::compile(&recheck).map_err(recheck_flaw)?,
+        max_staleness: match &recheck.max_staleness {
+            None => DEFAULT_MAX_STALENESS,
+            Some(text) => recheck::duration("maxStaleness", text).map_err(recheck_flaw)?,
+        },
+    })
+}
+
+fn mode(mode: Mode) -> Result<Mode, Flaw> {
+    match mode {
+        Mode::DryRun | Mode::Warn | Mode::Enforce => Ok(mode),
+        Mode::Other => Err(unexpected(
+            "spec.mode",
+            "a mode that this version does not know",
+            "DryRun, Warn or Enforce",
+        )),
+    }
+}
+
+fn accept(spec: &ImagePolicySpec) -> Result<Accept, Flaw> {
+    match spec
+        .multi_arch
+        .and_then(|multi_arch| multi_arch.accept)
+        .unwrap_or_default()
+    {
+        RunsAs::IndexOrPlatform => Ok(Accept::IndexOrPlatform),
+        RunsAs::Platform => Ok(Accept::Platform),
+        RunsAs::Other => Err(unexpected(
+            "spec.multiArch.accept",
+            "a value that this version does not know",
+            "IndexOrPlatform or Platform",
+        )),
+    }
+}
+
+fn namespaces(match_: &Match) -> Result<NamespaceMatch, Flaw> {
+    let selector = match &match_.namespace_selector {
+        None => Selector::default(),
+        Some(selector) => Selector::compile(selector).map_err(selector_flaw)?,
+    };
+    Ok(NamespaceMatch {
+        names: Globs {
+            included: globs("spec.match.namespaces", &match_.namespaces)?,
+            excluded: globs("spec.match.excludeNamespaces", &match_.exclude_namespaces)?,
+        },
+        selector,
+    })
+}
+
+fn images(match_: &Match) -> Result<Globs<RepositoryGlob>, Flaw> {
+    if match_.images.is_empty() {
+        return Err(unexpected(
+            "spec.match.images",
+            "no pattern",
+            "at least one; ** covers every image",
+        ));
+    }
+    Ok(Globs {
+        included: globs("spec.match.images", &match_.images)?,
+        excluded: globs("spec.match.excludeImages", &match_.exclude_images)?,
+    })
+}
+
+fn globs<G: FromStr<Err = GlobError>>(field: &str, patterns: &[String]) -> Result<Vec<G>, Flaw> {
+    let read = |(at, pattern): (usize, &String)| {
+        pattern
+            .parse()
+            .map_err(|error: GlobError| (format!("{field}[{at}]"), error.into()))
+    };
+    patterns.iter().enumerate().map(read).collect()
+}
+
+fn rules(spec: &ImagePolicySpec) -> Result<Vec<SignatureRule>, Flaw> {
+    if spec.require.is_empty() {
+        return Err(unexpected("spec.require", "no requirement", "at least one"));
+    }
+    let mut names = BTreeSet::new();
+    let mut rules = Vec::new();
+    for (at, requirement) in spec.require.iter().enumerate() {
+        let field = format!("spec.require[{at}]");
+        if requirement.name.is_empty() {
+            return Err(unexpected(format!("{field}.name"), "an empty name", "a name"));
+        }
+        if !names.insert(&requirement.name) {
+            let found = format!("{:?} a second time", requirement.name);
+            return Err(unexpected(
+                format!("{field}.name"),
+                found,
+                "a name of its own for each requirement",
+            ));
+        }
+        let Some(signature) = &requirement.signature else {
+            let found = "no kind, or one that this version does not know";
+            return Err(unexpected(field, found, "exactly one kind: signature"));
+        };
+        let rings = rings(&format!("{field}.signature.signedBy"), &signature.signed_by)?;
+        let minimum = minimum(
+            &format!("{field}.signature.minimum"),
+            signature.minimum,
+            rings.len(),
+        )?;
+        rules.push(SignatureRule::new(
+            requirement.name.as_str().into(),
+            rings,
+            minimum,
+        ));
+    }
+    Ok(rules)
+}
+
+fn rings(field: &str, signed_by: &[String]) -> Result<Vec<Arc<str>>, Flaw> {
+    if signed_by.is_empty() {
+        return Err(unexpected(field, "no key ring", "the name of at least one"));
+    }
+    let mut seen = BTreeSet::new();
+    for (at, ring) in signed_by.iter().enumerate() {
+        if ring.is_empty() {
+            return Err(unexpected(
+                format!("{field}[{at}]"),
+                "an empty name",
+                "the name of a key ring",
+            ));
+        }
+        if !seen.insert(ring) {
+            let found = format!("{ring:?} a second time");
+            return Err(unexpected(format!("{field}[{at}]"), found, "each key ring once"));
+        }
+    }
+    Ok(signed_by.iter().map(|ring| ring.as_str().into()).collect())
+}
+
+fn minimum(field: &str, minimum: Option<i32>, rings: usize) -> Result<usize, Flaw> {
+    let found = minimum.unwrap_or(1);
+    usize::try_from(found)
+        .ok()
+        .filter(|count| (1..=rings).contains(count))
+        .ok_or_else(|| {
+            unexpected(
+                field,
+                found.to_string(),
+                format!("1 to {rings}, the number of key rings in signedBy"),
+            )
+        })
+}
+
+fn unexpected(field: impl Into<String>, found: impl fmt::Display, expected: impl Into<String>) -> Flaw {
+    (
+        field.into(),
+        Problem::Unexpected {
+            found: found.to_string(),
+            expected: expected.into(),
+        },
+    )
+}
+
+fn recheck_flaw(error: RecheckError) -> Flaw {
+    unexpected(
+        format!("spec.recheck.{}", error.field),
+        error.found,
+        error.expected,
+    )
+}
+
+fn selector_flaw(error: SelectorError) -> Flaw {
+    unexpected(
+        format!("spec.match.namespaceSelector.{}", error.part),
+        error.found,
+        error.expected,
+    )
+}

@@ -1,0 +1,193 @@
+//! The answer of one policy about one image. Pure and total: no clock, no network, no cluster; the same function
+//! decides in the controller, in admission, in `assay check` and in every preview.
+//!
+//! | known of the image | verdict and reason |
+//! |---|---|
+//! | its reference cannot be read | Unknown/DigestUnresolved |
+//! | no digest in the reference, and the policy asks for one | Violating/TagNotPinned |
+//! | it has not started; its digest cannot be told | Unknown/Pending; Unknown/DigestUnresolved |
+//! | a requirement fails whatever may still be learnt | Violating, its reason |
+//! | none fails, one cannot be told | Unknown, its reason |
+//! | every requirement holds | Compliant/AllVerified |
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use api::{Reason, Stage, Verdict};
+use image::Repository;
+use jiff::Timestamp;
+use verify::Fingerprint;
+
+use crate::compile::CompiledPolicy;
+use crate::facts::{DigestFacts, ImageFacts, KeyRings, Running};
+use crate::message;
+use crate::signature::{Circumstances, Ruling, SignatureRule};
+
+/// The answer of one policy about one image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// Compliant, Violating or Unknown.
+    pub verdict: Verdict,
+    /// Why.
+    pub reason: Reason,
+    /// The requirement that decided; None where all hold or none was reached.
+    pub requirement: Option<Arc<str>>,
+    /// What was looked for, what was found, what to do next: at most 512 characters, empty where Compliant.
+    pub message: String,
+    /// The first time after `now` at which verdict or reason is another one although nothing else changes.
+    pub valid_until: Option<Timestamp>,
+    /// The keys that made it hold, in order; empty where the verdict is not Compliant.
+    pub relied_on: Vec<Fingerprint>,
+}
+
+/// Judges the image at this time.
+pub fn evaluate(
+    policy: &CompiledPolicy,
+    facts: &ImageFacts<'_>,
+    keys: &KeyRings,
+    now: Timestamp,
+) -> Judgement {
+    let mut judgement = judge(policy, facts, keys, now);
+    judgement.valid_until = boundaries(policy, keys)
+        .into_iter()
+        .filter(|boundary| *boundary > now)
+        .find(|boundary| {
+            let then = judge(policy, facts, keys, *boundary);
+            (then.verdict, then.reason) != (judgement.verdict, judgement.reason)
+        });
+    judgement
+}
+
+/// Whether the verdict would be worse if this key stopped counting.
+pub fn rests_on(
+    policy: &CompiledPolicy,
+    facts: &ImageFacts<'_>,
+    keys: &KeyRings,
+    now: Timestamp,
+    key: &Fingerprint,
+) -> bool {
+    let without = without_key(policy, keys, key);
+    without.is_some_and(|without| {
+        let with = judge(policy, facts, keys, now).verdict;
+        badness(judge(policy, facts, &without, now).verdict) > badness(with)
+    })
+}
+
+/// How bad a verdict is: Compliant, Unknown, Violating.
+pub(crate) fn badness(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Compliant => 0,
+        Verdict::NotCovered => 1,
+        Verdict::Unknown | Verdict::Other => 2,
+        Verdict::Violating => 3,
+    }
+}
+
+fn judge(policy: &CompiledPolicy, facts: &ImageFacts<'_>, keys: &KeyRings, now: Timestamp) -> Judgement {
+    let Some(repository) = facts.repository else {
+        return before_requirements(Verdict::Unknown, Reason::DigestUnresolved, message::unparsable());
+    };
+    if policy.require_digest() && !facts.pinned {
+        let message = message::not_pinned(policy.remediation());
+        return before_requirements(Verdict::Violating, Reason::TagNotPinned, message);
+    }
+    match &facts.running {
+        Running::NotStarted => before_requirements(Verdict::Unknown, Reason::Pending, message::not_started()),
+        Running::Unresolved(why) => before_requirements(
+            Verdict::Unknown,
+            Reason::DigestUnresolved,
+            message::unresolved(why),
+        ),
+        Running::Digest(digest) => judge_digest(policy, repository, digest, keys, now),
+    }
+}
+
+/// The worst of the requirements; of equally bad ones the first.
+fn judge_digest(
+    policy: &CompiledPolicy,
+    repository: &Repository,
+    digest: &DigestFacts<'_>,
+    keys: &KeyRings,
+    now: Timestamp,
+) -> Judgement {
+    let circumstances = Circumstances {
+        accept: policy.accept(),
+        bound_to: policy.bind_repository().then_some(repository),
+        keys,
+        now,
+    };
+    let mut doubted = None;
+    let mut relied_on = BTreeSet::new();
+    for rule in policy.rules() {
+        match rule.judge(digest, &circumstances) {
+            Ruling::Fails(failure) => {
+                let message = message::failure(rule, &failure, policy.remediation());
+                return by_requirement(Verdict::Violating, failure.reason, rule, message);
+            }
+            Ruling::CannotTell(doubt) => {
+                doubted.get_or_insert((rule, doubt));
+            }
+            Ruling::Holds(keys) => relied_on.extend(keys),
+        }
+    }
+    match doubted {
+        Some((rule, doubt)) => {
+            by_requirement(Verdict::Unknown, doubt.reason, rule, message::doubt(rule, &doubt))
+        }
+        None => compliant(relied_on),
+    }
+}
+
+fn before_requirements(verdict: Verdict, reason: Reason, message: String) -> Judgement {
+    Judgement {
+        verdict,
+        reason,
+        requirement: None,
+        message,
+        valid_until: None,
+        relied_on: Vec::new(),
+    }
+}
+
+fn by_requirement(verdict: Verdict, reason: Reason, rule: &SignatureRule, message: String) -> Judgement {
+    Judgement {
+        requirement: Some(rule.name().clone()),
+        ..before_requirements(verdict, reason, message)
+    }
+}
+
+fn compliant(relied_on: BTreeSet<Fingerprint>) -> Judgement {
+    let relied_on = relied_on.into_iter().collect();
+    Judgement {
+        relied_on,
+        ..before_requirements(Verdict::Compliant, Reason::AllVerified, String::new())
+    }
+}
+
+/// The times at which a key of the policy's rings begins or ceases to count, in order. Between two of them nothing
+/// in a judgement depends on time.
+fn boundaries(policy: &CompiledPolicy, keys: &KeyRings) -> BTreeSet<Timestamp> {
+    let keys = policy.rings().filter_map(|ring| keys.rings.get(ring)).flatten();
+    keys.flat_map(|key| [key.not_before, key.not_after])
+        .flatten()
+        .collect()
+}
+
+/// The policy's rings with this key disabled; None where it is in none of them.
+fn without_key(policy: &CompiledPolicy, keys: &KeyRings, fingerprint: &Fingerprint) -> Option<KeyRings> {
+    let is_it = |key: &&mut crate::facts::Key| key.fingerprint.as_ref() == Some(fingerprint);
+    let mut found = false;
+    let mut without = KeyRings::default();
+    for ring in policy.rings() {
+        let Some(keys) = keys.rings.get(ring) else {
+            continue;
+        };
+        let mut keys = keys.clone();
+        for key in keys.iter_mut().filter(is_it) {
+            key.stage = Stage::Disabled;
+            found = true;
+        }
+        without.rings.insert(ring.clone(), keys);
+    }
+    found.then_some(without)
+}

@@ -1,0 +1,27 @@
+//! Compiles policies and judges images: pure functions of policy, facts, keys and time.
+//!
+//! [`CompiledPolicy::compile`] reads a policy once and refuses what it does not understand; [`evaluate`] then
+//! answers for one image: [`Judgement`]. [`workload_condition`] folds the answers about a workload's images into
+//! its condition. Nothing here knows a network, a cluster or a clock: time is an argument, and what is not known
+//! is said in [`ImageFacts`] by whoever fills it.
+
+mod compile;
+mod condition;
+mod evaluate;
+mod facts;
+mod matching;
+mod message;
+mod recheck;
+mod selector;
+mod signature;
+mod tally;
+#[cfg(test)]
+mod testing;
+
+pub use compile::{CompileError, CompiledPolicy, Problem};
+pub use condition::{ImageSummary, severity, workload_condition, worst};
+pub use evaluate::{Judgement, evaluate, rests_on};
+pub use facts::{
+    Completeness, DigestFacts, Gap, ImageFacts, ItemFacts, Key, KeyRings, Knowledge, Nature, Running,
+};
+pub use recheck::{DEFAULT_INTERVAL, DEFAULT_MAX_STALENESS, RecheckPlan, Schedule};

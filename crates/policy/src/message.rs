@@ -1,0 +1,256 @@
+//! The words for the owner of a workload, who cannot read policies and keys: what was looked for, what was found, what to
+//! do next. No time and no count that changes by itself; at most 512 characters, control characters taken out.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use api::Reason;
+
+use crate::signature::{Failure, SignatureRule, Subject};
+use crate::tally::{Discount, Doubt, DoubtKind, Findings};
+
+/// The longest message, in characters.
+pub(crate) const MAX_CHARS: usize = 512;
+/// How many names a list shows.
+const NAMES_SHOWN: usize = 3;
+
+pub(crate) fn unparsable() -> String {
+    finish(
+        "The image reference in the workload cannot be read, so the image and its signatures cannot be looked up. \
+         Write it as registry/repository:tag or registry/repository@sha256:digest.",
+        "",
+    )
+}
+
+pub(crate) fn not_started() -> String {
+    finish(
+        "The container has not started yet, so its image has no digest to check. The answer follows when it starts.",
+        "",
+    )
+}
+
+pub(crate) fn unresolved(why: &str) -> String {
+    finish(&format!("The digest that runs cannot be told: {why}."), "")
+}
+
+pub(crate) fn not_pinned(remediation: &str) -> String {
+    let body = "The workload names its image by tag, and the policy asks for a digest, because a tag can move. \
+         Name the image as registry/repository@sha256:digest.";
+    finish(body, remediation)
+}
+
+/// What to say of a requirement that cannot be told.
+pub(crate) fn doubt(rule: &SignatureRule, doubt: &Doubt) -> String {
+    let wanted = wanted(rule);
+    let body = match doubt.kind {
+        DoubtKind::Evidence => format!(
+            "Requirement {}: looked for {wanted}, but what exists is not fully known: {}. {}",
+            rule.name(),
+            doubt.text,
+            after_gap(doubt.reason)
+        ),
+        DoubtKind::Key => format!(
+            "Requirement {}: looked for {wanted}, but {}, so some signers cannot be told. \
+             Ask whoever keeps the signing keys of this cluster to provide the key.",
+            rule.name(),
+            doubt.text
+        ),
+        DoubtKind::Item => format!(
+            "Requirement {}: looked for {wanted}, but {}. {}",
+            rule.name(),
+            doubt.text,
+            after_gap(doubt.reason)
+        ),
+    };
+    finish(&body, "")
+}
+
+fn after_gap(reason: Reason) -> &'static str {
+    match reason {
+        Reason::RegistryDenied => "Check that the registry lets Assay read this repository.",
+        Reason::ImageNotFound => {
+            "Check that the image still exists under the repository that the workload names."
+        }
+        Reason::EvidenceTooLarge => "Remove what is oversized from the repository, or sign the image again.",
+        _ => "Assay asks again by itself.",
+    }
+}
+
+/// What to say of a requirement that does not hold.
+pub(crate) fn failure(rule: &SignatureRule, failure: &Failure, remediation: &str) -> String {
+    let body = format!(
+        "Requirement {}: looked for {} on {}; {}. {}",
+        rule.name(),
+        wanted(rule),
+        place(&failure.subject),
+        found(failure),
+        next_step(failure.reason)
+    );
+    finish(&body, remediation)
+}
+
+fn wanted(rule: &SignatureRule) -> String {
+    let rings = list(rule.rings().iter().map(|ring| ring.to_string()));
+    match (rule.minimum(), rule.rings().len()) {
+        (_, 1) => format!("a signature by key ring {rings}"),
+        (1, _) => format!("a signature by one of the key rings {rings}"),
+        (minimum, all) if minimum == all => format!("signatures by each of the key rings {rings}"),
+        (minimum, _) => format!("signatures by {minimum} of the key rings {rings}"),
+    }
+}
+
+fn place(subject: &Subject) -> String {
+    match subject {
+        Subject::Image => "the image".into(),
+        Subject::ImageOrIndex => "the image or an index that lists it".into(),
+        Subject::Index => "the index (multi-arch image) that runs".into(),
+        Subject::Platform(digest) => format!("the platform manifest {digest} of the index that runs"),
+    }
+}
+
+fn found(failure: &Failure) -> String {
+    let findings = &failure.findings;
+    match failure.reason {
+        Reason::TooFewSigners => too_few(findings),
+        Reason::KeyRevoked | Reason::KeyDisabled | Reason::KeyExpired | Reason::KeyStaged => {
+            format!("found only signatures that do not count: {}", discounts(findings))
+        }
+        Reason::SignatureInvalid => invalid(findings),
+        Reason::SignerNotTrusted => strangers(findings),
+        _ if findings.not_signatures => {
+            "found no signature, only attestations or signed blobs, which are not signatures of an image"
+                .into()
+        }
+        _ => "found no signature".into(),
+    }
+}
+
+fn too_few(findings: &Findings) -> String {
+    let by_ring =
+        |(ring, keys): (&Arc<str>, &BTreeSet<Arc<str>>)| format!("{ring} (SigningKey {})", names(keys));
+    let mut text = format!(
+        "found too few distinct signers: only key ring {}",
+        list(findings.counted.iter().map(by_ring))
+    );
+    if findings.counted.len() > 1 {
+        text.push_str("; one key counts once, whatever rings it is in");
+    }
+    if !findings.discounted.is_empty() {
+        // Writing to a String cannot fail.
+        write!(text, "; {}", discounts(findings)).unwrap_or(());
+    }
+    text
+}
+
+fn discounts(findings: &Findings) -> String {
+    let clause = |(discount, keys): (&Discount, &BTreeSet<Arc<str>>)| {
+        let state = match discount {
+            Discount::Revoked => "revoked",
+            Discount::Disabled => "disabled",
+            Discount::OutsideValidity => "outside its validity",
+            Discount::Staged => "staged and not in use yet",
+        };
+        format!("SigningKey {} is {state}", names(keys))
+    };
+    findings
+        .discounted
+        .iter()
+        .map(clause)
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+fn invalid(findings: &Findings) -> String {
+    match findings.invalid.first() {
+        Some((key, why)) => format!("found something signed by SigningKey {key} that does not count: {why}"),
+        None => "found only something that cannot be read as a signature".into(),
+    }
+}
+
+fn strangers(findings: &Findings) -> String {
+    let known = list(
+        findings
+            .untrusted
+            .iter()
+            .map(|(ring, key)| format!("{key} (key ring {ring})")),
+    );
+    match (findings.untrusted.is_empty(), findings.strangers) {
+        (true, _) => "found only signatures by a key that Assay does not know".into(),
+        (false, false) => {
+            format!("found only signatures that this requirement does not trust, by SigningKey {known}")
+        }
+        (false, true) => format!(
+            "found only signatures that this requirement does not trust, by SigningKey {known} and by a key that Assay \
+             does not know"
+        ),
+    }
+}
+
+fn next_step(reason: Reason) -> &'static str {
+    match reason {
+        Reason::KeyRevoked => "Treat the image as suspect: rebuild it and have it signed with a key in use.",
+        Reason::KeyDisabled | Reason::KeyExpired => "Have the image signed with a key in use.",
+        Reason::KeyStaged => {
+            "Have the image signed with a key in use, or wait until this one is put into use."
+        }
+        Reason::TooFewSigners => "Have the missing signers sign the same digest.",
+        Reason::SignatureInvalid => "Sign this very image again and remove what is not a signature of it.",
+        Reason::SignerNotTrusted => "Check where the image comes from, and have a trusted signer sign it.",
+        Reason::IndexNotSigned => {
+            "Sign the index itself; signatures of its platform manifests do not count for it."
+        }
+        _ => "Sign the image, or run one that is signed.",
+    }
+}
+
+fn names(keys: &BTreeSet<Arc<str>>) -> String {
+    list(keys.iter().map(|name| name.to_string()))
+}
+
+/// The first few, and that there are more.
+fn list(entries: impl Iterator<Item = String>) -> String {
+    let entries: Vec<String> = entries.collect();
+    let shown = entries
+        .iter()
+        .take(NAMES_SHOWN)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(", ");
+    if entries.len() > NAMES_SHOWN {
+        format!("{shown} and others")
+    } else {
+        shown
+    }
+}
+
+/// The body, cut if it must be so that the remediation stays whole.
+fn finish(body: &str, remediation: &str) -> String {
+    let body = clean(body);
+    let remediation = clean(remediation);
+    if remediation.is_empty() {
+        return cut(&body, MAX_CHARS);
+    }
+    let room = MAX_CHARS.saturating_sub(remediation.chars().count() + 1);
+    if room == 0 {
+        return cut(&remediation, MAX_CHARS);
+    }
+    format!("{} {remediation}", cut(&body, room))
+}
+
+fn clean(text: &str) -> String {
+    text.trim()
+        .chars()
+        .map(|character| if character.is_control() { ' ' } else { character })
+        .collect()
+}
+
+/// At most this many characters; where something is cut off, the last is an ellipsis.
+fn cut(text: &str, limit: usize) -> String {
+    if text.chars().nth(limit).is_none() {
+        return text.to_owned();
+    }
+    let mut short: String = text.chars().take(limit.saturating_sub(1)).collect();
+    short.push('…');
+    short
+}
