@@ -96,42 +96,6 @@ impl Digest {
     }
 }
 
-/// Hashes content that arrives in pieces.
-#[derive(Clone)]
-pub struct Hasher(State);
-
-#[derive(Clone)]
-enum State {
-    Sha256(Sha256),
-    Sha512(Sha512),
-}
-
-impl Hasher {
-    /// Begins with nothing hashed.
-    pub fn new(algorithm: Algorithm) -> Self {
-        Self(match algorithm {
-            Algorithm::Sha256 => State::Sha256(Sha256::new()),
-            Algorithm::Sha512 => State::Sha512(Sha512::new()),
-        })
-    }
-
-    /// Adds the next piece.
-    pub fn update(&mut self, piece: &[u8]) {
-        match &mut self.0 {
-            State::Sha256(state) => state.update(piece),
-            State::Sha512(state) => state.update(piece),
-        }
-    }
-
-    /// The digest of all pieces.
-    pub fn finish(self) -> Digest {
-        Digest(match self.0 {
-            State::Sha256(state) => Value::Sha256(state.finalize().into()),
-            State::Sha512(state) => Value::Sha512(state.finalize().into()),
-        })
-    }
-}
-
 impl FromStr for Digest {
     type Err = DigestError;
 

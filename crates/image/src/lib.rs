@@ -14,7 +14,7 @@ mod matcher;
 mod reference;
 mod repository;
 
-pub use digest::{Algorithm, Digest, Hasher};
+pub use digest::{Algorithm, Digest};
 pub use error::{DigestError, GlobError, ReferenceError};
 pub use glob::{NameGlob, RepositoryGlob};
 pub use host::normalise_registry;

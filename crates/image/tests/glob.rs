@@ -1,8 +1,10 @@
 //! Patterns: what they match, what they never match (B20, B21, B22), what is refused.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::time::{Duration, Instant};
 
-use image::{GlobError, NameGlob, Reference, Repository, RepositoryGlob};
+use assay_image::{GlobError, NameGlob, Reference, Repository, RepositoryGlob};
 
 fn matches(pattern: &str, repository: &str) -> bool {
     let glob: RepositoryGlob = pattern

@@ -1,6 +1,8 @@
 //! Every shape of `imageID` that runtimes write (B32, C3.08).
 
-use image::{Digest, ImageId};
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use assay_image::{Digest, ImageId};
 
 const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 

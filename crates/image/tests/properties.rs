@@ -1,6 +1,8 @@
 //! Properties over arbitrary text: nothing panics, the normal form is stable (B22, F22).
 
-use image::{Digest, ImageId, NameGlob, Reference, Repository, RepositoryGlob, normalise_registry};
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use assay_image::{Digest, ImageId, NameGlob, Reference, Repository, RepositoryGlob, normalise_registry};
 use proptest::prelude::*;
 
 /// Texts that look enough like names to get past the first checks.

@@ -1,6 +1,8 @@
 //! References and repositories: one normal form (B22, C3.15), everything else refused with a reason.
 
-use image::{Reference, ReferenceError, Repository, is_tag, normalise_registry};
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use assay_image::{Reference, ReferenceError, Repository, is_tag, normalise_registry};
 
 const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
