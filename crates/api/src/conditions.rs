@@ -69,7 +69,15 @@ mod tests {
         let start = Timestamp::from_second(100).unwrap();
         let later = Timestamp::from_second(200).unwrap();
         let first = condition(&[], READY, Status::True, "Usable", "", None, start);
-        let same = condition(std::slice::from_ref(&first), READY, Status::True, "Other", "", None, later);
+        let same = condition(
+            std::slice::from_ref(&first),
+            READY,
+            Status::True,
+            "Other",
+            "",
+            None,
+            later,
+        );
         assert_eq!(same.last_transition_time.0, start);
         let flipped = condition(&[first], READY, Status::False, "KeyInvalid", "", None, later);
         assert_eq!(flipped.last_transition_time.0, later);

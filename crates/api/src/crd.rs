@@ -27,10 +27,41 @@ pub enum CrdError {
 /// Every definition with the file name it is kept under in `crds/`, in order of installation.
 pub fn definitions() -> Result<Vec<(&'static str, CustomResourceDefinition)>, CrdError> {
     Ok(vec![
-        ("signingkeys.yaml", SigningKey::crd()),
-        ("imagepolicies.yaml", ImagePolicy::crd()),
-        ("imagecompliances.yaml", image_compliance()?),
+        (
+            "signingkeys.yaml",
+            without_nullable("SigningKey", &SigningKey::crd())?,
+        ),
+        (
+            "imagepolicies.yaml",
+            without_nullable("ImagePolicy", &ImagePolicy::crd())?,
+        ),
+        (
+            "imagecompliances.yaml",
+            without_nullable(ImageCompliance::KIND, &image_compliance()?)?,
+        ),
     ])
+}
+
+/// A field that is absent is absent: `null` is refused instead of being accepted and then ignored.
+fn without_nullable(
+    kind: &'static str,
+    definition: &CustomResourceDefinition,
+) -> Result<CustomResourceDefinition, CrdError> {
+    let failed = |source| CrdError::Definition { kind, source };
+    let mut document = serde_json::to_value(definition).map_err(failed)?;
+    remove_nullable(&mut document);
+    serde_json::from_value(document).map_err(failed)
+}
+
+fn remove_nullable(node: &mut Value) {
+    match node {
+        Value::Object(fields) => {
+            fields.retain(|name, value| name != "nullable" || !value.is_boolean());
+            fields.values_mut().for_each(remove_nullable);
+        }
+        Value::Array(items) => items.iter_mut().for_each(remove_nullable),
+        _ => {}
+    }
 }
 
 /// One definition as YAML.
@@ -40,7 +71,10 @@ pub fn to_yaml(definition: &CustomResourceDefinition) -> Result<String, CrdError
 
 /// ImageCompliance has no spec and no status subresource, which the derive macro cannot say.
 fn image_compliance() -> Result<CustomResourceDefinition, CrdError> {
-    let failed = |source| CrdError::Definition { kind: ImageCompliance::KIND, source };
+    let failed = |source| CrdError::Definition {
+        kind: ImageCompliance::KIND,
+        source,
+    };
     let schema = SchemaSettings::openapi3()
         .with(|settings| settings.inline_subschemas = true)
         .with_transform(StructuralSchemaRewriter)

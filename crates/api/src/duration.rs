@@ -4,14 +4,18 @@ use std::time::Duration;
 
 /// Why a text is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{found:?} is not a duration: expected one to four of <number><h|m|s|ms>, together above zero, such as \"6h\" or \"1h30m\"")]
+#[error(
+    "{found:?} is not a duration: expected one to four of <number><h|m|s|ms>, together above zero, such as \"6h\" or \"1h30m\""
+)]
 pub struct DurationError {
     found: String,
 }
 
 /// Reads a duration of the form `^([0-9]{1,5}(h|m|s|ms)){1,4}$` that is longer than zero.
 pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
-    let refuse = || DurationError { found: text.to_owned() };
+    let refuse = || DurationError {
+        found: text.to_owned(),
+    };
     let mut rest = text;
     let mut total = Duration::ZERO;
     let mut parts = 0;

@@ -1,7 +1,6 @@
 //! SigningKey: one version of one signer.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::core::schemars;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -23,9 +22,18 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Stage", type_ = "string", json_path = ".status.effectiveStage"),
     printcolumn(name = "Algorithm", type_ = "string", json_path = ".status.algorithm"),
     printcolumn(name = "Images", type_ = "integer", json_path = ".status.images"),
-    printcolumn(name = "Sole-Trust", type_ = "integer", json_path = ".status.soleTrust.workloads"),
+    printcolumn(
+        name = "Sole-Trust",
+        type_ = "integer",
+        json_path = ".status.soleTrust.workloads"
+    ),
     printcolumn(name = "Expires", type_ = "string", json_path = ".status.expires"),
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status", priority = "1"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        priority = "1"
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -43,7 +51,10 @@ use serde::{Deserialize, Serialize};
 )]
 pub struct SigningKeySpec {
     /// The signer this key is a version of. Policies name it. Immutable.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
     pub key_ring: String,
     /// What the key counts for: Staged (not yet, but shown), Active, Retiring (for what runs),
     /// Disabled (not, reversible) or Revoked (never again, terminal).

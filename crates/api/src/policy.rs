@@ -1,7 +1,6 @@
 //! ImagePolicy: which images must carry which evidence.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
-use kube::core::schemars;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,8 +21,16 @@ use crate::schema;
     derive = "PartialEq",
     doc = "Which running images must carry which evidence. Several policies on one image must all hold; an image that no policy matches is NotCovered.",
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
-    printcolumn(name = "Enforced", type_ = "string", json_path = ".status.conditions[?(@.type==\"Enforced\")].status"),
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(
+        name = "Enforced",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Enforced\")].status"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
     printcolumn(name = "Workloads", type_ = "integer", json_path = ".status.workloads"),
     printcolumn(name = "Compliant", type_ = "integer", json_path = ".status.compliant"),
     printcolumn(name = "Violating", type_ = "integer", json_path = ".status.violating"),
@@ -65,7 +72,9 @@ pub struct ImagePolicySpec {
 }
 
 /// What a policy does about what it finds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 pub enum Mode {
     /// Judge and show apart; count into nothing.
     #[default]
@@ -97,7 +106,7 @@ impl Mode {
 #[serde(rename_all = "camelCase")]
 pub struct Match {
     /// Globs on the normalised repository of the pod's spec: `*` stops at `/`, `**` crosses it. A tag or a digest never matters.
-    #[schemars(length(min = 1, max = 64), schema_with = "schema::repository_globs_required")]
+    #[schemars(schema_with = "schema::repository_globs_required")]
     pub images: Vec<String>,
     /// Repositories that the policy leaves out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -126,7 +135,10 @@ pub struct Match {
 )]
 pub struct Requirement {
     /// The name that messages and results show.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
     pub name: String,
     /// A signature of the image by trusted key rings.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -119,7 +119,11 @@ impl FromStr for Reason {
     type Err = std::convert::Infallible;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Reason::ALL.iter().copied().find(|reason| reason.as_str() == text).unwrap_or(Reason::Other))
+        Ok(Reason::ALL
+            .iter()
+            .copied()
+            .find(|reason| reason.as_str() == text)
+            .unwrap_or(Reason::Other))
     }
 }
 
