@@ -1,0 +1,113 @@
+//! A stand-in for an outage: a forwarder on loopback that stands in front of a server and can be told to refuse
+//! connections or to swallow them, while the server itself keeps its content.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{oneshot, watch};
+
+use crate::ports::free_port;
+use crate::{Result, TestkitError, background};
+
+/// What the forwarder does with connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Forward,
+    Refuse,
+    Swallow,
+}
+
+/// A forwarder in front of one server. Use [`Outage::host`] in image references instead of the server's own host.
+#[derive(Debug)]
+pub struct Outage {
+    port: u16,
+    mode: watch::Sender<Mode>,
+}
+
+impl Outage {
+    /// Starts to forward to `host` (`127.0.0.1:<port>`).
+    pub async fn in_front_of(host: &str) -> Result<Self> {
+        let invalid = |error| TestkitError::Invalid(format!("{host} is no address of a server: {error}"));
+        let target: SocketAddr = host.parse().map_err(invalid)?;
+        let port = free_port()?;
+        let (mode, modes) = watch::channel(Mode::Forward);
+        let (ready, is_ready) = oneshot::channel();
+        background::runtime()?.spawn(serve(port, target, modes, ready));
+        let gone = |_| TestkitError::Invalid(format!("cannot listen on port {port} of 127.0.0.1"));
+        is_ready.await.map_err(gone)?;
+        Ok(Self { port, mode })
+    }
+
+    /// The host part of image references: `127.0.0.1:<port>`.
+    pub fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// From now on connections are refused; those that are open are closed.
+    pub fn refuse(&self) {
+        self.mode.send_replace(Mode::Refuse);
+    }
+
+    /// From now on connections are accepted and never answered, the open ones too.
+    pub fn swallow(&self) {
+        self.mode.send_replace(Mode::Swallow);
+    }
+
+    /// The outage is over.
+    pub fn restore(&self) {
+        self.mode.send_replace(Mode::Forward);
+    }
+}
+
+/// Runs until the [`Outage`] is dropped.
+async fn serve(port: u16, target: SocketAddr, mut modes: watch::Receiver<Mode>, ready: oneshot::Sender<()>) {
+    let mut ready = Some(ready);
+    loop {
+        let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await else {
+            return;
+        };
+        // Only the first time somebody waits for this.
+        ready.take().map(|ready| ready.send(()));
+        accept_until_refusing(&listener, target, &mut modes).await;
+        drop(listener);
+        if modes.wait_for(|mode| *mode != Mode::Refuse).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn accept_until_refusing(
+    listener: &TcpListener,
+    target: SocketAddr,
+    modes: &mut watch::Receiver<Mode>,
+) {
+    let own_modes = modes.clone();
+    let refusing = modes.wait_for(|mode| *mode == Mode::Refuse);
+    tokio::pin!(refusing);
+    loop {
+        tokio::select! {
+            _ = &mut refusing => return,
+            accepted = listener.accept() => if let Ok((connection, _)) = accepted {
+                tokio::spawn(handle(connection, target, own_modes.clone()));
+            },
+        }
+    }
+}
+
+/// Forwards one connection while the mode is Forward; holds it while the mode is Swallow; then closes it.
+async fn handle(mut connection: TcpStream, target: SocketAddr, mut modes: watch::Receiver<Mode>) {
+    let mode = *modes.borrow_and_update();
+    if mode == Mode::Forward {
+        let mut server = match TcpStream::connect(target).await {
+            Ok(server) => server,
+            Err(_) => return,
+        };
+        tokio::select! {
+            _ = copy_bidirectional(&mut connection, &mut server) => return,
+            _ = modes.wait_for(|mode| *mode != Mode::Forward) => {}
+        }
+    }
+    // The sender's end counts as the end of the outage: the connection closes.
+    drop(modes.wait_for(|mode| *mode != Mode::Swallow).await);
+}
