@@ -1,0 +1,465 @@
+//! The inventory: pods and their owners as the watches tell them, turned into facts for the engine.
+//!
+//! [`Inventory`] is pure: observations and the time go in, facts and questions about custom owners
+//! come out. A pod is told with the workload it belongs to; where an owner was not seen yet it is
+//! held for [`PATIENCE`] at most and then told with the highest owner that is known, and told again
+//! when more is known. A pod whose owner vanishes stays with its workload for [`GRACE`], because that
+//! is how a deletion begins; if it runs on, it is judged as what it then belongs to.
+
+pub(crate) mod climb;
+mod extract;
+pub(crate) mod lookup;
+mod owners;
+mod roster;
+mod slim;
+pub(crate) mod task;
+mod texts;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use api::WorkloadRef;
+use engine::{Fact, PodFacts, PodImage, Workload, WorkloadKey};
+use jiff::Timestamp;
+
+pub(crate) use self::climb::BuiltIn;
+use self::climb::{Climb, ControllerRef, climb};
+use self::owners::{Answer, Owners};
+pub(crate) use self::roster::Roster;
+use self::slim::{MIRROR_MARK, SlimOwner, SlimPod, Unreadable, created};
+use self::texts::Texts;
+
+/// How long a new pod waits for an owner that was not seen yet.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a pod stays with a workload of which an owner vanished.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// What an observation led to.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    /// What the engine must be told, in order.
+    pub(crate) facts: Vec<Fact>,
+    /// Custom owners that must be asked for; the answers come back by [`Inventory::answered`].
+    pub(crate) questions: Vec<Question>,
+}
+
+/// A custom owner to ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Question {
+    pub(crate) key: WorkloadKey,
+}
+
+/// Pods, their owners, and who waits for whom.
+#[derive(Debug, Default)]
+pub(crate) struct Inventory {
+    owners: Owners,
+    pods: HashMap<Arc<str>, Row>,
+    dependents: HashMap<WorkloadKey, HashSet<Arc<str>>>,
+    waiting: BTreeSet<(Instant, Arc<str>)>,
+    texts: Texts,
+    roster: Roster,
+    list: u32,
+}
+
+/// Whether a pod may wait for an owner that was not seen yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Patience {
+    Some,
+    None,
+}
+
+/// A pod that runs.
+#[derive(Debug)]
+struct Row {
+    name: Arc<str>,
+    namespace: Arc<str>,
+    generation: Option<i64>,
+    created: Timestamp,
+    /// What controls it; for a mirror pod only shown, never followed.
+    controller: Option<Arc<ControllerRef>>,
+    mirror: bool,
+    images: Vec<PodImage>,
+    /// The workload it was told with; None while it is held.
+    told: Option<Arc<Workload>>,
+    /// It waits for an owner, and is in `waiting`.
+    waits: bool,
+    path: Vec<WorkloadKey>,
+    list: u32,
+}
+
+impl Inventory {
+    pub(crate) fn new(roster: Roster) -> Self {
+        Inventory {
+            roster,
+            ..Inventory::default()
+        }
+    }
+
+    /// A complete list of the pods begins.
+    pub(crate) fn pods_list_begins(&mut self) {
+        self.list += 1;
+    }
+
+    /// A complete list of the pods ended: what it did not hold is gone.
+    pub(crate) fn pods_list_ended(&mut self) -> Effects {
+        let mut effects = Effects::default();
+        let is_gone = |row: &Row| row.list != self.list;
+        let gone: Vec<_> = self
+            .pods
+            .iter()
+            .filter(|(_, row)| is_gone(row))
+            .map(|(uid, _)| uid.clone())
+            .collect();
+        for uid in gone {
+            self.drop_pod(&uid, &mut effects);
+        }
+        effects
+    }
+
+    /// A pod looks like this. An error where it cannot be read; what was told of it before stays.
+    pub(crate) fn pod(&mut self, pod: &SlimPod, now: Instant) -> Result<Effects, Unreadable> {
+        let mut effects = Effects::default();
+        let uid = required(pod.metadata.uid.as_deref(), "metadata.uid")?;
+        if let Some(row) = self.pods.get_mut(uid) {
+            row.list = self.list;
+        }
+        if extract::is_finished(pod)? {
+            self.pod_gone(uid, &mut effects);
+            return Ok(effects);
+        }
+        let row = self.read(pod)?;
+        let uid: Arc<str> = self
+            .pods
+            .get_key_value(uid)
+            .map_or_else(|| uid.into(), |(kept, _)| kept.clone());
+        match self.pods.get_mut(&uid) {
+            Some(old) if old.looks_like(&row) => {}
+            Some(old) => {
+                let moved = old.controller != row.controller || old.mirror != row.mirror;
+                let told = old.told.take();
+                let path = std::mem::take(&mut old.path);
+                *old = Row {
+                    told,
+                    path,
+                    waits: old.waits,
+                    ..row
+                };
+                self.changed(&uid, moved, now, &mut effects);
+            }
+            None => {
+                self.pods.insert(uid.clone(), row);
+                self.settle(&uid, Patience::Some, now, &mut effects);
+            }
+        }
+        Ok(effects)
+    }
+
+    /// A pod was deleted.
+    pub(crate) fn pod_deleted(&mut self, pod: &SlimPod) -> Effects {
+        let mut effects = Effects::default();
+        if let Some(uid) = &pod.metadata.uid {
+            self.pod_gone(uid, &mut effects);
+        }
+        effects
+    }
+
+    /// A complete list of the owners of one built-in kind begins.
+    pub(crate) fn owners_list_begins(&mut self, kind: &'static BuiltIn) {
+        self.owners.list_begins(kind.kind);
+    }
+
+    /// A complete list of the owners of one built-in kind ended.
+    pub(crate) fn owners_list_ended(&mut self, kind: &'static BuiltIn, now: Instant) -> Effects {
+        let mut effects = Effects::default();
+        for key in self.owners.list_ended(kind.kind) {
+            self.resettle_dependents(&key, now, &mut effects);
+        }
+        effects
+    }
+
+    /// An owner of a built-in kind looks like this.
+    pub(crate) fn owner(&mut self, kind: &'static BuiltIn, owner: &SlimOwner, now: Instant) -> Effects {
+        let mut effects = Effects::default();
+        let Some(key) = owners::key_of(kind, &owner.metadata, &mut self.texts) else {
+            return effects;
+        };
+        let Some(meta) = owners::owner_of(&owner.metadata, &key.namespace, &mut self.texts) else {
+            return effects;
+        };
+        if self.owners.seen(kind.kind, key.clone(), meta) {
+            self.resettle_dependents(&key, now, &mut effects);
+        }
+        effects
+    }
+
+    /// An owner of a built-in kind was deleted.
+    pub(crate) fn owner_deleted(
+        &mut self,
+        kind: &'static BuiltIn,
+        owner: &SlimOwner,
+        now: Instant,
+    ) -> Effects {
+        let mut effects = Effects::default();
+        let Some(key) = owners::key_of(kind, &owner.metadata, &mut self.texts) else {
+            return effects;
+        };
+        let uid = owner.metadata.uid.as_deref().unwrap_or_default();
+        if self.owners.gone(&key, uid) {
+            self.resettle_dependents(&key, now, &mut effects);
+        }
+        effects
+    }
+
+    /// The answer to a [`Question`].
+    pub(crate) fn answered(&mut self, key: &WorkloadKey, read: lookup::Found, now: Instant) -> Effects {
+        let mut effects = Effects::default();
+        let answer = match read {
+            lookup::Found::Metadata(metadata) => owners::owner_of(&metadata, &key.namespace, &mut self.texts)
+                .map_or(Answer::OutOfReach, Answer::Is),
+            lookup::Found::Nothing => Answer::Absent,
+            lookup::Found::OutOfReach => Answer::OutOfReach,
+        };
+        if self.owners.answered(key, answer, now) {
+            self.resettle_dependents(key, now, &mut effects);
+        }
+        effects
+    }
+
+    /// Tells the pods that waited long enough for an owner.
+    pub(crate) fn release_waiting(&mut self, now: Instant) -> Effects {
+        let mut effects = Effects::default();
+        while let Some((until, uid)) = self.waiting.pop_first() {
+            if until > now {
+                self.waiting.insert((until, uid));
+                break;
+            }
+            if let Some(row) = self.pods.get_mut(&uid) {
+                row.waits = false;
+                self.settle(&uid, Patience::None, now, &mut effects);
+            }
+        }
+        effects
+    }
+
+    /// Whether every pod was told.
+    pub(crate) fn holds_nobody(&self) -> bool {
+        self.pods.values().all(|row| row.told.is_some())
+    }
+
+    /// Asks again for owners that could not be read, and forgets what nobody uses.
+    pub(crate) fn tidy(&mut self, now: Instant) -> Effects {
+        let mut effects = Effects::default();
+        let dependents = &self.dependents;
+        self.owners.forget_unused(|key| dependents.contains_key(key), now);
+        for key in self.owners.unread_and_due(now) {
+            self.ask(&key, true, now, &mut effects);
+        }
+        self.texts.forget_unused();
+        effects
+    }
+
+    fn read(&mut self, pod: &SlimPod) -> Result<Row, Unreadable> {
+        let namespace = self
+            .texts
+            .keep(required(pod.metadata.namespace.as_deref(), "metadata.namespace")?);
+        let marks = pod.metadata.annotations.as_ref();
+        Ok(Row {
+            name: required(pod.metadata.name.as_deref(), "metadata.name")?.into(),
+            generation: pod.metadata.generation,
+            created: created(&pod.metadata),
+            controller: ControllerRef::of(&pod.metadata, &namespace, &mut self.texts),
+            namespace,
+            mirror: marks.is_some_and(|marks| marks.contains_key(MIRROR_MARK)),
+            images: extract::images(pod, &mut self.texts)?,
+            told: None,
+            waits: false,
+            path: Vec::new(),
+            list: self.list,
+        })
+    }
+
+    /// A pod that is known looks different now.
+    fn changed(&mut self, uid: &Arc<str>, moved: bool, now: Instant, effects: &mut Effects) {
+        let Some(row) = self.pods.get(uid) else { return };
+        match row.told.clone() {
+            None => self.settle(uid, Patience::Some, now, effects),
+            Some(workload) => {
+                effects.facts.push(Fact::Pod(row.facts(uid, workload)));
+                if moved {
+                    self.settle(uid, Patience::None, now, effects);
+                }
+            }
+        }
+    }
+
+    /// Finds the workload of a pod and tells the pod where that is news.
+    fn settle(&mut self, uid: &Arc<str>, patience: Patience, now: Instant, effects: &mut Effects) {
+        let Some(row) = self.pods.get(uid) else { return };
+        let climbed = self.climb_of(row);
+        self.follow(uid, &climbed, now, effects);
+        let Some(row) = self.pods.get_mut(uid) else { return };
+        if !climbed.settled && patience == Patience::Some {
+            if !row.waits {
+                row.waits = true;
+                let pause = if row.told.is_some() { GRACE } else { PATIENCE };
+                self.waiting.insert((now + pause, uid.clone()));
+            }
+            return;
+        }
+        let workload = workload_of(uid, row, &climbed);
+        if row.told.as_ref().is_some_and(|told| is_same(told, &workload)) {
+            return;
+        }
+        let told = self.roster.enter(workload);
+        if let Some(before) = row.told.replace(told.clone()) {
+            self.roster.leave(&before.key());
+        }
+        effects.facts.push(Fact::Pod(row.facts(uid, told)));
+    }
+
+    fn climb_of(&self, row: &Row) -> Climb {
+        if row.mirror {
+            let managed_by = row.controller.as_ref().map(|controller| controller.shown());
+            return Climb {
+                top: None,
+                managed_by,
+                path: Vec::new(),
+                settled: true,
+            };
+        }
+        climb(row.controller.as_ref(), |reference| self.owners.known(reference))
+    }
+
+    /// Remembers which owners the pod's workload rests on, and asks for those that are not known.
+    fn follow(&mut self, uid: &Arc<str>, climbed: &Climb, now: Instant, effects: &mut Effects) {
+        let Some(row) = self.pods.get_mut(uid) else { return };
+        if row.path != climbed.path {
+            let old = std::mem::replace(&mut row.path, climbed.path.clone());
+            self.unfollow(uid, &old);
+            for key in &climbed.path {
+                self.dependents
+                    .entry(key.clone())
+                    .or_default()
+                    .insert(uid.clone());
+            }
+        }
+        if let Some((last, below)) = climbed.path.split_last() {
+            for key in below {
+                self.ask(key, true, now, effects);
+            }
+            self.ask(last, climbed.settled, now, effects);
+        }
+    }
+
+    fn unfollow(&mut self, uid: &Arc<str>, path: &[WorkloadKey]) {
+        for key in path {
+            if let Some(pods) = self.dependents.get_mut(key) {
+                pods.remove(uid);
+                if pods.is_empty() {
+                    self.dependents.remove(key);
+                }
+            }
+        }
+    }
+
+    fn ask(&mut self, key: &WorkloadKey, settled: bool, now: Instant, effects: &mut Effects) {
+        if self.owners.must_ask(key, settled, now) {
+            effects.questions.push(Question { key: key.clone() });
+        }
+    }
+
+    fn resettle_dependents(&mut self, key: &WorkloadKey, now: Instant, effects: &mut Effects) {
+        let pods: Vec<_> = self.dependents.get(key).into_iter().flatten().cloned().collect();
+        for uid in pods {
+            self.settle(&uid, Patience::Some, now, effects);
+        }
+    }
+
+    fn pod_gone(&mut self, uid: &str, effects: &mut Effects) {
+        if let Some((uid, _)) = self.pods.get_key_value(uid) {
+            let uid = uid.clone();
+            self.drop_pod(&uid, effects);
+        }
+    }
+
+    fn drop_pod(&mut self, uid: &Arc<str>, effects: &mut Effects) {
+        let Some(row) = self.pods.remove(uid) else { return };
+        self.unfollow(uid, &row.path);
+        if let Some(workload) = row.told {
+            self.roster.leave(&workload.key());
+            effects.facts.push(Fact::PodGone(uid.clone()));
+        }
+    }
+}
+
+impl Row {
+    /// Whether the two say the same of the pod itself.
+    fn looks_like(&self, other: &Row) -> bool {
+        self.images == other.images && self.controller == other.controller && self.mirror == other.mirror
+    }
+
+    fn facts(&self, uid: &Arc<str>, workload: Arc<Workload>) -> PodFacts {
+        PodFacts {
+            uid: uid.clone(),
+            name: self.name.clone(),
+            workload,
+            images: self.images.clone(),
+        }
+    }
+}
+
+fn required<'a>(value: Option<&'a str>, field: &'static str) -> Result<&'a str, Unreadable> {
+    value
+        .filter(|value| !value.is_empty())
+        .ok_or(Unreadable { field })
+}
+
+/// The top of the climb, or the pod itself.
+fn workload_of(uid: &str, row: &Row, climbed: &Climb) -> Workload {
+    let managed_by = climbed.managed_by.clone();
+    let (reference, created) = match &climbed.top {
+        Some((top, owner)) => {
+            let built_in = BuiltIn::of(&top.key.group, &top.key.kind);
+            let reference = WorkloadRef {
+                api_version: built_in.map_or_else(|| top.api_version.to_string(), BuiltIn::api_version),
+                kind: top.key.kind.to_string(),
+                name: top.key.name.to_string(),
+                uid: owner.uid.to_string(),
+                observed_generation: owner.generation,
+                managed_by,
+            };
+            (reference, owner.created)
+        }
+        None => {
+            let reference = WorkloadRef {
+                api_version: "v1".to_owned(),
+                kind: "Pod".to_owned(),
+                name: row.name.to_string(),
+                uid: uid.to_owned(),
+                observed_generation: row.generation,
+                managed_by,
+            };
+            (reference, row.created)
+        }
+    };
+    Workload {
+        namespace: row.namespace.clone(),
+        reference,
+        created,
+    }
+}
+
+/// Whether two say the same but for the generation, which alone is no news.
+fn is_same(old: &Workload, new: &Workload) -> bool {
+    old.namespace == new.namespace
+        && old.created == new.created
+        && old.reference.api_version == new.reference.api_version
+        && old.reference.kind == new.reference.kind
+        && old.reference.name == new.reference.name
+        && old.reference.uid == new.reference.uid
+        && old.reference.managed_by == new.reference.managed_by
+}
+
+#[cfg(test)]
+mod tests;

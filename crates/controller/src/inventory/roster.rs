@@ -1,0 +1,74 @@
+//! Which top-level workloads run at least one pod.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use engine::{Workload, WorkloadKey};
+
+/// The workloads that run, each with its number of pods. Shared with whoever sweeps orphans.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Roster {
+    running: Arc<Mutex<HashMap<WorkloadKey, (Arc<Workload>, usize)>>>,
+}
+
+impl Roster {
+    fn lock(&self) -> MutexGuard<'_, HashMap<WorkloadKey, (Arc<Workload>, usize)>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One more pod of the workload runs; gives the one copy that all its pods share.
+    pub(crate) fn enter(&self, workload: Workload) -> Arc<Workload> {
+        let mut running = self.lock();
+        let (shared, pods) = running
+            .entry(workload.key())
+            .or_insert_with(|| (Arc::new(workload.clone()), 0));
+        *pods += 1;
+        if **shared != workload {
+            *shared = Arc::new(workload);
+        }
+        shared.clone()
+    }
+
+    /// One pod less of the workload runs.
+    pub(crate) fn leave(&self, key: &WorkloadKey) {
+        let mut running = self.lock();
+        if let Some((_, pods)) = running.get_mut(key) {
+            *pods -= 1;
+            if *pods == 0 {
+                running.remove(key);
+            }
+        }
+    }
+
+    /// Whether a pod of the workload runs.
+    pub(crate) fn runs(&self, key: &WorkloadKey) -> bool {
+        self.lock().contains_key(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::Timestamp;
+
+    #[test]
+    fn a_workload_runs_until_its_last_pod_leaves() {
+        let workload = Workload {
+            namespace: "shop".into(),
+            reference: api::WorkloadRef {
+                api_version: "apps/v1".into(),
+                kind: "Deployment".into(),
+                ..Default::default()
+            },
+            created: Timestamp::UNIX_EPOCH,
+        };
+        let (roster, key) = (Roster::default(), workload.key());
+        let first = roster.enter(workload.clone());
+        assert!(Arc::ptr_eq(&first, &roster.enter(workload)));
+        roster.leave(&key);
+        assert!(roster.runs(&key));
+        roster.leave(&key);
+        assert!(!roster.runs(&key));
+        roster.leave(&key);
+    }
+}

@@ -1,0 +1,216 @@
+//! The task around the inventory: watch events in, facts out, questions about custom owners asked.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engine::{Fact, Handle, Stopped, WorkloadKey};
+use kube::runtime::watcher::Event;
+use kube::{Client, ResourceExt};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::climb::BuiltIn;
+use super::lookup::{Found, Lookup};
+use super::slim::{SlimOwner, SlimPod};
+use super::{Effects, Inventory, Roster};
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::watch::Sink;
+
+/// How many watch events may wait for the inventory.
+const QUEUE: usize = 1024;
+/// How many custom owners are asked for at the same time.
+const QUESTIONS: usize = 4;
+/// How often it is looked for pods that waited long enough.
+const TICK: Duration = Duration::from_millis(250);
+/// How often the inventory is tidied.
+const TIDY_EVERY: Duration = Duration::from_secs(30);
+
+/// The name under which the loop shows signs of life.
+const NAME: &str = "inventory";
+
+/// What a watch saw.
+#[derive(Debug)]
+pub(crate) enum Observation {
+    Pod(Event<SlimPod>),
+    Owner(&'static BuiltIn, Event<SlimOwner>),
+}
+
+/// Takes the events of the pods' watch.
+pub(crate) struct PodSink(mpsc::Sender<Observation>);
+
+/// Takes the events of the watch of one built-in kind of owners.
+pub(crate) struct OwnerSink(&'static BuiltIn, mpsc::Sender<Observation>);
+
+impl Sink<SlimPod> for PodSink {
+    async fn event(&mut self, event: Event<SlimPod>) -> Result<(), Stopped> {
+        self.0.send(Observation::Pod(event)).await.map_err(|_| Stopped)
+    }
+}
+
+impl Sink<SlimOwner> for OwnerSink {
+    async fn event(&mut self, event: Event<SlimOwner>) -> Result<(), Stopped> {
+        self.1
+            .send(Observation::Owner(self.0, event))
+            .await
+            .map_err(|_| Stopped)
+    }
+}
+
+/// The way into the inventory for the watches.
+#[derive(Clone, Debug)]
+pub(crate) struct Inlet(mpsc::Sender<Observation>);
+
+impl Inlet {
+    pub(crate) fn pods(&self) -> PodSink {
+        PodSink(self.0.clone())
+    }
+
+    pub(crate) fn owners(&self, kind: &'static BuiltIn) -> OwnerSink {
+        OwnerSink(kind, self.0.clone())
+    }
+}
+
+/// The inventory with all it talks to.
+pub(crate) struct InventoryTask {
+    inventory: Inventory,
+    observations: mpsc::Receiver<Observation>,
+    questions: VecDeque<WorkloadKey>,
+    answers: JoinSet<(WorkloadKey, Found)>,
+    lookup: Arc<Lookup>,
+    client: Client,
+    engine: Handle,
+    metrics: Arc<Metrics>,
+    health: Health,
+    pods_listed: bool,
+    told: watch::Sender<bool>,
+}
+
+impl InventoryTask {
+    /// The task, the way in, and what becomes true when every pod of the first list was told.
+    pub(crate) fn new(
+        roster: Roster,
+        lookup: Arc<Lookup>,
+        client: Client,
+        engine: Handle,
+        metrics: Arc<Metrics>,
+        health: Health,
+    ) -> (Self, Inlet, watch::Receiver<bool>) {
+        let (inlet, observations) = mpsc::channel(QUEUE);
+        let (told, all_told) = watch::channel(false);
+        let task = InventoryTask {
+            inventory: Inventory::new(roster),
+            observations,
+            questions: VecDeque::new(),
+            answers: JoinSet::new(),
+            lookup,
+            client,
+            engine,
+            metrics,
+            health,
+            pods_listed: false,
+            told,
+        };
+        (task, Inlet(inlet), all_told)
+    }
+
+    /// Runs until the engine stops or every watch is gone.
+    pub(crate) async fn run(mut self) -> Result<(), Stopped> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut tidy_at = Instant::now() + TIDY_EVERY;
+        loop {
+            let effects = tokio::select! {
+                observation = self.observations.recv() => match observation {
+                    Some(observation) => self.observe(observation),
+                    None => return Err(Stopped),
+                },
+                Some(answer) = self.answers.join_next() => match answer {
+                    Ok((key, found)) => self.inventory.answered(&key, found, Instant::now()),
+                    Err(error) => {
+                        tracing::error!(%error, "asking for an owner failed within");
+                        Effects::default()
+                    }
+                },
+                _ = tick.tick() => {
+                    let now = Instant::now();
+                    self.health.beat(NAME);
+                    let mut effects = self.inventory.release_waiting(now);
+                    if now >= tidy_at {
+                        tidy_at = now + TIDY_EVERY;
+                        effects.questions.append(&mut self.inventory.tidy(now).questions);
+                    }
+                    effects
+                }
+            };
+            self.carry_out(effects).await?;
+        }
+    }
+
+    fn observe(&mut self, observation: Observation) -> Effects {
+        let now = Instant::now();
+        match observation {
+            Observation::Pod(event) => self.observe_pod(event, now),
+            Observation::Owner(kind, event) => self.observe_owner(kind, event, now),
+        }
+    }
+
+    fn observe_pod(&mut self, event: Event<SlimPod>, now: Instant) -> Effects {
+        match event {
+            Event::Init => self.inventory.pods_list_begins(),
+            Event::InitDone => {
+                self.pods_listed = true;
+                return self.inventory.pods_list_ended();
+            }
+            Event::Delete(pod) => return self.inventory.pod_deleted(&pod),
+            Event::Apply(pod) | Event::InitApply(pod) => match self.inventory.pod(&pod, now) {
+                Ok(effects) => return effects,
+                Err(error) => {
+                    self.metrics.watch_error("Pod");
+                    let namespace = pod.namespace();
+                    tracing::error!(namespace, name = pod.name_any(), uid = pod.uid(), %error,
+                        "a pod cannot be read and is not judged; what was known of it before is kept");
+                }
+            },
+        }
+        Effects::default()
+    }
+
+    fn observe_owner(&mut self, kind: &'static BuiltIn, event: Event<SlimOwner>, now: Instant) -> Effects {
+        match event {
+            Event::Init => {
+                self.inventory.owners_list_begins(kind);
+                Effects::default()
+            }
+            Event::InitDone => self.inventory.owners_list_ended(kind, now),
+            Event::Apply(owner) | Event::InitApply(owner) => self.inventory.owner(kind, &owner, now),
+            Event::Delete(owner) => self.inventory.owner_deleted(kind, &owner, now),
+        }
+    }
+
+    async fn carry_out(&mut self, effects: Effects) -> Result<(), Stopped> {
+        self.questions
+            .extend(effects.questions.into_iter().map(|question| question.key));
+        while self.answers.len() < QUESTIONS
+            && let Some(key) = self.questions.pop_front()
+        {
+            let (lookup, client) = (self.lookup.clone(), self.client.clone());
+            self.answers.spawn(async move {
+                let found = lookup.find(&client, &key).await;
+                (key, found)
+            });
+        }
+        for fact in effects.facts {
+            self.tell(fact).await?;
+        }
+        if self.pods_listed && !*self.told.borrow() && self.inventory.holds_nobody() {
+            self.told.send_replace(true);
+        }
+        Ok(())
+    }
+
+    async fn tell(&self, fact: Fact) -> Result<(), Stopped> {
+        self.engine.tell(fact).await
+    }
+}

@@ -1,0 +1,299 @@
+//! What the operator counts, in the conventions of Prometheus. No label names a pod, an image or a digest.
+
+mod process;
+mod totals;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+use self::process::Process;
+pub(crate) use self::totals::Snapshot;
+use self::totals::SnapshotCollector;
+
+/// From 5 ms to 40 s.
+const SECONDS: [f64; 12] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 40.0,
+];
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct WriteLabels {
+    kind: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct EventLabels {
+    reason: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RequestLabels {
+    registry: String,
+    operation: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct DurationLabels {
+    registry: String,
+    operation: &'static str,
+}
+
+/// Every metric of the operator. One for the whole process; cheap to share behind an [`Arc`].
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    registry_requests: Family<RequestLabels, Counter>,
+    registry_seconds: Family<DurationLabels, Histogram>,
+    api_writes: Family<WriteLabels, Counter>,
+    events: Family<EventLabels, Counter>,
+    watch_errors: Family<KindLabel, Counter>,
+    leader: Gauge,
+    snapshot: Arc<Mutex<Snapshot>>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WriteOutcome {
+    Written,
+    Deleted,
+    Conflict,
+    Throttled,
+    Failed,
+}
+
+impl WriteOutcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            WriteOutcome::Written => "written",
+            WriteOutcome::Deleted => "deleted",
+            WriteOutcome::Conflict => "conflict",
+            WriteOutcome::Throttled => "throttled",
+            WriteOutcome::Failed => "failed",
+        }
+    }
+}
+
+impl Metrics {
+    /// Metrics for a process of this version.
+    pub fn new(version: &'static str) -> Arc<Self> {
+        let metrics = Metrics {
+            registry: Mutex::default(),
+            registry_requests: Family::default(),
+            registry_seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
+            api_writes: Family::default(),
+            events: Family::default(),
+            watch_errors: Family::default(),
+            leader: Gauge::default(),
+            snapshot: Arc::default(),
+        };
+        metrics.register(version);
+        Arc::new(metrics)
+    }
+
+    fn register(&self, version: &'static str) {
+        let mut root = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        root.register_collector(Box::new(Process::started_now()));
+        let own = root.sub_registry_with_prefix("assay");
+        own.register(
+            "build",
+            "The version that runs",
+            Info::new(vec![("version", version)]),
+        );
+        own.register(
+            "registry_requests",
+            "HTTP requests to image registries",
+            self.registry_requests.clone(),
+        );
+        own.register(
+            "registry_request_seconds",
+            "Time from sending a request to an image registry to the last byte read",
+            self.registry_seconds.clone(),
+        );
+        own.register(
+            "api_writes",
+            "Writes to the Kubernetes API by kind and outcome",
+            self.api_writes.clone(),
+        );
+        own.register(
+            "events",
+            "Kubernetes Events by reason and outcome",
+            self.events.clone(),
+        );
+        own.register(
+            "watch_errors",
+            "Failures of watches, and objects that could not be read",
+            self.watch_errors.clone(),
+        );
+        own.register(
+            "leader",
+            "1 while this replica holds the Lease and writes",
+            self.leader.clone(),
+        );
+        own.register_collector(Box::new(SnapshotCollector::new(self.snapshot.clone())));
+    }
+
+    /// The observer to give to the registry client.
+    pub fn registry_observer(self: &Arc<Self>) -> Arc<MetricsRegistryObserver> {
+        Arc::new(MetricsRegistryObserver {
+            metrics: self.clone(),
+        })
+    }
+
+    pub(crate) fn api_write(&self, kind: &'static str, outcome: WriteOutcome) {
+        self.api_writes
+            .get_or_create(&WriteLabels {
+                kind,
+                outcome: outcome.as_str(),
+            })
+            .inc();
+    }
+
+    pub(crate) fn event(&self, reason: &'static str, outcome: &'static str) {
+        self.events.get_or_create(&EventLabels { reason, outcome }).inc();
+    }
+
+    pub(crate) fn watch_error(&self, kind: &'static str) {
+        self.watch_errors.get_or_create(&KindLabel { kind }).inc();
+    }
+
+    pub(crate) fn leads(&self, leads: bool) {
+        self.leader.set(leads.into());
+    }
+
+    pub(crate) fn show(&self, snapshot: Snapshot) {
+        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
+    }
+
+    /// Everything in the OpenMetrics text format.
+    pub(crate) fn text(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        prometheus_client::encoding::text::encode(&mut text, &registry)?;
+        Ok(text)
+    }
+}
+
+/// Counts and times the requests of the registry client.
+#[derive(Debug)]
+pub struct MetricsRegistryObserver {
+    metrics: Arc<Metrics>,
+}
+
+impl registry::RequestObserver for MetricsRegistryObserver {
+    fn request(&self, registry: &str, operation: &'static str, outcome: &'static str, seconds: f64) {
+        let registry = registry.to_owned();
+        let labels = RequestLabels {
+            registry: registry.clone(),
+            operation,
+            outcome,
+        };
+        self.metrics.registry_requests.get_or_create(&labels).inc();
+        self.metrics
+            .registry_seconds
+            .get_or_create(&DurationLabels { registry, operation })
+            .observe(seconds);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::Totals;
+    use jiff::Timestamp;
+    use registry::RequestObserver;
+
+    #[test]
+    fn the_text_names_every_metric_of_the_contract() {
+        let metrics = Metrics::new("1.2.3");
+        metrics
+            .registry_observer()
+            .request("registry.example.com", "manifest", "ok", 0.2);
+        metrics.api_write("ImageCompliance", WriteOutcome::Written);
+        metrics.event("BecameCompliant", "written");
+        metrics.watch_error("Pod");
+        metrics.leads(true);
+        let mut totals = Totals {
+            pods: 3,
+            subjects: 2,
+            verifications: 5,
+            evaluations: 7,
+            pending_updates: 1,
+            ..Totals::default()
+        };
+        totals.workloads.insert(
+            (
+                "shop".into(),
+                "prod".into(),
+                api::Mode::Enforce,
+                api::Verdict::Violating,
+            ),
+            4,
+        );
+        totals.stale.insert(("shop".into(), "prod".into()), 1);
+        totals.uncovered.insert("dev".into(), 2);
+        totals.lookups.insert("complete", 9);
+        totals.oldest_check = Some(Timestamp::from_second(1_700_000_000).unwrap());
+        totals.not_ready = vec![("ImagePolicy", "bad".into()), ("SigningKey", "broken".into())];
+        metrics.show(Snapshot {
+            totals,
+            policies: vec!["bad".into(), "prod".into()],
+            keys: vec!["broken".into(), "good".into()],
+        });
+        let text = metrics.text().unwrap();
+        for line in [
+            r#"assay_build_info{version="1.2.3"} 1"#,
+            r#"assay_registry_requests_total{registry="registry.example.com",operation="manifest",outcome="ok"} 1"#,
+            r#"assay_registry_request_seconds_count{registry="registry.example.com",operation="manifest"} 1"#,
+            r#"assay_api_writes_total{kind="ImageCompliance",outcome="written"} 1"#,
+            r#"assay_events_total{reason="BecameCompliant",outcome="written"} 1"#,
+            r#"assay_watch_errors_total{kind="Pod"} 1"#,
+            "assay_leader 1",
+            r#"assay_workloads{namespace="shop",policy="prod",mode="Enforce",verdict="Violating"} 4"#,
+            r#"assay_stale_workloads{namespace="shop",policy="prod"} 1"#,
+            r#"assay_uncovered_workloads{namespace="dev"} 2"#,
+            "assay_pods 3",
+            "assay_images 2",
+            r#"assay_lookups_total{outcome="complete"} 9"#,
+            "assay_signature_verifications_total 5",
+            "assay_evaluations_total 7",
+            "assay_pending_updates 1",
+            "assay_oldest_check_timestamp_seconds 1700000000",
+            r#"assay_policy_ready{policy="bad"} 0"#,
+            r#"assay_policy_ready{policy="prod"} 1"#,
+            r#"assay_key_ready{key="broken"} 0"#,
+            r#"assay_key_ready{key="good"} 1"#,
+        ] {
+            assert!(
+                text.lines().any(|found| found.starts_with(line)),
+                "{line} is not in\n{text}"
+            );
+        }
+        for name in ["process_start_time_seconds", "process_resident_memory_bytes"] {
+            assert!(
+                text.lines().any(|found| found.starts_with(name)),
+                "{name} is not in\n{text}"
+            );
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+}
