@@ -364,3 +364,206 @@ fn selector_flaw(error: SelectorError) -> Flaw {
         error.expected,
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use api::{MultiArch, Recheck, Requirement, SignatureRequirement};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
+
+    use super::*;
+    use crate::tests::{asking, requirement};
+
+    fn compile(mutate: impl FnOnce(&mut ImagePolicySpec)) -> Result<CompiledPolicy, CompileError> {
+        let mut spec = asking(&["release", "build"], 1);
+        mutate(&mut spec);
+        CompiledPolicy::compile("prod-signed", &spec)
+    }
+
+    fn field_of_error(mutate: impl FnOnce(&mut ImagePolicySpec)) -> String {
+        compile(mutate).unwrap_err().field
+    }
+
+    fn first_signature(spec: &mut ImagePolicySpec) -> &mut SignatureRequirement {
+        spec.require[0].signature.as_mut().unwrap()
+    }
+
+    #[test]
+    fn c5_21_f11_an_error_names_the_policy_the_field_what_is_there_and_what_belongs_there() {
+        let error = compile(|spec| first_signature(spec).minimum = Some(3)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "ImagePolicy prod-signed: spec.require[0].signature.minimum: found 3; expected 1 to 2, the number of key \
+             rings in signedBy"
+        );
+    }
+
+    #[test]
+    fn c5_21_a_pattern_that_cannot_be_read_is_refused_by_its_place() {
+        let bad = || {
+            vec![
+                "registry.example.com/**".into(),
+                "registry.example.com/web:1.0".into(),
+            ]
+        };
+        assert_eq!(
+            field_of_error(|spec| spec.match_.images = bad()),
+            "spec.match.images[1]"
+        );
+        assert_eq!(
+            field_of_error(|spec| spec.match_.exclude_images = bad()),
+            "spec.match.excludeImages[1]"
+        );
+        let bad = || vec!["shop".into(), "Shop".into()];
+        assert_eq!(
+            field_of_error(|spec| spec.match_.namespaces = bad()),
+            "spec.match.namespaces[1]"
+        );
+        assert_eq!(
+            field_of_error(|spec| spec.match_.exclude_namespaces = bad()),
+            "spec.match.excludeNamespaces[1]"
+        );
+    }
+
+    #[test]
+    fn c5_21_empty_lists_are_refused() {
+        assert_eq!(
+            field_of_error(|spec| spec.match_.images.clear()),
+            "spec.match.images"
+        );
+        assert_eq!(field_of_error(|spec| spec.require.clear()), "spec.require");
+        assert_eq!(
+            field_of_error(|spec| first_signature(spec).signed_by.clear()),
+            "spec.require[0].signature.signedBy"
+        );
+    }
+
+    #[test]
+    fn c5_21_a_requirement_without_a_kind_is_refused_never_skipped() {
+        let without = Requirement {
+            name: "scan".into(),
+            signature: None,
+        };
+        assert_eq!(
+            field_of_error(|spec| spec.require.push(without)),
+            "spec.require[1]"
+        );
+    }
+
+    #[test]
+    fn c5_21_values_of_a_later_version_are_refused() {
+        assert_eq!(field_of_error(|spec| spec.mode = Mode::Other), "spec.mode");
+        let other = Some(MultiArch {
+            accept: Some(RunsAs::Other),
+        });
+        assert_eq!(
+            field_of_error(|spec| spec.multi_arch = other),
+            "spec.multiArch.accept"
+        );
+        let expression = LabelSelectorRequirement {
+            key: "env".into(),
+            operator: "Like".into(),
+            values: None,
+        };
+        let selector = LabelSelector {
+            match_labels: None,
+            match_expressions: Some(vec![expression]),
+        };
+        assert_eq!(
+            field_of_error(|spec| spec.match_.namespace_selector = Some(selector)),
+            "spec.match.namespaceSelector.matchExpressions[0].operator"
+        );
+    }
+
+    #[test]
+    fn a_minimum_below_one_or_above_the_rings_is_refused() {
+        for minimum in [i32::MIN, -1, 0, 3, i32::MAX] {
+            let field = field_of_error(|spec| first_signature(spec).minimum = Some(minimum));
+            assert_eq!(field, "spec.require[0].signature.minimum", "{minimum}");
+        }
+    }
+
+    #[test]
+    fn names_that_are_empty_or_given_twice_are_refused() {
+        let again = requirement("release-signature", &["release"], 1);
+        assert_eq!(
+            field_of_error(|spec| spec.require.push(again)),
+            "spec.require[1].name"
+        );
+        let nameless = requirement("", &["release"], 1);
+        assert_eq!(
+            field_of_error(|spec| spec.require.push(nameless)),
+            "spec.require[1].name"
+        );
+        let ring = |name: &str| {
+            let name = name.to_owned();
+            field_of_error(|spec| first_signature(spec).signed_by.push(name))
+        };
+        assert_eq!(ring("release"), "spec.require[0].signature.signedBy[2]");
+        assert_eq!(ring(""), "spec.require[0].signature.signedBy[2]");
+    }
+
+    #[test]
+    fn the_fields_of_recheck_are_named() {
+        let recheck = |recheck: Recheck| field_of_error(|spec| spec.recheck = Some(recheck));
+        let text = |text: &str| Some(text.to_owned());
+        let base = Recheck::default;
+        assert_eq!(
+            recheck(Recheck {
+                interval: text("soon"),
+                ..base()
+            }),
+            "spec.recheck.interval"
+        );
+        assert_eq!(
+            recheck(Recheck {
+                schedule: text("soon"),
+                ..base()
+            }),
+            "spec.recheck.schedule"
+        );
+        assert_eq!(
+            recheck(Recheck {
+                time_zone: text("UTC"),
+                ..base()
+            }),
+            "spec.recheck.timeZone"
+        );
+        assert_eq!(
+            recheck(Recheck {
+                max_staleness: text("0s"),
+                ..base()
+            }),
+            "spec.recheck.maxStaleness"
+        );
+    }
+
+    #[test]
+    fn rings_are_listed_once_over_all_requirements() {
+        let policy =
+            compile(|spec| spec.require.push(requirement("second", &["review", "build"], 1))).unwrap();
+        assert_eq!(
+            policy.rings().map(AsRef::as_ref).collect::<Vec<&str>>(),
+            ["build", "release", "review"]
+        );
+    }
+
+    #[test]
+    fn without_options_indexes_are_accepted_and_verdicts_are_kept_three_days() {
+        let policy = compile(|_| ()).unwrap();
+        assert!(policy.accepts_index());
+        assert_eq!(policy.max_staleness(), Duration::from_secs(72 * 3600));
+        assert_eq!(policy.recheck().interval_hint(), Duration::from_secs(6 * 3600));
+        assert_eq!(
+            (policy.name().as_ref(), policy.mode()),
+            ("prod-signed", Mode::Enforce)
+        );
+    }
+
+    /// B20: a pattern on one host does not match a path that looks like it on another.
+    #[test]
+    fn b20_a_pattern_covers_no_other_host() {
+        let policy = compile(|spec| spec.match_.images = vec!["*.trusted.io/org/*".into()]).unwrap();
+        assert!(policy.covers_image(&"a.trusted.io/org/app".parse().unwrap()));
+        assert!(!policy.covers_image(&"evil.io/x.trusted.io/org/app".parse().unwrap()));
+    }
+}

@@ -92,3 +92,100 @@ pub fn severity(reason: Reason) -> u8 {
             .unwrap_or(100),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ImageSummary::{DryRunOnly, Judged, NotCovered};
+
+    const HOLDS: ImageSummary = Judged(Verdict::Compliant, Reason::AllVerified);
+    const FAILS: ImageSummary = Judged(Verdict::Violating, Reason::SignatureMissing);
+    const PENDING: ImageSummary = Judged(Verdict::Unknown, Reason::Pending);
+
+    #[test]
+    fn the_condition_follows_the_table() {
+        let cases: &[(&[ImageSummary], Status, Reason)] = &[
+            (&[HOLDS, FAILS, PENDING], Status::False, Reason::SignatureMissing),
+            (&[HOLDS, PENDING], Status::Unknown, Reason::Pending),
+            (&[HOLDS, HOLDS], Status::True, Reason::AllVerified),
+            (&[HOLDS, NotCovered], Status::True, Reason::PartlyCovered),
+            (&[HOLDS, DryRunOnly], Status::True, Reason::PartlyCovered),
+            (&[FAILS, NotCovered], Status::False, Reason::SignatureMissing),
+            (
+                &[PENDING, DryRunOnly, NotCovered],
+                Status::Unknown,
+                Reason::Pending,
+            ),
+            (&[DryRunOnly, NotCovered], Status::Unknown, Reason::DryRunOnly),
+            (&[], Status::Unknown, Reason::NothingRunning),
+        ];
+        for (images, status, reason) in cases {
+            assert_eq!(
+                workload_condition(images.iter().copied()),
+                (*status, *reason),
+                "{images:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn b23_what_no_policy_covers_is_never_compliant() {
+        let not_covered = (Status::Unknown, Reason::NotCovered);
+        assert_eq!(
+            workload_condition([NotCovered, NotCovered].into_iter()),
+            not_covered
+        );
+        let judged = Judged(Verdict::NotCovered, Reason::NotCovered);
+        assert_eq!(workload_condition([judged].into_iter()), not_covered);
+        assert_eq!(
+            workload_condition([HOLDS, judged].into_iter()),
+            (Status::True, Reason::PartlyCovered)
+        );
+    }
+
+    #[test]
+    fn a_verdict_of_a_later_version_is_unknown() {
+        let other = Judged(Verdict::Other, Reason::Other);
+        assert_eq!(
+            workload_condition([HOLDS, other].into_iter()),
+            (Status::Unknown, Reason::Other)
+        );
+    }
+
+    #[test]
+    fn c5_18_of_several_failures_the_most_severe_is_told_whatever_their_order() {
+        let mut images = [
+            FAILS,
+            Judged(Verdict::Violating, Reason::KeyRevoked),
+            Judged(Verdict::Violating, Reason::TagNotPinned),
+        ];
+        for _ in 0..images.len() {
+            images.rotate_left(1);
+            assert_eq!(
+                workload_condition(images.into_iter()),
+                (Status::False, Reason::KeyRevoked)
+            );
+        }
+    }
+
+    #[test]
+    fn the_worst_answer_is_violating_before_unknown_before_compliant() {
+        let compliant = (Verdict::Compliant, Reason::AllVerified);
+        let unknown = (Verdict::Unknown, Reason::PolicyInvalid);
+        let violating = (Verdict::Violating, Reason::TagNotPinned);
+        assert_eq!(worst([compliant, unknown].into_iter()), Some(unknown));
+        assert_eq!(
+            worst([violating, compliant, unknown].into_iter()),
+            Some(violating)
+        );
+        assert_eq!(worst(std::iter::empty()), None);
+    }
+
+    #[test]
+    fn every_reason_has_a_severity_of_its_own() {
+        let severities: std::collections::BTreeSet<u8> =
+            Reason::ALL.iter().map(|reason| severity(*reason)).collect();
+        assert_eq!(severities.len(), Reason::ALL.len());
+        assert!(!severities.contains(&severity(Reason::Other)));
+    }
+}

@@ -16,7 +16,7 @@ mod selector;
 mod signature;
 mod tally;
 #[cfg(test)]
-mod testing;
+mod tests;
 
 pub use compile::{CompileError, CompiledPolicy, Problem};
 pub use condition::{ImageSummary, severity, workload_condition, worst};

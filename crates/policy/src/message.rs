@@ -254,3 +254,38 @@ fn cut(text: &str, limit: usize) -> String {
     short.push('…');
     short
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_cut_at_512_characters_and_the_remediation_stays_whole() {
+        let body = "ü".repeat(600);
+        let remediation = "Ask the team.";
+        let message = finish(&body, remediation);
+        assert_eq!(message.chars().count(), MAX_CHARS);
+        assert!(message.ends_with("… Ask the team."), "{message}");
+        assert_eq!(finish(&body, "").chars().count(), MAX_CHARS);
+        assert!(finish(&body, "").ends_with('…'));
+        assert_eq!(finish(&body, &"x".repeat(600)).chars().count(), MAX_CHARS);
+        assert_eq!(finish("short", "Ask."), "short Ask.");
+    }
+
+    #[test]
+    fn a_message_of_exactly_512_characters_is_not_cut() {
+        assert_eq!(finish(&"ü".repeat(MAX_CHARS), ""), "ü".repeat(MAX_CHARS));
+    }
+
+    #[test]
+    fn control_characters_of_remote_texts_do_not_reach_the_reader() {
+        assert_eq!(finish("a\nb\u{1b}[31mc", ""), "a b [31mc");
+    }
+
+    #[test]
+    fn long_lists_show_the_first_names_and_that_there_are_more() {
+        let names = ["a", "b", "c", "d"].map(str::to_owned);
+        assert_eq!(list(names.clone().into_iter().take(3)), "a, b, c");
+        assert_eq!(list(names.into_iter()), "a, b, c and others");
+    }
+}

@@ -1,0 +1,368 @@
+//! Scenes for the tests: real keys, really signed evidence, really verified; nothing fakes an outcome.
+
+mod digests;
+mod mutations;
+mod properties;
+mod reasons;
+mod rings;
+mod time;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+use api::{
+    ImagePolicySpec, Match, Mode, MultiArch, Reason, Requirement, RunsAs, SignatureRequirement, Stage,
+    Verdict,
+};
+use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use image::{Digest, Repository};
+use jiff::Timestamp;
+use verify::{Fingerprint, Item, PublicKey, verify_signature};
+
+use crate::{
+    CompiledPolicy, Completeness, DigestFacts, Gap, ImageFacts, ItemFacts, Judgement, Key, KeyRings,
+    Knowledge, Nature, Running, evaluate, rests_on,
+};
+
+pub(crate) const REPOSITORY: &str = "registry.example.com/shop/web";
+
+/// Somebody with a key pair.
+pub(crate) struct Person {
+    pair: EcdsaKeyPair,
+    public: PublicKey,
+}
+
+/// Five people; who is trusted is the scene's business.
+pub(crate) static PEOPLE: LazyLock<[Person; 5]> = LazyLock::new(|| std::array::from_fn(|_| Person::new()));
+
+pub(crate) fn person(at: usize) -> &'static Person {
+    &PEOPLE[at]
+}
+
+impl Person {
+    fn new() -> Self {
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
+        let der = AsDer::<PublicKeyX509Der<'_>>::as_der(pair.public_key()).unwrap();
+        let pem = format!(
+            "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
+            STANDARD.encode(der.as_ref())
+        );
+        Self {
+            public: PublicKey::from_pem(&pem).unwrap(),
+            pair,
+        }
+    }
+
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        self.public.fingerprint()
+    }
+
+    fn sign(&self, message: &[u8]) -> String {
+        STANDARD.encode(self.pair.sign(&SystemRandom::new(), message).unwrap())
+    }
+
+    /// A signature of the digest in the tag format, made for the repository.
+    pub(crate) fn signs_for(&self, digest: &Digest, docker_reference: &str) -> Item {
+        self.signs_payload(&format!(
+            "{{\"critical\":{{\"identity\":{{\"docker-reference\":\"{docker_reference}\"}},\
+             \"image\":{{\"docker-manifest-digest\":\"{digest}\"}},\
+             \"type\":\"cosign container image signature\"}},\"optional\":null}}"
+        ))
+    }
+
+    pub(crate) fn signs(&self, digest: &Digest) -> Item {
+        self.signs_for(digest, REPOSITORY)
+    }
+
+    /// Any text, signed as if it were a payload of the tag format.
+    pub(crate) fn signs_payload(&self, payload: &str) -> Item {
+        let signature = self.sign(payload.as_bytes());
+        Item::from_simple_signing(Bytes::from(payload.to_owned()), &signature)
+    }
+
+    /// A bundle with an in-toto statement of this predicate type about the digest.
+    fn states(&self, digest: &Digest, predicate_type: &str) -> Item {
+        let hex = digest.hex();
+        let statement = format!(
+            "{{\"_type\":\"https://in-toto.io/Statement/v1\",\"subject\":[{{\"digest\":{{\"sha256\":\"{hex}\"}}}}],\
+             \"predicateType\":\"{predicate_type}\",\"predicate\":{{}}}}"
+        );
+        let payload_type = "application/vnd.in-toto+json";
+        let signed = format!(
+            "DSSEv1 {} {payload_type} {} {statement}",
+            payload_type.len(),
+            statement.len()
+        );
+        let envelope = format!(
+            "{{\"payload\":\"{}\",\"payloadType\":\"{payload_type}\",\"signatures\":[{{\"sig\":\"{}\"}}]}}",
+            STANDARD.encode(&statement),
+            self.sign(signed.as_bytes())
+        );
+        bundle(
+            "application/vnd.dev.sigstore.bundle.v0.3+json",
+            &format!("\"dsseEnvelope\":{envelope}"),
+        )
+    }
+
+    pub(crate) fn signs_as_bundle(&self, digest: &Digest) -> Item {
+        self.states(digest, "https://sigstore.dev/cosign/sign/v1")
+    }
+
+    pub(crate) fn attests(&self, digest: &Digest) -> Item {
+        self.states(digest, "https://cosign.sigstore.dev/attestation/vuln/v1")
+    }
+
+    pub(crate) fn signs_blob(&self) -> Item {
+        let content = format!(
+            "\"messageSignature\":{{\"messageDigest\":{{\"algorithm\":\"SHA2_256\",\"digest\":\"\"}},\"signature\":\"{}\"}}",
+            self.sign(b"the bytes of a manifest")
+        );
+        bundle("application/vnd.dev.sigstore.bundle.v0.3+json", &content)
+    }
+}
+
+fn bundle(media_type: &str, content: &str) -> Item {
+    let material = "\"verificationMaterial\":{\"publicKey\":{\"hint\":\"\"}}";
+    Item::from_bundle(format!("{{\"mediaType\":\"{media_type}\",{material},{content}}}").as_bytes())
+}
+
+/// Not even a signature.
+pub(crate) fn malformed() -> Item {
+    Item::from_simple_signing(Bytes::from_static(b"{}"), "this is not base64")
+}
+
+/// Too large to be read.
+pub(crate) fn oversized() -> Item {
+    Item::from_simple_signing(Bytes::from(vec![b' '; 2 * 1024 * 1024]), "AAAA")
+}
+
+/// A bundle of a version that comes after this program.
+pub(crate) fn of_the_future() -> Item {
+    bundle(
+        "application/vnd.dev.sigstore.bundle.v9.0+json",
+        "\"messageSignature\":{}",
+    )
+}
+
+/// A payload nested too deeply to be read.
+pub(crate) fn bottomless() -> String {
+    format!("{}{}", "[".repeat(300), "]".repeat(300))
+}
+
+pub(crate) fn digest(of: &str) -> Digest {
+    Digest::sha256(of.as_bytes())
+}
+
+pub(crate) fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+/// The evidence with what each of the people's keys makes of it.
+pub(crate) fn known(digest: &Digest, nature: Nature, items: Vec<Item>) -> Knowledge {
+    let mut items: Vec<ItemFacts> = items.into_iter().map(|item| checked(digest, item)).collect();
+    items.sort_by(|one, other| one.item.id().cmp(other.item.id()));
+    Knowledge {
+        digest: digest.clone(),
+        nature,
+        items,
+        completeness: Completeness::Complete,
+    }
+}
+
+pub(crate) fn checked(digest: &Digest, item: Item) -> ItemFacts {
+    let ask = |person: &Person| {
+        (
+            person.fingerprint(),
+            verify_signature(&item, digest, &person.public),
+        )
+    };
+    let outcomes = PEOPLE.iter().map(ask).collect();
+    ItemFacts {
+        item: Arc::new(item),
+        outcomes,
+    }
+}
+
+pub(crate) fn gap(reason: Reason) -> Gap {
+    Gap {
+        reason,
+        detail: "GET /v2/shop/web/manifests: 503 Service Unavailable".into(),
+    }
+}
+
+pub(crate) fn key(name: &str, person: &Person, stage: Stage) -> Key {
+    Key {
+        name: name.into(),
+        fingerprint: Some(person.fingerprint()),
+        stage,
+        not_before: None,
+        not_after: None,
+    }
+}
+
+pub(crate) fn rings(rings: &[(&str, Vec<Key>)]) -> KeyRings {
+    KeyRings {
+        rings: rings
+            .iter()
+            .map(|(name, keys)| (Arc::from(*name), keys.clone()))
+            .collect(),
+    }
+}
+
+/// A policy that asks for this many of these rings.
+pub(crate) fn asking(signed_by: &[&str], minimum: i32) -> ImagePolicySpec {
+    ImagePolicySpec {
+        description: None,
+        remediation: Some("See https://wiki.example.com/signing.".into()),
+        mode: Mode::Enforce,
+        match_: Match {
+            images: vec!["registry.example.com/**".into()],
+            ..Match::default()
+        },
+        require: vec![requirement("release-signature", signed_by, minimum)],
+        multi_arch: None,
+        require_digest: None,
+        bind_repository: None,
+        recheck: None,
+    }
+}
+
+pub(crate) fn requirement(name: &str, signed_by: &[&str], minimum: i32) -> Requirement {
+    let signed_by = signed_by.iter().map(|ring| (*ring).to_owned()).collect();
+    Requirement {
+        name: name.into(),
+        signature: Some(SignatureRequirement {
+            signed_by,
+            minimum: Some(minimum),
+        }),
+    }
+}
+
+/// One image under one policy, complete enough to be judged; tests change what they are about.
+#[derive(Clone, Debug)]
+pub(crate) struct Scene {
+    pub(crate) spec: ImagePolicySpec,
+    pub(crate) repository: Option<Repository>,
+    pub(crate) pinned: bool,
+    pub(crate) running: Option<bool>,
+    pub(crate) own: Knowledge,
+    pub(crate) indexes: Vec<Knowledge>,
+    pub(crate) index_gap: Option<Gap>,
+    pub(crate) children: Vec<Knowledge>,
+    pub(crate) keys: KeyRings,
+    pub(crate) now: Timestamp,
+}
+
+impl Scene {
+    /// A manifest with this evidence; the ring `release` holds person 0's key `release-2026`, which is in use.
+    pub(crate) fn with(items: Vec<Item>) -> Self {
+        Self {
+            spec: asking(&["release"], 1),
+            repository: Some(REPOSITORY.parse().unwrap()),
+            pinned: true,
+            running: Some(true),
+            own: known(&digest("own"), Nature::Manifest, items),
+            indexes: Vec::new(),
+            index_gap: None,
+            children: Vec::new(),
+            keys: rings(&[("release", vec![key("release-2026", person(0), Stage::Active)])]),
+            now: at("2026-11-22T12:00:00Z"),
+        }
+    }
+
+    /// As `with`, signed by person 0.
+    pub(crate) fn signed() -> Self {
+        Self::with(vec![person(0).signs(&digest("own"))])
+    }
+
+    pub(crate) fn release_key(&mut self) -> &mut Key {
+        &mut self.keys.rings.get_mut("release").unwrap()[0]
+    }
+
+    pub(crate) fn platform_only(mut self) -> Self {
+        self.spec.multi_arch = Some(MultiArch {
+            accept: Some(RunsAs::Platform),
+        });
+        self
+    }
+
+    pub(crate) fn policy(&self) -> CompiledPolicy {
+        CompiledPolicy::compile("prod-signed", &self.spec).unwrap()
+    }
+
+    fn facts(&self) -> ImageFacts<'_> {
+        let running = match self.running {
+            None => Running::NotStarted,
+            Some(false) => Running::Unresolved("the runtime names only the id of a local image"),
+            Some(true) => Running::Digest(DigestFacts {
+                own: &self.own,
+                indexes: self.indexes.iter().collect(),
+                index_gap: self.index_gap.as_ref(),
+                children: self.children.iter().collect(),
+            }),
+        };
+        ImageFacts {
+            repository: self.repository.as_ref(),
+            pinned: self.pinned,
+            running,
+        }
+    }
+
+    pub(crate) fn judge(&self) -> Judgement {
+        self.judge_at(self.now)
+    }
+
+    pub(crate) fn judge_at(&self, now: Timestamp) -> Judgement {
+        evaluate(&self.policy(), &self.facts(), &self.keys, now)
+    }
+
+    pub(crate) fn rests_on(&self, person: &Person) -> bool {
+        rests_on(
+            &self.policy(),
+            &self.facts(),
+            &self.keys,
+            self.now,
+            &person.fingerprint(),
+        )
+    }
+
+    pub(crate) fn answer(&self) -> (Verdict, Reason) {
+        let judgement = self.judge();
+        (judgement.verdict, judgement.reason)
+    }
+
+    /// The answer as a whole system gives it for a pod in this namespace.
+    pub(crate) fn answer_in(&self, namespace: &str, labels: &[(&str, &str)]) -> (Verdict, Reason) {
+        let policy = self.policy();
+        let labels: BTreeMap<String, String> = labels
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        let covers_image = match &self.repository {
+            Some(repository) => policy.covers_image(repository),
+            None => policy.may_cover_unparsable_image(),
+        };
+        if policy.covers_namespace(namespace, &labels) && covers_image {
+            self.answer()
+        } else {
+            (Verdict::NotCovered, Reason::NotCovered)
+        }
+    }
+}
+
+pub(crate) fn compliant() -> (Verdict, Reason) {
+    (Verdict::Compliant, Reason::AllVerified)
+}
+
+pub(crate) fn violating(reason: Reason) -> (Verdict, Reason) {
+    (Verdict::Violating, reason)
+}
+
+pub(crate) fn unknown(reason: Reason) -> (Verdict, Reason) {
+    (Verdict::Unknown, reason)
+}
