@@ -120,14 +120,18 @@ fn check_material(material: &Value) -> Result<(), String> {
     let kinds = ["publicKey", "certificate", "x509CertificateChain"];
     let others = ["tlogEntries", "timestampVerificationData"];
     let material = object(material, MATERIAL, &[kinds.as_slice(), &others].concat())?;
-    match kinds
+    let found: Vec<_> = kinds
         .iter()
-        .filter(|kind| present(material, kind).is_some())
-        .count()
-    {
-        1 => Ok(()),
-        found => Err(format!(
-            "{MATERIAL} has {found} of {}; it must have one",
+        .filter_map(|kind| Some((*kind, present(material, kind)?)))
+        .collect();
+    match found.as_slice() {
+        [("publicKey", identifier)] => {
+            object(identifier, "verificationMaterial.publicKey", &["hint"]).map(drop)
+        }
+        [_] => Ok(()),
+        _ => Err(format!(
+            "{MATERIAL} has {} of {}; it must have one",
+            found.len(),
             kinds.join(", ")
         )),
     }

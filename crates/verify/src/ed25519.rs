@@ -1,8 +1,9 @@
 //! Ed25519 beyond what `aws-lc-rs` offers: keys that must be refused, and the pre-hashed variant Ed25519ph.
 //!
-//! cosign 3 signs with Ed25519ph (RFC 8032 section 5.1, empty context) under an imported Ed25519 key, since its log
-//! stores digests; other signers, and cosign 2 before that, use plain Ed25519. Both are accepted under one key: the
-//! variants are separated by the domain prefix inside the hash, so a signature of one is never one of the other.
+//! cosign 2.6 and 3.1 sign with Ed25519ph (RFC 8032 section 5.1, empty context) under an imported Ed25519 key, in both
+//! formats, since its log stores digests; older cosign and other clients use plain Ed25519. Both are accepted under one
+//! key: the variants are separated by the domain prefix inside the hash, so a signature of one is never one of the other.
+//! (`cosign verify` 3.1.2 refuses the Ed25519ph bundles that `cosign sign` made; Assay does not.)
 //! `aws-lc-rs` has no safe function for Ed25519ph; the same library underneath it, AWS-LC, does, and is called here.
 
 /// Length of an encoded public key.

@@ -4,8 +4,10 @@
 //! | key | accepted signatures | written by |
 //! |---|---|---|
 //! | ECDSA P-256 | ASN.1 DER over SHA-256 | cosign 2 and 3 |
-//! | ECDSA P-384 | ASN.1 DER over SHA-384, or over SHA-256 | cosign 3; cosign 2 |
-//! | Ed25519 | Ed25519, or Ed25519ph with an empty context | other signers; cosign |
+//! | ECDSA P-384 | ASN.1 DER over SHA-384 | cosign 2.6 and 3.1, in both formats |
+//! | | ASN.1 DER over SHA-256 | older Sigstore clients |
+//! | Ed25519 | Ed25519ph with an empty context | cosign 2.6 and 3.1, in both formats |
+//! | | Ed25519 | older cosign, other clients |
 //! | RSA | PKCS#1 v1.5 over SHA-256 | cosign 2 and 3 |
 //!
 //! RSASSA-PSS is not accepted: cosign never writes it under a key pair.
