@@ -2,7 +2,6 @@
 //! do next. No time and no count that changes by itself; at most 512 characters, control characters taken out.
 
 use std::collections::BTreeSet;
-use std::fmt::Write;
 use std::sync::Arc;
 
 use api::Reason;
@@ -137,8 +136,7 @@ fn too_few(findings: &Findings) -> String {
         text.push_str("; one key counts once, whatever rings it is in");
     }
     if !findings.discounted.is_empty() {
-        // Writing to a String cannot fail.
-        write!(text, "; {}", discounts(findings)).unwrap_or(());
+        text.push_str(&format!("; {}", discounts(findings)));
     }
     text
 }

@@ -29,7 +29,7 @@ pub enum RecheckPlan {
     /// So long after the last time.
     Interval(Duration),
     /// At the times of a schedule.
-    Cron(Schedule),
+    Cron(Box<Schedule>),
 }
 
 /// A cron expression of five fields in a time zone.
@@ -65,7 +65,8 @@ impl RecheckPlan {
             (None, None) => Ok(Self::Interval(DEFAULT_INTERVAL)),
             (Some(interval), None) => duration("interval", interval).map(Self::Interval),
             (None, Some(schedule)) => {
-                Schedule::compile(schedule, recheck.time_zone.as_deref()).map(Self::Cron)
+                let schedule = Schedule::compile(schedule, recheck.time_zone.as_deref())?;
+                Ok(Self::Cron(Box::new(schedule)))
             }
             (Some(_), Some(_)) => Err(RecheckError {
                 field: "schedule",

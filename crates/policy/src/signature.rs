@@ -118,7 +118,7 @@ fn on_one(question: &Question<'_>, knowledge: &Knowledge, subject: Subject) -> R
 
 fn on_image_or_index(question: &Question<'_>, digest: &DigestFacts<'_>) -> Ruling {
     let mut keys = BTreeSet::new();
-    let mut doubts: Vec<Doubt> = digest.index_gap.map(Doubt::gap).into_iter().collect();
+    let mut doubts = Vec::new();
     let mut findings = Findings::default();
     for knowledge in std::iter::once(digest.own).chain(digest.indexes.iter().copied()) {
         match question.ask(knowledge) {
@@ -130,6 +130,7 @@ fn on_image_or_index(question: &Question<'_>, digest: &DigestFacts<'_>) -> Rulin
     if !keys.is_empty() {
         return Ruling::Holds(keys);
     }
+    doubts.extend(digest.index_gap.map(Doubt::gap));
     match doubts.into_iter().min_by_key(|doubt| doubt.kind) {
         Some(doubt) => Ruling::CannotTell(doubt),
         None => Ruling::Fails(failure(subject_with_indexes(digest), findings)),
@@ -143,7 +144,7 @@ fn on_every_platform(question: &Question<'_>, digest: &DigestFacts<'_>) -> Rulin
     let mut keys = BTreeSet::new();
     let mut doubts = Vec::new();
     for child in &digest.children {
-        match on_one(question, child, Subject::Platform(child.digest.clone())) {
+        match on_one(question, child, Subject::Platform(child.digest)) {
             Ruling::Holds(counted) => keys.extend(counted),
             Ruling::CannotTell(doubt) => doubts.push(doubt),
             fails @ Ruling::Fails(_) => return fails,

@@ -60,7 +60,7 @@ fn knowledge(pool: usize) -> impl Strategy<Value = Knowledge> {
                 items.iter_mut().for_each(|item| item.outcomes.truncate(2));
             }
             Knowledge {
-                digest: POOLS[pool].digest.clone(),
+                digest: POOLS[pool].digest,
                 nature,
                 items,
                 completeness,
@@ -95,7 +95,7 @@ fn any_key() -> impl Strategy<Value = Key> {
     let limit = || proptest::option::weighted(0.25, moment());
     (person, stage, limit(), limit()).prop_map(|(at, stage, not_before, not_after)| Key {
         name: format!("key-{}", at.map_or("unreadable".to_owned(), |at| at.to_string())).into(),
-        fingerprint: at.map(|at| person_fingerprint(at)),
+        fingerprint: at.map(person_fingerprint),
         stage,
         not_before,
         not_after,
@@ -228,13 +228,13 @@ proptest! {
         let mut scene = scene;
         let now = scene.now;
         for fingerprint in scene.judge().relied_on {
-            let counts = |key: &&mut Key| {
+            let counts = |key: &Key| {
                 key.fingerprint == Some(fingerprint)
                     && matches!(key.stage, Stage::Active | Stage::Retiring)
                     && key.not_before.is_none_or(|from| from <= now)
                     && key.not_after.is_none_or(|end| now < end)
             };
-            prop_assert!(scene.all_keys().any(|mut key| counts(&&mut key)));
+            prop_assert!(scene.all_keys().any(|key| counts(key)));
             let verified = |item: &ItemFacts| matches!(item.outcome(&fingerprint), Some(verify::Outcome::Verified(_)));
             prop_assert!(scene.all_knowledge().iter().any(|knowledge| knowledge.items.iter().any(verified)));
         }
