@@ -1,0 +1,196 @@
+//! The client: manifests, tags and blobs. Referrers have a module of their own.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method};
+use image::{Digest, Repository, is_tag};
+
+use crate::document::{ACCEPT, Manifest, ManifestError};
+use crate::error::{Error, Place, shown};
+use crate::options::{ClientOptions, ClientOptionsError, Limits};
+use crate::transport::{Query, Success, Transport, place};
+
+/// A client of any number of registries. Clones share connections, tokens, limits and counters.
+///
+/// Nothing is retried, and no answer is cached except tokens, the demand for them, a registry's 429 and the
+/// absence of its referrers API.
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) transport: Transport,
+    pub(crate) limits: Limits,
+    /// Repositories whose registry answered that it has no referrers API, and when.
+    pub(crate) without_referrers: Mutex<HashMap<Repository, Instant>>,
+}
+
+/// What a registry says a tag points at, without being asked for the content: good to see whether something
+/// changed, never to decide by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TagHint {
+    /// The digest the registry claims.
+    Digest(Digest),
+    /// The tag exists; the registry claims no digest, or none that parses.
+    NoDigest,
+}
+
+impl Client {
+    /// A client with these options; reads the docker config and sets up TLS. The TLS provider is the process's
+    /// default one, or aws-lc-rs.
+    ///
+    /// # Errors
+    /// [`ClientOptionsError`], naming the option.
+    pub fn new(options: ClientOptions) -> Result<Self, ClientOptionsError> {
+        let transport = Transport::new(&options)?;
+        Ok(Self(Arc::new(Inner {
+            transport,
+            limits: options.limits,
+            without_referrers: Mutex::default(),
+        })))
+    }
+
+    /// How many HTTP requests were sent so far.
+    pub fn requests(&self) -> u64 {
+        self.0.transport.requests()
+    }
+
+    /// The manifest with this digest; its bytes are hashed here.
+    ///
+    /// # Errors
+    /// [`Error`]; a 404 is [`Error::NotFound`].
+    pub async fn manifest(&self, repository: &Repository, digest: &Digest) -> Result<Manifest, Error> {
+        let at = place(repository, format!("manifest {digest}"));
+        let query = self.manifest_query(&at, "manifest", Method::GET, &digest.to_string())?;
+        match self.0.transport.ask(&query).await? {
+            Ok(answer) => read_manifest(&at, digest, answer),
+            Err(absence) => Err(absence.into_error(&at)),
+        }
+    }
+
+    /// The manifest that a tag points at now; its digest (sha256) is that of the bytes received. `None` if, and
+    /// only if, the registry answers 404.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn tagged_manifest(
+        &self,
+        repository: &Repository,
+        tag: &str,
+    ) -> Result<Option<Manifest>, Error> {
+        let at = tag_place(repository, tag)?;
+        let query = self.manifest_query(&at, "tag", Method::GET, tag)?;
+        match self.0.transport.ask(&query).await? {
+            Ok(answer) => {
+                let digest = Digest::sha256(&answer.body);
+                read_manifest(&at, &digest, answer).map(Some)
+            }
+            Err(_absence) => Ok(None),
+        }
+    }
+
+    /// What the registry claims a tag points at. `None` if, and only if, it answers 404.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn head_tag(&self, repository: &Repository, tag: &str) -> Result<Option<TagHint>, Error> {
+        let at = tag_place(repository, tag)?;
+        let query = self.manifest_query(&at, "head", Method::HEAD, tag)?;
+        match self.0.transport.ask(&query).await? {
+            Ok(answer) => Ok(Some(hint(&answer.headers))),
+            Err(_absence) => Ok(None),
+        }
+    }
+
+    /// The blob with this digest, hashed here. `limit` is in bytes; the client's own limit holds as well.
+    ///
+    /// # Errors
+    /// [`Error`]; a 404 is [`Error::NotFound`].
+    pub async fn blob(&self, repository: &Repository, digest: &Digest, limit: u64) -> Result<Bytes, Error> {
+        let at = place(repository, format!("blob {digest}"));
+        let query = Query {
+            place: &at,
+            operation: "blob",
+            method: Method::GET,
+            url: self.0.transport.url(&at, &format!("blobs/{digest}"))?,
+            accept: None,
+            limit: limit.min(self.0.limits.blob_bytes),
+        };
+        let answer = self
+            .0
+            .transport
+            .ask(&query)
+            .await?
+            .map_err(|absence| absence.into_error(&at))?;
+        let found = digest.of_same_algorithm(&answer.body);
+        if found != *digest {
+            return Err(mismatch(&at, *digest, found));
+        }
+        Ok(answer.body)
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.0
+    }
+
+    fn manifest_query<'a>(
+        &self,
+        at: &'a Place,
+        operation: &'static str,
+        method: Method,
+        reference: &str,
+    ) -> Result<Query<'a>, Error> {
+        let url = self.0.transport.url(at, &format!("manifests/{reference}"))?;
+        Ok(Query {
+            place: at,
+            operation,
+            method,
+            url,
+            accept: Some(ACCEPT),
+            limit: self.0.limits.manifest_bytes,
+        })
+    }
+}
+
+fn tag_place(repository: &Repository, tag: &str) -> Result<Place, Error> {
+    let at = place(repository, format!("tag {}", shown(tag)));
+    if is_tag(tag) {
+        return Ok(at);
+    }
+    Err(Error::malformed(
+        &at,
+        "the tag asked for is not of the specification's grammar; nothing was sent",
+    ))
+}
+
+fn read_manifest(at: &Place, digest: &Digest, answer: Success) -> Result<Manifest, Error> {
+    let content_type = answer
+        .headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    Manifest::read(digest, content_type, answer.body).map_err(|error| match error {
+        ManifestError::Digest { expected, found } => mismatch(at, *expected, *found),
+        ManifestError::Malformed(why) => Error::malformed(at, why),
+    })
+}
+
+fn mismatch(at: &Place, expected: Digest, found: Digest) -> Error {
+    Error::DigestMismatch {
+        at: at.clone(),
+        expected: Box::new(expected),
+        found: Box::new(found),
+    }
+}
+
+fn hint(headers: &HeaderMap) -> TagHint {
+    let claimed = headers
+        .get("docker-content-digest")
+        .and_then(|value| value.to_str().ok());
+    match claimed.map(str::parse) {
+        Some(Ok(digest)) => TagHint::Digest(digest),
+        Some(Err(_)) | None => TagHint::NoDigest,
+    }
+}
