@@ -1,6 +1,6 @@
-//! The Sigstore bundle (sigstore_bundle.proto, versions 0.1 to 0.3) in its JSON form, taken apart.
-//! For signatures by public key the verification material is only checked for its outline: neither its key hint nor its
-//! log entries and timestamps are signed, so they can neither help nor spoil what the key signed.
+//! The Sigstore bundle (sigstore_bundle.proto, versions 0.1 to 0.3) in its JSON form, taken apart. For
+//! signatures by public key the verification material is only checked for its outline: neither its key hint
+//! nor its log entries and timestamps are signed, so they can neither help nor spoil what the key signed.
 
 use serde_json::{Map, Value};
 

@@ -1,5 +1,6 @@
-//! The DSSE envelope (Dead Simple Signing Envelope v1.0.2) and the bytes that its signature covers.
-//! Exactly one signature is accepted, as Sigstore bundles demand: with several, each check could be met by another one.
+//! The DSSE envelope (Dead Simple Signing Envelope v1.0.2) and the bytes that its signature covers. Exactly
+//! one signature is accepted, as Sigstore bundles demand: with several, each check could be met by another
+//! one.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -52,8 +53,8 @@ impl Envelope {
     }
 }
 
-/// Base64 in the standard alphabet with padding, which is what writers of protobuf JSON must produce: one text for one
-/// value. `what` names it in the message.
+/// Base64 in the standard alphabet with padding, which is what writers of protobuf JSON must produce: one
+/// text for one value. `what` names it in the message.
 pub(crate) fn decode(text: &str, what: &str) -> Result<Vec<u8>, String> {
     STANDARD
         .decode(text)

@@ -1,10 +1,11 @@
 //! Ed25519 beyond what `aws-lc-rs` offers: keys that must be refused, and the pre-hashed variant Ed25519ph.
 //!
-//! cosign 2.6 and 3.1 sign with Ed25519ph (RFC 8032 section 5.1, empty context) under an imported Ed25519 key, in both
-//! formats, since its log stores digests; older cosign and other clients use plain Ed25519. Both are accepted under one
-//! key: the variants are separated by the domain prefix inside the hash, so a signature of one is never one of the other.
-//! (`cosign verify` 3.1.2 refuses the Ed25519ph bundles that `cosign sign` made; Assay does not.)
-//! `aws-lc-rs` has no safe function for Ed25519ph; the same library underneath it, AWS-LC, does, and is called here.
+//! cosign 2.6 and 3.1 sign with Ed25519ph (RFC 8032 section 5.1, empty context) under an imported Ed25519
+//! key, in both formats, since its log stores digests; older cosign and other clients use plain Ed25519. Both
+//! are accepted under one key: the variants are separated by the domain prefix inside the hash, so a
+//! signature of one is never one of the other. (`cosign verify` 3.1.2 refuses the Ed25519ph bundles that
+//! `cosign sign` made; Assay does not.) `aws-lc-rs` has no safe function for Ed25519ph; the same library
+//! underneath it, AWS-LC, does, and is called here.
 
 /// Length of an encoded public key.
 pub(crate) const PUBLIC_KEY_BYTES: usize = 32;
@@ -29,8 +30,8 @@ fn ed25519ph_verify(
     message: &[u8],
     signature: &[u8; SIGNATURE_BYTES],
 ) -> std::ffi::c_int {
-    // SAFETY: the function reads `message_len` bytes of `message`, 64 of `signature`, 32 of `public_key` and none of
-    // the context; the references guarantee those lengths, it keeps no pointer and writes nowhere.
+    // SAFETY: the function reads `message_len` bytes of `message`, 64 of `signature`, 32 of `public_key` and
+    // none of the context; the references guarantee those lengths, it keeps no pointer and writes nowhere.
     unsafe {
         aws_lc_sys::ED25519ph_verify(
             message.as_ptr(),
@@ -52,8 +53,8 @@ const LOW_ORDER: [&str; 5] = [
     "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
 ];
 
-/// Whether a key is of low order, or encoded with a y-coordinate that is not reduced modulo 2^255 - 19 (a second
-/// spelling of another key, which would have a second fingerprint).
+/// Whether a key is of low order, or encoded with a y-coordinate that is not reduced modulo 2^255 - 19 (a
+/// second spelling of another key, which would have a second fingerprint).
 pub(crate) fn is_degenerate(public_key: &[u8; PUBLIC_KEY_BYTES]) -> bool {
     let mut y = *public_key;
     y[31] &= 0x7f;

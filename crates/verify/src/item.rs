@@ -1,5 +1,5 @@
-//! One item of evidence: bytes from a registry, parsed once, with a stable identity. Parsing proves nothing; `verify`
-//! asks a key.
+//! One item of evidence: bytes from a registry, parsed once, with a stable identity. Parsing proves nothing;
+//! `verify` asks a key.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -39,7 +39,8 @@ pub enum ItemKind {
         /// The statement's predicate type.
         predicate_type: String,
     },
-    /// A signature over other bytes than an image's name, for example of `cosign sign-blob`. Not a signature of an image.
+    /// A signature over other bytes than an image's name, for example of `cosign sign-blob`. Not a signature
+    /// of an image.
     SignedBlob,
     /// A signed text of another type. Not a signature of an image.
     Other {
@@ -80,9 +81,10 @@ pub(crate) struct Signed {
 }
 
 impl Item {
-    /// An item of cosign's tag format: a layer of media type `application/vnd.dev.cosign.simplesigning.v1+json` and the
-    /// value of its annotation `dev.cosignproject.cosign/signature`, in base64. Never fails: what cannot be read is an
-    /// item of kind [`ItemKind::Malformed`], because its presence counts.
+    /// An item of cosign's tag format: a layer of media type
+    /// `application/vnd.dev.cosign.simplesigning.v1+json` and the value of its annotation
+    /// `dev.cosignproject.cosign/signature`, in base64. Never fails: what cannot be read is an item of kind
+    /// [`ItemKind::Malformed`], because its presence counts.
     #[must_use]
     pub fn from_simple_signing(payload: Bytes, signature: &str) -> Self {
         let id = identity(b"simple-signing", &[&payload, signature.as_bytes()]);

@@ -38,8 +38,8 @@ impl PublicKey {
     /// Reads one PEM block `PUBLIC KEY` (SubjectPublicKeyInfo, RFC 5280 section 4.1.2.7; armour: RFC 7468).
     ///
     /// # Errors
-    /// [`KeyError`] if the text is anything else, or a key of an unsupported type or size; the message says what was
-    /// found and what is expected.
+    /// [`KeyError`] if the text is anything else, or a key of an unsupported type or size; the message says
+    /// what was found and what is expected.
     pub fn from_pem(text: &str) -> Result<Self, KeyError> {
         let material = KeyMaterial::from_der(&pem::public_key_der(text)?)?;
         let algorithm = KeyAlgorithm::of(&material);

@@ -4,8 +4,8 @@
 //! [`verify_signature`] asks one [`PublicKey`] about it and answers [`Outcome::Verified`] with a [`Claim`],
 //! [`Outcome::Refused`] or [`Outcome::CannotTell`].
 //!
-//! Nothing in here knows a network, a cluster, a policy or a clock, and nothing panics on remote bytes. Whether a key is
-//! trusted, and what a refusal means for a verdict, is decided by the policy crate.
+//! Nothing in here knows a network, a cluster, a policy or a clock, and nothing panics on remote bytes.
+//! Whether a key is trusted, and what a refusal means for a verdict, is decided by the policy crate.
 
 mod bundle;
 mod document;

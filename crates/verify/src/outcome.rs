@@ -1,5 +1,5 @@
-//! What checking one item of evidence against one key can end in. The three answers are three types, so that nothing
-//! turns "cannot tell" into "no". What an answer means for a verdict is decided by the policy crate.
+//! What checking one item of evidence against one key can end in. The three answers are three types, so that
+//! nothing turns "cannot tell" into "no". What an answer means for a verdict is decided by the policy crate.
 
 use std::fmt;
 

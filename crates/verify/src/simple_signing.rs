@@ -1,4 +1,5 @@
-//! The simple-signing payload (containers-signature(5), "JSON data format") as cosign writes it into its tag format:
+//! The simple-signing payload (containers-signature(5), "JSON data format") as cosign writes it into its tag
+//! format:
 //!
 //! ```json
 //! {"critical": {"identity": {"docker-reference": "registry.example.com/shop/web"},
@@ -7,8 +8,8 @@
 //!  "optional": null}
 //! ```
 //!
-//! The specification has consumers refuse what they do not know inside `critical`, and ignore what is in `optional`.
-//! Who signed it is found out in `item`.
+//! The specification has consumers refuse what they do not know inside `critical`, and ignore what is in
+//! `optional`. Who signed it is found out in `item`.
 
 use std::str::FromStr;
 
@@ -19,7 +20,8 @@ use crate::document::{Document, DocumentKind, Unreadable};
 use crate::statement::COSIGN_SIGN_PREDICATE_TYPE;
 use crate::strict_json::{self, field, object, string};
 
-/// `critical.type` as every cosign up to 3.1 writes it, and the type cosign 3 gives the same statement elsewhere.
+/// `critical.type` as every cosign up to 3.1 writes it, and the type that cosign 3 gives the same thing in a
+/// bundle.
 const SIGNATURE_TYPES: [&str; 2] = ["cosign container image signature", COSIGN_SIGN_PREDICATE_TYPE];
 
 /// Reads a payload.

@@ -1,5 +1,5 @@
-//! SubjectPublicKeyInfo (RFC 5280 section 4.1.2.7) of the supported key types: from DER to numbers and back to the one
-//! canonical DER that fingerprints are taken of. Verifying with the numbers is in `key`.
+//! SubjectPublicKeyInfo (RFC 5280 section 4.1.2.7) of the supported key types: from DER to numbers and back
+//! to the one canonical DER that fingerprints are taken of. Verifying with the numbers is in `key`.
 
 use spki::der::asn1::{AnyRef, BitStringRef, UintRef};
 use spki::der::{self, Decode, Encode, Reader, SliceReader};

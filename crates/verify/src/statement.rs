@@ -58,7 +58,8 @@ fn kind(predicate_type: &str) -> Result<DocumentKind, String> {
     }
 }
 
-/// The sha256 digests of all subjects. One digest at least: what cannot be compared with an image says nothing about it.
+/// The sha256 digests of all subjects. One digest at least: what cannot be compared with an image says
+/// nothing about it.
 fn subjects(statement: &Map<String, Value>) -> Result<Vec<Digest>, String> {
     let subjects = field(statement, STATEMENT, "subject")?
         .as_array()

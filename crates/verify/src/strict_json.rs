@@ -1,6 +1,7 @@
-//! JSON in which every reader finds the same thing: no duplicate keys, no keys that differ in case alone, bounded depth,
-//! nothing after the value. Signed documents are read through this module only, since a second reading of one signed
-//! text is how a signature for one image becomes a signature for another. What the fields mean is the callers' concern.
+//! JSON in which every reader finds the same thing: no duplicate keys, no keys that differ in case alone,
+//! bounded depth, nothing after the value. Signed documents are read through this module only, since a second
+//! reading of one signed text is how a signature for one image becomes a signature for another. What the
+//! fields mean is the callers' concern.
 
 use std::cell::Cell;
 use std::fmt;
@@ -163,7 +164,8 @@ impl<'de> Visitor<'de> for Strict<'_> {
     }
 }
 
-/// Upper case first: it also joins letters that readers with Unicode folding take for ASCII ones (U+017F, U+212A).
+/// Upper case first: it also joins letters that readers with Unicode folding take for ASCII ones (U+017F,
+/// U+212A).
 fn fold_case(key: &str) -> String {
     key.to_uppercase().to_lowercase()
 }

@@ -9,9 +9,9 @@ use crate::outcome::{Claim, Outcome, Refusal};
 
 /// Checks one item against one image digest and one key.
 ///
-/// The order of the checks decides which reason is given: what the item says it is, then whether the key signed it, then
-/// whether what was signed can be read, then whether it is about `subject`. So garbage that a trusted key really signed
-/// is told apart from garbage by a stranger.
+/// The order of the checks decides which reason is given: what the item says it is, then whether the key
+/// signed it, then whether what was signed can be read, then whether it is about `subject`. So garbage that a
+/// trusted key really signed is told apart from garbage by a stranger.
 pub fn verify_signature(item: &Item, subject: &Digest, key: &PublicKey) -> Outcome {
     let signed = match item.content() {
         Content::Signed(signed) => signed,
@@ -56,9 +56,9 @@ fn something_else(signed: &Signed) -> Option<String> {
 fn claim(item: &Item, document: &Document, subject: &Digest, key: &PublicKey) -> Claim {
     Claim {
         signer: key.fingerprint(),
-        subject: subject.clone(),
+        subject: *subject,
         format: item.format(),
-        evidence: item.id().clone(),
+        evidence: *item.id(),
         docker_reference: document.docker_reference.clone(),
     }
 }

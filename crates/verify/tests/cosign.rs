@@ -1,4 +1,5 @@
-//! What real cosign 2 and 3 wrote (fixtures of `hack/verify-fixtures.sh`) verifies, and what only looks like it does not.
+//! What real cosign 2 and 3 wrote (fixtures of `hack/verify-fixtures.sh`) verifies, and what only looks like
+//! it does not.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;

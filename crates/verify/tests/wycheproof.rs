@@ -1,5 +1,5 @@
-//! Project Wycheproof's vectors for each key type in use. A payload of a vector is never a signature payload, so what
-//! tells "the key signed it" from "it did not" is which refusal comes back.
+//! Project Wycheproof's vectors for each key type in use. A payload of a vector is never a signature payload,
+//! so what tells "the key signed it" from "it did not" is which refusal comes back.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
