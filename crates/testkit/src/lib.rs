@@ -13,6 +13,7 @@
 
 mod access_log;
 mod background;
+mod bulk;
 mod cluster;
 mod command;
 mod cosign;
@@ -25,12 +26,14 @@ mod outage;
 mod ports;
 mod registry;
 mod server;
+mod shared;
 pub mod supervisor;
 mod tools;
 
 use std::time::{Duration, Instant};
 
 pub use access_log::LoggedRequest;
+pub use bulk::BulkSigner;
 pub use cluster::{ADMIN_KUBECONFIG, ADMIN_USER, ApiRequest, Audit, Cluster, ClusterOptions, client_for};
 pub use command::CommandOutput;
 pub use cosign::{Cosign, CosignVersion, Format};
@@ -43,6 +46,7 @@ pub use outage::Outage;
 pub use ports::{free_port, free_ports};
 pub use registry::{LogPosition, Registry, RegistryKind};
 pub use server::{Lifetime, Server, ServerSpec};
+pub use shared::{Shared, TestNamespace, run_folder, shared};
 pub use tools::{Tools, workspace_binary, workspace_root};
 
 /// Makes aws-lc-rs the TLS provider of this process. Everything in the test kit that needs it calls this;
