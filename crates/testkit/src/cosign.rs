@@ -27,6 +27,18 @@ pub enum Format {
     Bundle,
 }
 
+const EMPTY_TRUSTED_ROOT: &str =
+    r#"{"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1"}"#;
+
+impl Format {
+    fn flag(self) -> &'static str {
+        match self {
+            Self::Tag => "--new-bundle-format=false",
+            Self::Bundle => "--new-bundle-format=true",
+        }
+    }
+}
+
 /// One version of cosign with its scratch folder.
 #[derive(Debug, Clone)]
 pub struct Cosign {
@@ -130,19 +142,30 @@ impl Cosign {
     /// Whether this cosign accepts a signature by the key on an image. An independent oracle, but ask it only about
     /// images whose signatures all have one format; and it also takes an attestation for a signature.
     pub async fn verifies(&self, image: &str, key: &KeyPair) -> Result<bool> {
-        Ok(self.verify_output(image, key).await?.succeeded())
+        Ok(self.verify_output(image, key, None).await?.succeeded())
     }
 
-    /// `cosign verify` with everything it printed.
-    pub async fn verify_output(&self, image: &str, key: &KeyPair) -> Result<CommandOutput> {
-        self.output(&[
+    /// `cosign verify` with everything it printed; told to look for one format only, or for whatever it finds.
+    pub async fn verify_output(
+        &self,
+        image: &str,
+        key: &KeyPair,
+        format: Option<Format>,
+    ) -> Result<CommandOutput> {
+        // Without a trusted root of ours, cosign 2 would ask a network for one, although no key needs it.
+        let trusted_root = self.home.join("empty-trusted-root.json");
+        std::fs::write(&trusted_root, EMPTY_TRUSTED_ROOT)
+            .map_err(TestkitError::file("write", &trusted_root))?;
+        let mut arguments = vec![
             "verify",
             "--key",
             path(&key.public_key)?,
             "--insecure-ignore-tlog",
-            image,
-        ])
-        .await
+        ];
+        arguments.extend(["--trusted-root", path(&trusted_root)?]);
+        arguments.extend(format.map(Format::flag));
+        arguments.push(image);
+        self.output(&arguments).await
     }
 
     /// Any other cosign command.
@@ -153,10 +176,7 @@ impl Cosign {
     /// What signing and attesting share: no log, no questions, the format.
     fn writing_arguments(&self, format: Format) -> Vec<&'static str> {
         let mut arguments = vec!["--tlog-upload=false", "-y"];
-        arguments.push(match format {
-            Format::Tag => "--new-bundle-format=false",
-            Format::Bundle => "--new-bundle-format=true",
-        });
+        arguments.push(format.flag());
         if self.version == CosignVersion::V3 {
             arguments.push("--use-signing-config=false");
         }

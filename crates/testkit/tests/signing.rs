@@ -29,7 +29,10 @@ async fn both_cosign_versions_sign_in_both_formats_on_both_registries() {
                     "{seed}: unsigned"
                 );
                 cosign.sign(&image.by_digest(), &key, format).await.unwrap();
-                let verified = cosign.verify_output(&image.by_digest(), &key).await.unwrap();
+                let verified = cosign
+                    .verify_output(&image.by_digest(), &key, None)
+                    .await
+                    .unwrap();
                 assert!(verified.succeeded(), "{seed} {:?}: {verified:?}", registry.kind());
                 assert!(
                     !cosign.verifies(&image.by_digest(), &other).await.unwrap(),
@@ -136,7 +139,10 @@ async fn cosign_accepts_what_the_bulk_signer_signs() {
     }
     for cosign in &cosigns {
         for key in [&key, &second] {
-            let verified = cosign.verify_output(&image.by_digest(), key).await.unwrap();
+            let verified = cosign
+                .verify_output(&image.by_digest(), key, Some(Format::Tag))
+                .await
+                .unwrap();
             assert!(verified.succeeded(), "{:?}: {verified:?}", cosign.version());
         }
     }
