@@ -93,7 +93,11 @@ pub struct WorkloadKey {
 impl Workload {
     /// What names it.
     pub fn key(&self) -> WorkloadKey {
-        let group = self.reference.api_version.split_once('/').map_or("", |(group, _)| group);
+        let group = self
+            .reference
+            .api_version
+            .split_once('/')
+            .map_or("", |(group, _)| group);
         WorkloadKey {
             namespace: self.namespace.clone(),
             group: group.into(),

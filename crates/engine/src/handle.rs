@@ -45,7 +45,10 @@ impl Handle {
 
     /// The update was written (`None`) or failed and is wanted again after a while.
     pub async fn done(&self, target: Target, again_after: Option<Duration>) -> Result<(), Stopped> {
-        self.requests.send(Request::Done(target, again_after)).await.map_err(|_| Stopped)
+        self.requests
+            .send(Request::Done(target, again_after))
+            .await
+            .map_err(|_| Stopped)
     }
 
     /// The totals as of now.

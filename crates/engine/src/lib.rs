@@ -4,10 +4,26 @@
 //! It knows no Kubernetes API object and decides nothing by itself: every verdict comes from
 //! `policy::evaluate`.
 
+mod core;
 mod fact;
 mod handle;
+mod index;
+mod judge;
+mod keys;
+mod lookup;
+mod passes;
+mod policies;
+mod queue;
+mod render;
 mod report;
+mod schedule;
+mod service;
+mod store;
+mod subject;
+mod totals;
 
 pub use fact::*;
 pub use handle::{Handle, Stopped};
 pub use report::*;
+pub use service::{EngineOptions, start};
+pub use store::StoreError;

@@ -1,0 +1,353 @@
+//! The engine's state and how facts change it. One owner, no locks, no clock of its own: time is
+//! an argument.
+//!
+//! The life of a change: a fact touches the index; the subjects it touches are covered anew and
+//! judged anew ([`crate::judge`]); what differs waits in the queue to be written.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::fact::{Fact, KeyFacts, PodFacts, PolicyFacts, RememberedViolation, WorkloadKey};
+use crate::index::{Index, Touched};
+use crate::keys::KeySet;
+use crate::policies::PolicyObject;
+use crate::queue::{UpdateQueue, Urgency};
+use crate::report::Target;
+use crate::schedule::Agenda;
+use crate::store::Store;
+use crate::subject::{Origin, Subject, SubjectKey};
+
+/// A pod that has not started says nothing until it is this old.
+pub(crate) const START_GRACE: SignedDuration = SignedDuration::from_secs(15);
+/// Totals are gathered for so long before they are handed over.
+const TOTALS_DELAY: SignedDuration = SignedDuration::from_millis(500);
+
+/// What is counted since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) complete_lookups: u64,
+    pub(crate) incomplete_lookups: u64,
+    pub(crate) verifications: u64,
+    pub(crate) evaluations: u64,
+}
+
+/// The engine.
+pub(crate) struct Engine {
+    pub(crate) store: Arc<Store>,
+    pub(crate) index: Index,
+    pub(crate) subjects: HashMap<SubjectKey, Subject>,
+    pub(crate) policies: BTreeMap<Arc<str>, PolicyObject>,
+    pub(crate) keys: KeySet,
+    pub(crate) queue: UpdateQueue,
+    pub(crate) due: Agenda,
+    pub(crate) wakes: Agenda,
+    pub(crate) remembered: HashMap<WorkloadKey, Vec<RememberedViolation>>,
+    pub(crate) synced: bool,
+    pub(crate) counters: Counters,
+}
+
+impl Engine {
+    pub(crate) fn new(store: Arc<Store>) -> Engine {
+        Engine {
+            store,
+            index: Index::default(),
+            subjects: HashMap::new(),
+            policies: BTreeMap::new(),
+            keys: KeySet::default(),
+            queue: UpdateQueue::default(),
+            due: Agenda::default(),
+            wakes: Agenda::default(),
+            remembered: HashMap::new(),
+            synced: false,
+            counters: Counters::default(),
+        }
+    }
+
+    /// Takes one fact in.
+    pub(crate) fn apply(&mut self, fact: Fact, now: Timestamp) {
+        match fact {
+            Fact::Pod(pod) => self.apply_pod(pod, now),
+            Fact::PodGone(uid) => {
+                let touched = self.index.remove_pod(&uid);
+                self.absorb(touched, now);
+            }
+            Fact::Namespace { name, labels } => self.apply_labels(&name, Some(labels), now),
+            Fact::NamespaceGone(name) => self.apply_labels(&name, None, now),
+            Fact::Policy(facts) => self.apply_policy(*facts, now),
+            Fact::PolicyGone(name) => self.forget_policy(&name, now),
+            Fact::Key(facts) => self.apply_key(*facts, now),
+            Fact::KeyGone(name) => {
+                let rings = self.keys.remove(&name);
+                self.queue.push(Target::Key(name), Urgency::Totals);
+                self.rings_changed(&rings, now);
+            }
+            Fact::Remembered(violation) => {
+                self.remembered
+                    .entry(violation.workload.clone())
+                    .or_default()
+                    .push(violation);
+            }
+            Fact::Synced => self.begin(now),
+        }
+    }
+
+    /// Judges again what changes by time alone.
+    pub(crate) fn wake(&mut self, now: Timestamp) {
+        while let Some(key) = self.wakes.pop_due(now) {
+            if let Some(subject) = self.subjects.get_mut(&key) {
+                subject.wake = None;
+            }
+            self.judge(&key, now);
+        }
+    }
+
+    /// The next time at which something is to be done.
+    pub(crate) fn next_time(&self) -> Option<Timestamp> {
+        [self.due.next(), self.wakes.next(), self.queue.next_wake()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// The same while no more look-ups can be started.
+    pub(crate) fn next_time_besides_lookups(&self) -> Option<Timestamp> {
+        [self.wakes.next(), self.queue.next_wake()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn apply_pod(&mut self, pod: PodFacts, now: Timestamp) {
+        let workload = pod.workload.key();
+        let touched = self.index.insert_pod(pod, now);
+        if touched.starting {
+            let later = now.checked_add(START_GRACE).unwrap_or(now);
+            self.queue.push_later(Target::Workload(workload), later);
+        }
+        self.absorb(touched, now);
+    }
+
+    fn absorb(&mut self, touched: Touched, now: Timestamp) {
+        let mut subjects = BTreeSet::new();
+        for (subject, workload, origin, more) in touched.uses {
+            self.count_use(&subject, workload, origin, more);
+            subjects.insert(subject);
+        }
+        if !self.synced {
+            return;
+        }
+        for key in subjects {
+            if self
+                .subjects
+                .get(&key)
+                .is_some_and(|subject| subject.users.is_empty())
+            {
+                self.forget_subject(&key, now);
+            } else {
+                self.cover(&key, now);
+                self.judge(&key, now);
+            }
+        }
+        for workload in touched.workloads {
+            self.workload_changed(workload, Urgency::Changed, now);
+        }
+    }
+
+    fn count_use(&mut self, key: &SubjectKey, workload: WorkloadKey, origin: Origin, more: bool) {
+        let subject = self
+            .subjects
+            .entry(key.clone())
+            .or_insert_with(|| Subject::new(key.clone()));
+        let origins = subject.users.entry(workload.clone()).or_default();
+        let count = origins.entry(origin.clone()).or_default();
+        *count = if more {
+            count.saturating_add(1)
+        } else {
+            count.saturating_sub(1)
+        };
+        if *count == 0 {
+            origins.remove(&origin);
+        }
+        if origins.is_empty() {
+            subject.users.remove(&workload);
+        }
+    }
+
+    fn forget_subject(&mut self, key: &SubjectKey, now: Timestamp) {
+        if let Some(subject) = self.subjects.remove(key) {
+            self.due.set(key, subject.plan.due, None);
+            self.wakes.set(key, subject.wake, None);
+            for policy in &subject.covering {
+                self.totals_changed(policy, now);
+            }
+        }
+    }
+
+    fn apply_labels(&mut self, name: &Arc<str>, labels: Option<BTreeMap<String, String>>, now: Timestamp) {
+        if !self.index.set_labels(name, labels) || !self.synced {
+            return;
+        }
+        let workloads: BTreeSet<WorkloadKey> = self.index.in_namespace(name).cloned().collect();
+        let affected = |subject: &Subject| subject.users.keys().any(|user| user.namespace == *name);
+        let subjects: Vec<_> = self
+            .subjects
+            .values()
+            .filter(|subject| affected(subject))
+            .map(|subject| subject.key.clone())
+            .collect();
+        for key in subjects {
+            self.cover(&key, now);
+            self.judge(&key, now);
+        }
+        for workload in workloads {
+            self.workload_changed(workload, Urgency::Changed, now);
+        }
+    }
+
+    fn apply_policy(&mut self, facts: PolicyFacts, now: Timestamp) {
+        let name = facts.name.clone();
+        let old = self.policies.remove(&name);
+        self.policies
+            .insert(name.clone(), PolicyObject::update(old, facts));
+        self.policy_changed(&name, now);
+    }
+
+    fn forget_policy(&mut self, name: &Arc<str>, now: Timestamp) {
+        self.policies.remove(name);
+        self.policy_changed(name, now);
+    }
+
+    /// Covers and judges what the policy covers or covered, and nothing else.
+    fn policy_changed(&mut self, name: &Arc<str>, now: Timestamp) {
+        if !self.synced {
+            return;
+        }
+        let policy = self.policies.get(name);
+        let concerned = |subject: &Subject| {
+            subject.covering.contains(name)
+                || policy.is_some_and(|policy| policy.covers_image(&subject.key.repository))
+        };
+        let subjects: Vec<_> = self
+            .subjects
+            .values()
+            .filter(|subject| concerned(subject))
+            .map(|subject| subject.key.clone())
+            .collect();
+        for key in subjects {
+            self.cover(&key, now);
+            self.judge(&key, now);
+        }
+        // Images without a digest are judged when their workload is rendered.
+        let workloads: Vec<WorkloadKey> = self.index.workloads().map(|(key, _)| key.clone()).collect();
+        for workload in workloads {
+            if self.has_undetermined_image(&workload, now) {
+                self.workload_changed(workload, Urgency::Changed, now);
+            }
+        }
+        self.queue.push(Target::Policy(name.clone()), Urgency::Totals);
+        self.all_keys_changed(now);
+    }
+
+    fn apply_key(&mut self, facts: KeyFacts, now: Timestamp) {
+        let name = facts.name.clone();
+        let rings = self.keys.insert(facts);
+        self.queue.push(Target::Key(name), Urgency::Totals);
+        self.rings_changed(&rings, now);
+    }
+
+    /// Judges what a policy covers that trusts one of these rings. No request is made: the evidence
+    /// is held, and what a new key makes of it is computed.
+    fn rings_changed(&mut self, rings: &BTreeSet<Arc<str>>, now: Timestamp) {
+        if !self.synced || rings.is_empty() {
+            return;
+        }
+        let trusting: BTreeSet<Arc<str>> = self
+            .policies
+            .values()
+            .filter(|policy| rings.iter().any(|ring| policy.trusts(ring)))
+            .map(|policy| policy.name.clone())
+            .collect();
+        let concerned = |subject: &&Subject| subject.covering.iter().any(|policy| trusting.contains(policy));
+        let subjects: Vec<_> = self
+            .subjects
+            .values()
+            .filter(concerned)
+            .map(|subject| subject.key.clone())
+            .collect();
+        for key in subjects {
+            self.judge(&key, now);
+        }
+        for policy in trusting {
+            self.queue.push(Target::Policy(policy), Urgency::Totals);
+        }
+        self.all_keys_changed(now);
+    }
+
+    /// Everything that existed at the start is told: judge all of it.
+    fn begin(&mut self, now: Timestamp) {
+        if self.synced {
+            return;
+        }
+        self.synced = true;
+        let subjects: Vec<SubjectKey> = self.subjects.keys().cloned().collect();
+        for key in subjects {
+            if self
+                .subjects
+                .get(&key)
+                .is_some_and(|subject| subject.users.is_empty())
+            {
+                self.forget_subject(&key, now);
+                continue;
+            }
+            self.cover(&key, now);
+            self.judge(&key, now);
+        }
+        let workloads: Vec<WorkloadKey> = self.index.workloads().map(|(key, _)| key.clone()).collect();
+        for workload in workloads {
+            self.queue.push(Target::Workload(workload), Urgency::Changed);
+        }
+        for policy in self.policies.keys() {
+            self.queue.push(Target::Policy(policy.clone()), Urgency::Totals);
+        }
+        let keys: Vec<_> = self.keys.names().cloned().collect();
+        for key in keys {
+            self.queue.push(Target::Key(key), Urgency::Totals);
+        }
+    }
+
+    /// The answer about a workload may be another one.
+    pub(crate) fn workload_changed(&mut self, workload: WorkloadKey, urgency: Urgency, now: Timestamp) {
+        let covering: BTreeSet<Arc<str>> = self
+            .policies
+            .values()
+            .filter(|policy| {
+                policy.covers_namespace(&workload.namespace, self.index.labels(&workload.namespace))
+            })
+            .map(|policy| policy.name.clone())
+            .collect();
+        for policy in covering {
+            self.totals_changed(&policy, now);
+        }
+        self.queue.push(Target::Workload(workload), urgency);
+    }
+
+    /// The totals of a policy may differ.
+    pub(crate) fn totals_changed(&mut self, policy: &Arc<str>, now: Timestamp) {
+        self.queue
+            .push_gathered(Target::Policy(policy.clone()), gathered(now));
+    }
+
+    /// The totals of keys may differ.
+    pub(crate) fn all_keys_changed(&mut self, now: Timestamp) {
+        let keys: Vec<_> = self.keys.names().cloned().collect();
+        for key in keys {
+            self.queue.push_gathered(Target::Key(key), gathered(now));
+        }
+    }
+}
+
+fn gathered(now: Timestamp) -> Timestamp {
+    now.checked_add(TOTALS_DELAY).unwrap_or(now)
+}

@@ -1,0 +1,293 @@
+//! Which policies cover a subject, what each key makes of its evidence, and what each policy says.
+//!
+//! Signatures are verified once per (item, digest, key); judging again after an edit is arithmetic
+//! on what is held.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::{Reason, Verdict};
+use jiff::Timestamp;
+use policy::{ImageFacts, Judgement, Running, evaluate, rests_on};
+use verify::PublicKey;
+
+use crate::core::Engine;
+use crate::fact::WorkloadKey;
+use crate::policies::PolicyObject;
+use crate::queue::Urgency;
+use crate::schedule::{FIRST_RETRY, after};
+use crate::subject::{Judged, JudgementKey, Origin, Subject, SubjectKey};
+
+impl Engine {
+    /// Finds the policies that cover the subject for any of its users, and sees to it that it is
+    /// looked up if it never was. What no policy covers is never looked up.
+    pub(crate) fn cover(&mut self, key: &SubjectKey, now: Timestamp) {
+        let Some(subject) = self.subjects.get(key) else {
+            return;
+        };
+        let namespaces: BTreeSet<Arc<str>> =
+            subject.users.keys().map(|user| user.namespace.clone()).collect();
+        let covers = |policy: &&PolicyObject| {
+            policy.covers_image(&key.repository)
+                && namespaces
+                    .iter()
+                    .any(|name| policy.covers_namespace(name, self.index.labels(name)))
+        };
+        let covering: BTreeSet<Arc<str>> = self
+            .policies
+            .values()
+            .filter(covers)
+            .map(|policy| policy.name.clone())
+            .collect();
+        let changed = subject.covering != covering;
+        let new = subject.covering.is_empty() && !covering.is_empty();
+        let Some(subject) = self.subjects.get_mut(key) else {
+            return;
+        };
+        subject.covering = covering;
+        if changed {
+            let users: Vec<WorkloadKey> = subject.users.keys().cloned().collect();
+            for user in users {
+                self.workload_changed(user, Urgency::Changed, now);
+            }
+        }
+        if new {
+            self.recall(key);
+        }
+        self.plan(key, now);
+    }
+
+    /// Judges the subject under every covering policy; what differs waits to be written.
+    pub(crate) fn judge(&mut self, key: &SubjectKey, now: Timestamp) {
+        self.verify_items(key);
+        let Some(subject) = self.subjects.get(key) else {
+            return;
+        };
+        let mut judgements = HashMap::new();
+        let pinned: BTreeSet<bool> = subject
+            .users
+            .values()
+            .flat_map(BTreeMap::keys)
+            .map(|origin| matches!(origin, Origin::Pinned(_)))
+            .collect();
+        for policy in subject.covering.iter().filter_map(|name| self.policies.get(name)) {
+            for pinned in &pinned {
+                let judged = self.judged(policy, subject, *pinned, now);
+                self.counters.evaluations += 1;
+                judgements.insert(
+                    JudgementKey {
+                        policy: policy.name.clone(),
+                        pinned: *pinned,
+                    },
+                    judged,
+                );
+            }
+        }
+        self.replace_judgements(key, judgements, now);
+    }
+
+    fn judged(&self, policy: &PolicyObject, subject: &Subject, pinned: bool, now: Timestamp) -> Judged {
+        let facts = ImageFacts {
+            repository: Some(&subject.key.repository),
+            pinned,
+            running: Running::Digest(subject.facts()),
+        };
+        let mut judgement = self.judgement(policy, &facts, now);
+        let mut sole_trust = Vec::new();
+        if let Some(version) = &policy.in_force {
+            let rests = |signer: &&_| rests_on(&version.compiled, &facts, self.keys.rings(), now, signer);
+            sole_trust = judgement.relied_on.iter().filter(rests).copied().collect();
+            if judgement.verdict == Verdict::Compliant
+                && subject.overdue_since.is_some()
+                && decays(subject, version.compiled.max_staleness()).is_some_and(|time| time <= now)
+            {
+                judgement = stale(subject);
+            }
+        }
+        let stale_since = subject.overdue_since.filter(|_| subject.checked.is_some());
+        Judged {
+            judgement,
+            stale_since,
+            sole_trust,
+        }
+    }
+
+    /// What a policy says of an image. A policy of which no version could ever be evaluated passes
+    /// nothing and skips nothing.
+    pub(crate) fn judgement(
+        &self,
+        policy: &PolicyObject,
+        facts: &ImageFacts<'_>,
+        now: Timestamp,
+    ) -> Judgement {
+        match &policy.in_force {
+            Some(version) => evaluate(&version.compiled, facts, self.keys.rings(), now),
+            None => Judgement {
+                verdict: Verdict::Unknown,
+                reason: Reason::PolicyInvalid,
+                requirement: None,
+                message: shortened(&format!(
+                    "The policy cannot be evaluated, so nothing it may match can be judged; its owner must mend it: {}",
+                    policy.problem.as_deref().unwrap_or("no reason is known")
+                )),
+                valid_until: None,
+                relied_on: Vec::new(),
+            },
+        }
+    }
+
+    fn replace_judgements(
+        &mut self,
+        key: &SubjectKey,
+        judgements: HashMap<JudgementKey, Judged>,
+        now: Timestamp,
+    ) {
+        let Some(subject) = self.subjects.get_mut(key) else {
+            return;
+        };
+        let old = std::mem::replace(&mut subject.judgements, judgements);
+        let differing: BTreeSet<&JudgementKey> = old
+            .keys()
+            .chain(subject.judgements.keys())
+            .filter(|judgement| old.get(judgement) != subject.judgements.get(judgement))
+            .collect();
+        let worse = differing.iter().any(|judgement| {
+            let rank = |judged: Option<&Judged>| judged.map_or(0, |judged| badness(judged.judgement.verdict));
+            rank(subject.judgements.get(judgement)) > rank(old.get(judgement))
+        });
+        let changed = !differing.is_empty();
+        let policies: BTreeSet<Arc<str>> = differing
+            .into_iter()
+            .map(|judgement| judgement.policy.clone())
+            .collect();
+        let wake = subject.next_wake(&self.policies);
+        self.wakes.set(key, subject.wake, wake);
+        subject.wake = wake;
+        if !changed {
+            return;
+        }
+        let users: Vec<WorkloadKey> = subject.users.keys().cloned().collect();
+        for user in users {
+            self.workload_changed(user, if worse { Urgency::Worse } else { Urgency::Changed }, now);
+        }
+        for policy in &policies {
+            self.totals_changed(policy, now);
+        }
+        self.all_keys_changed(now);
+        self.retry_soon(key, now);
+    }
+
+    /// What fails now is asked again soon: a new signature is only seen by asking.
+    fn retry_soon(&mut self, key: &SubjectKey, now: Timestamp) {
+        let Some(subject) = self.subjects.get(key) else {
+            return;
+        };
+        if subject.from_disk && !subject.attempted && !subject.plan.in_flight && !subject.all_hold() {
+            self.set_due(key, Some(now));
+            return;
+        }
+        let soon = after(now, FIRST_RETRY);
+        let far = subject.plan.due.is_some_and(|due| due > soon);
+        if far && subject.plan.pause.is_none() && !subject.judgements.is_empty() && !subject.all_hold() {
+            self.set_due(key, Some(soon));
+        }
+    }
+
+    /// Asks every key that a covering policy trusts about every item it was not asked about.
+    fn verify_items(&mut self, key: &SubjectKey) {
+        let Some(subject) = self.subjects.get_mut(key) else {
+            return;
+        };
+        let rings: BTreeSet<&str> = subject
+            .covering
+            .iter()
+            .filter_map(|name| self.policies.get(name)?.in_force.as_ref())
+            .flat_map(|version| version.compiled.rings())
+            .map(|ring| &**ring)
+            .collect();
+        let keys: Vec<Arc<PublicKey>> = rings
+            .iter()
+            .flat_map(|ring| self.keys.public_keys(ring))
+            .cloned()
+            .collect();
+        for knowledge in subject.knowledge_mut() {
+            for item in &mut knowledge.items {
+                for public in &keys {
+                    let fingerprint = public.fingerprint();
+                    if item.outcome(&fingerprint).is_none() {
+                        let outcome = verify::verify_signature(&item.item, &knowledge.digest, public);
+                        item.outcomes.push((fingerprint, outcome));
+                        self.counters.verifications += 1;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Subject {
+    /// When it must be judged again although nothing changes.
+    fn next_wake(&self, policies: &BTreeMap<Arc<str>, PolicyObject>) -> Option<Timestamp> {
+        let valid_until = self
+            .judgements
+            .values()
+            .filter_map(|judged| judged.judgement.valid_until)
+            .min();
+        let compliant = |judgement: &&JudgementKey| {
+            self.judgements
+                .get(judgement)
+                .is_some_and(|judged| judged.judgement.verdict == Verdict::Compliant)
+        };
+        let decay = self.overdue_since.and_then(|_| {
+            self.judgements
+                .keys()
+                .filter(compliant)
+                .filter_map(|judgement| policies.get(&judgement.policy)?.in_force.as_ref())
+                .filter_map(|version| decays(self, version.compiled.max_staleness()))
+                .min()
+        });
+        [valid_until, decay].into_iter().flatten().min()
+    }
+}
+
+/// When a Compliant verdict that cannot be refreshed is not believed any more.
+fn decays(subject: &Subject, max_staleness: Duration) -> Option<Timestamp> {
+    subject.checked.map(|checked| after(checked, max_staleness))
+}
+
+fn stale(subject: &Subject) -> Judgement {
+    let cause = subject
+        .own_gap()
+        .map(|gap| format!(" The last attempt failed: {}.", gap.detail))
+        .unwrap_or_default();
+    Judgement {
+        verdict: Verdict::Unknown,
+        reason: Reason::Stale,
+        requirement: None,
+        message: shortened(&format!(
+            "The image was verified, but that could not be repeated for longer than the policy's maxStaleness allows.{cause} \
+             Make the registry reachable for the operator."
+        )),
+        valid_until: None,
+        relied_on: Vec::new(),
+    }
+}
+
+pub(crate) fn badness(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Compliant => 0,
+        Verdict::NotCovered => 1,
+        Verdict::Unknown | Verdict::Other => 2,
+        Verdict::Violating => 3,
+    }
+}
+
+/// At most 512 characters.
+pub(crate) fn shortened(text: &str) -> String {
+    const LIMIT: usize = 512;
+    if text.chars().count() <= LIMIT {
+        return text.to_owned();
+    }
+    text.chars().take(LIMIT - 1).chain(std::iter::once('…')).collect()
+}

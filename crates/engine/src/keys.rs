@@ -1,0 +1,155 @@
+//! The SigningKeys as the engine holds them: read once, grouped into rings, each with the stage
+//! that counts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use api::{SigningKeySpec, Stage};
+use policy::{Key, KeyRings};
+use verify::{Fingerprint, PublicKey};
+
+use crate::fact::KeyFacts;
+
+/// One SigningKey object.
+#[derive(Debug)]
+pub(crate) struct KeyObject {
+    pub(crate) facts: KeyFacts,
+    /// The key, or what is wrong with the object.
+    pub(crate) public: Result<Arc<PublicKey>, String>,
+}
+
+/// Every SigningKey object.
+#[derive(Debug, Default)]
+pub(crate) struct KeySet {
+    objects: BTreeMap<Arc<str>, KeyObject>,
+    rings: KeyRings,
+}
+
+impl KeySet {
+    /// Takes a new version of an object in; answers the rings whose keys differ now.
+    pub(crate) fn insert(&mut self, facts: KeyFacts) -> BTreeSet<Arc<str>> {
+        let public = match &facts.spec {
+            Ok(spec) => read(spec),
+            Err(unreadable) => Err(unreadable.problem.clone()),
+        };
+        self.objects.insert(
+            facts.name.clone(),
+            KeyObject {
+                facts,
+                public: public.map(Arc::new),
+            },
+        );
+        self.regroup()
+    }
+
+    /// Forgets an object; answers the rings whose keys differ now.
+    pub(crate) fn remove(&mut self, name: &str) -> BTreeSet<Arc<str>> {
+        self.objects.remove(name);
+        self.regroup()
+    }
+
+    pub(crate) fn rings(&self) -> &KeyRings {
+        &self.rings
+    }
+
+    pub(crate) fn object(&self, name: &str) -> Option<&KeyObject> {
+        self.objects.get(name)
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.objects.keys()
+    }
+
+    /// The readable keys of one ring.
+    pub(crate) fn public_keys(&self, ring: &str) -> impl Iterator<Item = &Arc<PublicKey>> {
+        self.objects
+            .values()
+            .filter(move |object| object.ring() == Some(ring))
+            .filter_map(|object| object.public.as_ref().ok())
+    }
+
+    /// The stage that counts for an object: the most restrictive of all with its fingerprint.
+    pub(crate) fn effective_stage(&self, name: &str) -> Option<Stage> {
+        let object = self.objects.get(name)?;
+        let own = object.facts.spec.as_ref().ok()?.stage;
+        let Ok(public) = &object.public else {
+            return Some(own);
+        };
+        let fingerprint = public.fingerprint();
+        self.objects
+            .values()
+            .filter(|other| other.fingerprint() == Some(fingerprint))
+            .filter_map(|other| other.facts.spec.as_ref().ok().map(|spec| spec.stage))
+            .max_by_key(|stage| restriction(*stage))
+    }
+
+    /// A ring without any key that can be read and could count.
+    pub(crate) fn ring_is_usable(&self, ring: &str) -> bool {
+        self.rings
+            .rings
+            .get(ring)
+            .is_some_and(|keys| keys.iter().any(|key| key.fingerprint.is_some()))
+    }
+
+    fn regroup(&mut self) -> BTreeSet<Arc<str>> {
+        let mut rings: BTreeMap<Arc<str>, Vec<Key>> = BTreeMap::new();
+        for (name, object) in &self.objects {
+            if let Some(ring) = object.ring() {
+                rings
+                    .entry(ring.into())
+                    .or_default()
+                    .push(self.evaluated(name, object));
+            }
+        }
+        let old = std::mem::replace(&mut self.rings, KeyRings { rings });
+        let names = old.rings.keys().chain(self.rings.rings.keys());
+        names
+            .filter(|ring| old.rings.get(*ring) != self.rings.rings.get(*ring))
+            .cloned()
+            .collect()
+    }
+
+    fn evaluated(&self, name: &Arc<str>, object: &KeyObject) -> Key {
+        let spec = object.facts.spec.as_ref().ok();
+        Key {
+            name: name.clone(),
+            fingerprint: object.fingerprint(),
+            stage: self.effective_stage(name).unwrap_or(Stage::Other),
+            not_before: spec.and_then(|spec| spec.not_before.as_ref()).map(|time| time.0),
+            not_after: spec.and_then(|spec| spec.not_after.as_ref()).map(|time| time.0),
+        }
+    }
+}
+
+impl KeyObject {
+    fn ring(&self) -> Option<&str> {
+        match &self.facts.spec {
+            Ok(spec) => Some(&spec.key_ring),
+            Err(unreadable) => unreadable.key_ring.as_deref(),
+        }
+    }
+
+    pub(crate) fn fingerprint(&self) -> Option<Fingerprint> {
+        self.public.as_ref().ok().map(|public| public.fingerprint())
+    }
+}
+
+fn read(spec: &SigningKeySpec) -> Result<PublicKey, String> {
+    let source = spec
+        .public_key
+        .as_ref()
+        .ok_or("spec.publicKey is missing: this version knows no other source of trust")?;
+    PublicKey::from_pem(&source.pem).map_err(|problem| format!("spec.publicKey.pem: {problem}"))
+}
+
+/// Of several objects with one key the most restrictive stage counts for all.
+fn restriction(stage: Stage) -> u8 {
+    match stage {
+        Stage::Active => 0,
+        Stage::Retiring => 1,
+        Stage::Staged => 2,
+        Stage::Other => 3,
+        Stage::Disabled => 4,
+        Stage::Revoked => 5,
+    }
+}

@@ -1,0 +1,61 @@
+//! Content by digest: from the store where it has it (hashed again), else from the registry.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use image::{Digest, Repository};
+use registry::{Client, Error, Manifest};
+
+use crate::store::Store;
+
+/// A blob of evidence larger than this is not read.
+pub(crate) const EVIDENCE_BLOB_LIMIT: u64 = 4 * 1024 * 1024;
+
+/// Content-addressed bytes, read once.
+#[derive(Clone, Debug)]
+pub(crate) struct Bodies {
+    store: Arc<Store>,
+}
+
+impl Bodies {
+    pub(crate) fn new(store: Arc<Store>) -> Self {
+        Bodies { store }
+    }
+
+    /// The manifest with this digest.
+    pub(crate) async fn manifest(
+        &self,
+        client: &Client,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<Manifest, Error> {
+        if let Some(bytes) = self.store.body(digest)
+            && let Ok(manifest) = Manifest::read(digest, None, bytes)
+        {
+            return Ok(manifest);
+        }
+        let manifest = client.manifest(repository, digest).await?;
+        self.keep(&manifest);
+        Ok(manifest)
+    }
+
+    /// The blob with this digest.
+    pub(crate) async fn blob(
+        &self,
+        client: &Client,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<Bytes, Error> {
+        if let Some(bytes) = self.store.body(digest) {
+            return Ok(bytes);
+        }
+        let bytes = client.blob(repository, digest, EVIDENCE_BLOB_LIMIT).await?;
+        self.store.keep_body(*digest, bytes.clone());
+        Ok(bytes)
+    }
+
+    /// Keeps a manifest that was read by other means.
+    pub(crate) fn keep(&self, manifest: &Manifest) {
+        self.store.keep_body(manifest.digest, manifest.bytes.clone());
+    }
+}

@@ -1,0 +1,234 @@
+//! One pass over what a registry holds about one subject: the digest itself, the indexes that may
+//! list it, and, where a policy needs them, the platform manifests that it lists.
+//!
+//! A pass is the only thing that makes absence count: in it the repository serves the digest
+//! (hash-checked) and every way of discovery answers. Nothing is judged here.
+
+mod bodies;
+mod gap;
+mod relatives;
+pub(crate) mod stored;
+mod ways;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use image::{Digest, Repository};
+use policy::{Gap, Nature};
+use serde::{Deserialize, Serialize};
+use verify::Item;
+
+pub(crate) use bodies::Bodies;
+pub(crate) use gap::Shortfall;
+
+use crate::subject::SubjectKey;
+
+/// A pass that takes longer is given up; what is not read by then is a gap.
+const PASS_DEADLINE: Duration = Duration::from_secs(30);
+
+/// What each way of discovery answered about one digest; None where it was not asked or failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WaysSeen {
+    /// The digests that the referrers API lists; empty where the registry has no such API.
+    pub(crate) referrers: Option<BTreeSet<Digest>>,
+    /// What the fallback tag `sha256-<hex>` names.
+    pub(crate) fallback: Option<Tagged>,
+    /// What cosign's tag `sha256-<hex>.sig` names.
+    pub(crate) signatures: Option<Tagged>,
+}
+
+/// What a tag names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Tagged {
+    /// The registry does not have the tag.
+    Absent,
+    /// The tag names this manifest.
+    Manifest(Digest),
+}
+
+/// What a digest names, once read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Shape {
+    /// One platform's manifest, with what an index must say of it.
+    Manifest {
+        /// Its media type.
+        media_type: String,
+        /// Its length in bytes.
+        size: u64,
+    },
+    /// An index and the runnable manifests that it lists.
+    Index {
+        /// Manifests with a real platform.
+        runnable: Vec<Digest>,
+    },
+}
+
+impl Shape {
+    pub(crate) fn nature(&self) -> Nature {
+        match self {
+            Shape::Manifest { .. } => Nature::Manifest,
+            Shape::Index { .. } => Nature::Index,
+        }
+    }
+}
+
+/// What is known of a digest before the pass.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Known {
+    pub(crate) shape: Option<Shape>,
+    pub(crate) seen: WaysSeen,
+    pub(crate) items: Vec<Arc<Item>>,
+}
+
+/// What a pass is to find out.
+#[derive(Clone, Debug)]
+pub(crate) struct Ask {
+    pub(crate) subject: SubjectKey,
+    /// Tags that users write, with what each resolved to when it was first seen.
+    pub(crate) tags: BTreeMap<Arc<str>, Option<Digest>>,
+    /// Digests that users write.
+    pub(crate) pinned: BTreeSet<Digest>,
+    /// A covering policy accepts the signature of an index.
+    pub(crate) wants_indexes: bool,
+    /// A covering policy accepts only the signature of the platform's manifest.
+    pub(crate) wants_children: bool,
+    /// Every covering policy holds by what is known: absence will not be concluded, and moved tags
+    /// need not be followed.
+    pub(crate) holds: bool,
+    /// Indexes already proven to list the subject.
+    pub(crate) proven: BTreeSet<Digest>,
+    /// What is known, by digest.
+    pub(crate) known: BTreeMap<Digest, Known>,
+}
+
+/// What was found out about one digest.
+#[derive(Clone, Debug)]
+pub(crate) struct DigestPass {
+    pub(crate) digest: Digest,
+    pub(crate) shape: Option<Shape>,
+    pub(crate) seen: WaysSeen,
+    /// Every item found in this pass, in order of id.
+    pub(crate) items: Vec<Arc<Item>>,
+    /// Why `items` may not be all; None where it is.
+    pub(crate) shortfall: Option<Shortfall>,
+}
+
+/// What a pass found out.
+#[derive(Clone, Debug)]
+pub(crate) struct Pass {
+    pub(crate) subject: SubjectKey,
+    /// Indexes that may list the digest were looked for.
+    pub(crate) asked_indexes: bool,
+    /// The platform manifests that it lists were looked at.
+    pub(crate) asked_children: bool,
+    pub(crate) own: DigestPass,
+    pub(crate) relatives: Vec<DigestPass>,
+    pub(crate) proven: BTreeSet<Digest>,
+    pub(crate) children: Vec<Digest>,
+    /// A candidate for an index could not be read.
+    pub(crate) index_gap: Option<Gap>,
+    /// What tags named in this pass.
+    pub(crate) resolved: Vec<(Arc<str>, Digest)>,
+    /// The registry asked to wait so long.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl Pass {
+    /// A pass that found out nothing, and why.
+    pub(crate) fn failed(ask: &Ask, shortfall: Shortfall) -> Pass {
+        let known = ask.known.get(&ask.subject.digest).cloned().unwrap_or_default();
+        Pass {
+            subject: ask.subject.clone(),
+            asked_indexes: false,
+            asked_children: false,
+            retry_after: shortfall.retry_after,
+            own: DigestPass {
+                digest: ask.subject.digest,
+                shape: known.shape,
+                seen: known.seen,
+                items: known.items,
+                shortfall: Some(shortfall),
+            },
+            relatives: Vec::new(),
+            proven: ask.proven.clone(),
+            children: Vec::new(),
+            index_gap: None,
+            resolved: Vec::new(),
+        }
+    }
+}
+
+/// Makes a pass. Never fails: what cannot be read is said in the pass.
+pub(crate) async fn look_up(client: registry::Client, bodies: Bodies, ask: Ask) -> Pass {
+    let guarded = AssertUnwindSafe(pass(&client, &bodies, &ask)).catch_unwind();
+    match tokio::time::timeout(PASS_DEADLINE, guarded).await {
+        Ok(Ok(pass)) => pass,
+        Ok(Err(_panic)) => {
+            tracing::error!(
+                subject = ask.subject.text(),
+                "a look-up panicked; the image stays Unknown"
+            );
+            Pass::failed(
+                &ask,
+                Shortfall::unavailable("the look-up failed inside the operator; its log says more"),
+            )
+        }
+        Err(_) => {
+            let registry = ask.subject.repository.registry();
+            let detail = format!(
+                "{registry} did not finish answering within {} seconds",
+                PASS_DEADLINE.as_secs()
+            );
+            Pass::failed(&ask, Shortfall::unavailable(&detail))
+        }
+    }
+}
+
+async fn pass(client: &registry::Client, bodies: &Bodies, ask: &Ask) -> Pass {
+    let look = Look {
+        client,
+        bodies,
+        repository: &ask.subject.repository,
+        holds: ask.holds,
+    };
+    let own = look
+        .at(ask.subject.digest, &known(ask, &ask.subject.digest))
+        .await;
+    let mut pass = Pass {
+        subject: ask.subject.clone(),
+        asked_indexes: ask.wants_indexes,
+        asked_children: ask.wants_children,
+        retry_after: own.shortfall.as_ref().and_then(|shortfall| shortfall.retry_after),
+        relatives: Vec::new(),
+        proven: ask.proven.clone(),
+        children: Vec::new(),
+        index_gap: None,
+        resolved: Vec::new(),
+        own,
+    };
+    match pass.own.shape.clone() {
+        Some(Shape::Manifest { media_type, size }) if ask.wants_indexes => {
+            relatives::follow_indexes(&look, ask, &mut pass, &media_type, size).await;
+        }
+        Some(Shape::Index { runnable }) if ask.wants_children => {
+            relatives::follow_children(&look, ask, &mut pass, runnable).await;
+        }
+        _ => {}
+    }
+    pass
+}
+
+fn known(ask: &Ask, digest: &Digest) -> Known {
+    ask.known.get(digest).cloned().unwrap_or_default()
+}
+
+/// The means of one pass.
+pub(crate) struct Look<'a> {
+    pub(crate) client: &'a registry::Client,
+    pub(crate) bodies: &'a Bodies,
+    pub(crate) repository: &'a Repository,
+    pub(crate) holds: bool,
+}

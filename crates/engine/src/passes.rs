@@ -1,0 +1,362 @@
+//! What is asked of registries, when, and what the answers change.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use image::Digest;
+use jiff::Timestamp;
+use policy::{Completeness, Gap, ItemFacts, RecheckPlan};
+
+use crate::core::Engine;
+use crate::lookup::{Ask, DigestPass, Known, Pass, stored};
+use crate::queue::Urgency;
+use crate::schedule::{after, spread};
+use crate::store::SubjectRecord;
+use crate::subject::{Origin, Subject, SubjectKey, unknown};
+
+impl Engine {
+    /// The look-ups whose time has come, at most so many.
+    pub(crate) fn due_lookups(&mut self, now: Timestamp, room: usize) -> Vec<Ask> {
+        let mut asks = Vec::new();
+        while asks.len() < room
+            && let Some(key) = self.due.pop_due(now)
+        {
+            let wants = self.wants(&key);
+            if let Some(subject) = self.subjects.get_mut(&key) {
+                subject.plan.due = None;
+                subject.plan.in_flight = true;
+                asks.push(subject.ask(wants));
+            }
+        }
+        asks
+    }
+
+    /// Takes the answer of a look-up in.
+    pub(crate) fn absorb_pass(&mut self, pass: Pass, now: Timestamp) {
+        let key = pass.subject.clone();
+        let limit = self.shortest_interval(&key);
+        let regular = self.regular_due(&key);
+        let Some(subject) = self.subjects.get_mut(&key) else {
+            return;
+        };
+        subject.plan.in_flight = false;
+        let first = !subject.attempted;
+        let retry_after = pass.retry_after;
+        let complete = subject.absorb(pass);
+        if complete {
+            subject.checked = Some(now);
+            subject.overdue_since = None;
+            self.counters.complete_lookups += 1;
+        } else {
+            if subject.overdue_since.is_none() {
+                subject.overdue_since = regular.filter(|due| *due <= now);
+            }
+            self.counters.incomplete_lookups += 1;
+        }
+        self.store.keep_subject(key.text(), &subject.record());
+        let users: Vec<_> = if first {
+            subject.users.keys().cloned().collect()
+        } else {
+            Vec::new()
+        };
+        self.judge(&key, now);
+        for user in users {
+            self.workload_changed(user, Urgency::Changed, now);
+        }
+        self.plan_next(&key, complete, limit, retry_after, now);
+    }
+
+    /// Puts a subject on the schedule that is covered and not on it, and takes one off that is not
+    /// covered any more.
+    pub(crate) fn plan(&mut self, key: &SubjectKey, now: Timestamp) {
+        let Some(subject) = self.subjects.get(key) else {
+            return;
+        };
+        if subject.covering.is_empty() {
+            self.set_due(key, None);
+            return;
+        }
+        let wants = self.wants(key);
+        let unasked = !subject.attempted
+            || (wants.indexes && !subject.asked.indexes)
+            || (wants.children && !subject.asked.children);
+        if subject.plan.in_flight {
+            return;
+        }
+        let regular = self.regular_due(key);
+        let due = match (subject.plan.due, regular) {
+            (_, Some(regular)) if subject.from_disk && !subject.attempted => {
+                spread(key, now, regular.max(now))
+            }
+            (_, _) if unasked => now,
+            (Some(due), Some(regular)) => due.min(regular.max(now)),
+            (Some(due), None) => due,
+            (None, regular) => regular.map_or(now, |regular| spread(key, now, regular.max(now))),
+        };
+        self.set_due(key, Some(due));
+    }
+
+    pub(crate) fn set_due(&mut self, key: &SubjectKey, due: Option<Timestamp>) {
+        if let Some(subject) = self.subjects.get_mut(key) {
+            self.due.set(key, subject.plan.due, due);
+            subject.plan.due = due;
+        }
+    }
+
+    /// Recalls what an earlier process saw. Signatures are verified again; absences do not count.
+    pub(crate) fn recall(&mut self, key: &SubjectKey) {
+        let Some(subject) = self.subjects.get_mut(key) else {
+            return;
+        };
+        if subject.attempted || subject.from_disk {
+            return;
+        }
+        if let Some(record) = self.store.subject(&key.text()) {
+            let items = |digest: &Digest| {
+                record
+                    .seen
+                    .get(digest)
+                    .map(|seen| stored::items(&self.store, seen))
+            };
+            subject.restore(&record, items);
+        }
+    }
+
+    fn plan_next(
+        &mut self,
+        key: &SubjectKey,
+        complete: bool,
+        limit: Duration,
+        retry_after: Option<Duration>,
+        now: Timestamp,
+    ) {
+        let regular = self.regular_after(key, now);
+        let Some(subject) = self.subjects.get_mut(key) else {
+            return;
+        };
+        if subject.covering.is_empty() {
+            self.set_due(key, None);
+            return;
+        }
+        let due = if complete && subject.all_hold() {
+            subject.plan.pause = None;
+            regular.map_or_else(|| after(now, limit), |regular| spread(key, now, regular))
+        } else {
+            let pause = subject.plan.next_pause(limit, retry_after);
+            subject.plan.pause = Some(pause);
+            after(now, pause)
+        };
+        self.set_due(key, Some(due));
+    }
+
+    fn wants(&self, key: &SubjectKey) -> Wants {
+        let accepts = |indexes: bool| {
+            self.subjects.get(key).is_some_and(|subject| {
+                subject
+                    .covering
+                    .iter()
+                    .filter_map(|name| self.policies.get(name)?.in_force.as_ref())
+                    .any(|version| version.compiled.accepts_index() == indexes)
+            })
+        };
+        Wants {
+            indexes: accepts(true),
+            children: accepts(false),
+        }
+    }
+
+    /// When the next regular check is due after the last complete one.
+    fn regular_due(&self, key: &SubjectKey) -> Option<Timestamp> {
+        self.regular_after(key, self.subjects.get(key)?.checked?)
+    }
+
+    fn regular_after(&self, key: &SubjectKey, last: Timestamp) -> Option<Timestamp> {
+        self.rechecks(key).map(|plan| plan.next_after(last)).min()
+    }
+
+    fn shortest_interval(&self, key: &SubjectKey) -> Duration {
+        self.rechecks(key)
+            .map(RecheckPlan::interval_hint)
+            .min()
+            .unwrap_or(policy::DEFAULT_INTERVAL)
+    }
+
+    fn rechecks<'a>(&'a self, key: &SubjectKey) -> impl Iterator<Item = &'a RecheckPlan> {
+        let covering = self
+            .subjects
+            .get(key)
+            .into_iter()
+            .flat_map(|subject| &subject.covering);
+        covering.filter_map(|name| Some(self.policies.get(name)?.in_force.as_ref()?.compiled.recheck()))
+    }
+}
+
+/// Which relatives the covering policies want to know of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wants {
+    pub(crate) indexes: bool,
+    pub(crate) children: bool,
+}
+
+impl Subject {
+    fn ask(&self, wants: Wants) -> Ask {
+        let origins = || self.users.values().flat_map(BTreeMap::keys);
+        let tags = origins().filter_map(|origin| match origin {
+            Origin::Tag(tag) => Some((tag.clone(), self.first_resolved.get(tag).copied())),
+            Origin::Pinned(_) => None,
+        });
+        let pinned = origins().filter_map(|origin| match origin {
+            Origin::Pinned(digest) => Some(*digest),
+            Origin::Tag(_) => None,
+        });
+        let known = self.knowledge().map(|knowledge| {
+            let items = knowledge.items.iter().map(|item| item.item.clone()).collect();
+            let seen = self.seen.get(&knowledge.digest).cloned().unwrap_or_default();
+            (
+                knowledge.digest,
+                Known {
+                    shape: self.shapes.get(&knowledge.digest).cloned(),
+                    seen,
+                    items,
+                },
+            )
+        });
+        Ask {
+            subject: self.key.clone(),
+            tags: tags.collect(),
+            pinned: pinned.collect(),
+            wants_indexes: wants.indexes,
+            wants_children: wants.children,
+            holds: self.is_complete() && self.all_hold(),
+            proven: self.indexes.clone(),
+            known: known.collect(),
+        }
+    }
+
+    /// Takes a pass in; answers whether it was complete. An incomplete one never takes away what a
+    /// complete one found: the last complete knowledge stays and is marked overdue.
+    fn absorb(&mut self, pass: Pass) -> bool {
+        let complete = pass.own.shortfall.is_none()
+            && pass.index_gap.is_none()
+            && pass.relatives.iter().all(|relative| relative.shortfall.is_none());
+        let was_complete = self.is_complete();
+        self.attempted = true;
+        self.asked.indexes |= pass.asked_indexes;
+        self.asked.children |= pass.asked_children;
+        self.last_gap = pass
+            .own
+            .shortfall
+            .as_ref()
+            .map(|shortfall| shortfall.gap.clone())
+            .or_else(|| pass.index_gap.clone());
+        for (tag, digest) in pass.resolved {
+            self.first_resolved.entry(tag).or_insert(digest);
+        }
+        self.indexes.extend(pass.proven);
+        if !pass.children.is_empty() {
+            self.children = pass.children;
+        }
+        if pass.index_gap.is_none() || !was_complete {
+            self.index_gap = pass.index_gap;
+        }
+        for part in std::iter::once(pass.own).chain(pass.relatives) {
+            self.absorb_part(part);
+        }
+        if complete {
+            self.from_disk = false;
+        }
+        complete
+    }
+
+    fn absorb_part(&mut self, part: DigestPass) {
+        self.seen.insert(part.digest, part.seen);
+        let knowledge = if part.digest == self.key.digest {
+            &mut self.own
+        } else {
+            self.relatives
+                .entry(part.digest)
+                .or_insert_with(|| unknown(part.digest))
+        };
+        if let Some(shape) = part.shape {
+            knowledge.nature = shape.nature();
+            self.shapes.insert(part.digest, shape);
+        }
+        let mut old: BTreeMap<Digest, ItemFacts> = std::mem::take(&mut knowledge.items)
+            .into_iter()
+            .map(|facts| (*facts.item.id(), facts))
+            .collect();
+        knowledge.items = part
+            .items
+            .into_iter()
+            .map(|item| {
+                old.remove(item.id()).unwrap_or_else(|| ItemFacts {
+                    item,
+                    outcomes: Vec::new(),
+                })
+            })
+            .collect();
+        knowledge.completeness = match (part.shortfall, &knowledge.completeness) {
+            (None, _) => Completeness::Complete,
+            (Some(_), Completeness::Complete) => Completeness::Complete,
+            (Some(shortfall), _) => Completeness::Incomplete(shortfall.gap),
+        };
+    }
+
+    fn restore(&mut self, record: &SubjectRecord, items: impl Fn(&Digest) -> Option<Vec<Arc<verify::Item>>>) {
+        self.from_disk = record.checked.is_some();
+        self.checked = record.checked;
+        self.indexes = record.proven.clone();
+        self.children = record.children.clone();
+        self.first_resolved = record.first_resolved.clone();
+        self.shapes = record.shapes.clone();
+        let own = self.key.digest;
+        for digest in std::iter::once(&own)
+            .chain(&record.proven)
+            .chain(&record.children)
+        {
+            let mut knowledge = unknown(*digest);
+            knowledge.nature = record
+                .shapes
+                .get(digest)
+                .map_or(policy::Nature::NotRead, crate::lookup::Shape::nature);
+            let kept = items(digest).unwrap_or_default();
+            knowledge.items = kept
+                .into_iter()
+                .map(|item| ItemFacts {
+                    item,
+                    outcomes: Vec::new(),
+                })
+                .collect();
+            knowledge.completeness = Completeness::Incomplete(from_disk());
+            if *digest == own {
+                self.own = knowledge;
+            } else {
+                self.relatives.insert(*digest, knowledge);
+            }
+        }
+    }
+
+    fn record(&self) -> SubjectRecord {
+        SubjectRecord {
+            checked: self.checked,
+            seen: self.seen.clone(),
+            shapes: self.shapes.clone(),
+            proven: self.indexes.clone(),
+            children: self.children.clone(),
+            first_resolved: self.first_resolved.clone(),
+        }
+    }
+
+    /// Why the last attempt was not complete.
+    pub(crate) fn own_gap(&self) -> Option<&Gap> {
+        self.last_gap.as_ref()
+    }
+}
+
+fn from_disk() -> Gap {
+    Gap {
+        reason: api::Reason::Pending,
+        detail: "the operator was restarted and has not asked the registry again yet".into(),
+    }
+}

@@ -1,0 +1,153 @@
+//! What waits to be written, the most urgent first, each target once.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+
+use jiff::Timestamp;
+
+use crate::report::Target;
+
+/// How urgent an update is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Urgency {
+    /// A verdict became worse.
+    Worse,
+    /// Something else a user sees changed.
+    Changed,
+    /// The totals of a policy or a key.
+    Totals,
+}
+
+/// The queue. A target that is handed over is not handed over again until it is done.
+#[derive(Debug, Default)]
+pub(crate) struct UpdateQueue {
+    waiting: BTreeMap<Urgency, VecDeque<Target>>,
+    queued: BTreeMap<Target, Urgency>,
+    in_flight: HashSet<Target>,
+    again: BTreeMap<Target, Urgency>,
+    later: BTreeSet<(Timestamp, Target)>,
+    gathered: HashSet<Target>,
+}
+
+impl UpdateQueue {
+    /// The target has something new to say.
+    pub(crate) fn push(&mut self, target: Target, urgency: Urgency) {
+        if self.in_flight.contains(&target) {
+            let again = self.again.entry(target).or_insert(urgency);
+            *again = urgency.min(*again);
+            return;
+        }
+        match self.queued.get(&target) {
+            Some(queued) if *queued <= urgency => return,
+            // The older, less urgent entry stays in its line and is passed over when its turn comes.
+            _ => self.queued.insert(target.clone(), urgency),
+        };
+        self.waiting.entry(urgency).or_default().push_back(target);
+    }
+
+    /// The target has something to say at a later time.
+    pub(crate) fn push_later(&mut self, target: Target, time: Timestamp) {
+        self.later.insert((time, target));
+    }
+
+    /// The target has something to say at a later time, once for all that happens until then.
+    pub(crate) fn push_gathered(&mut self, target: Target, time: Timestamp) {
+        if self.gathered.insert(target.clone()) {
+            self.later.insert((time, target));
+        }
+    }
+
+    /// Takes the most urgent target.
+    pub(crate) fn pop(&mut self, now: Timestamp) -> Option<Target> {
+        self.wake(now);
+        for (urgency, line) in &mut self.waiting {
+            while let Some(target) = line.pop_front() {
+                if self.queued.get(&target) == Some(urgency) {
+                    self.queued.remove(&target);
+                    self.in_flight.insert(target.clone());
+                    return Some(target);
+                }
+            }
+        }
+        None
+    }
+
+    /// What was handed over is written, or wanted again at a time.
+    pub(crate) fn done(&mut self, target: Target, again_at: Option<Timestamp>) {
+        self.in_flight.remove(&target);
+        if let Some(urgency) = self.again.remove(&target) {
+            self.push(target.clone(), urgency);
+        }
+        if let Some(time) = again_at {
+            self.push_later(target, time);
+        }
+    }
+
+    /// The next time at which something comes back.
+    pub(crate) fn next_wake(&self) -> Option<Timestamp> {
+        self.later.first().map(|(time, _)| *time)
+    }
+
+    /// How many targets wait or are being written.
+    pub(crate) fn len(&self) -> usize {
+        self.queued.len() + self.in_flight.len()
+    }
+
+    fn wake(&mut self, now: Timestamp) {
+        while self.later.first().is_some_and(|(time, _)| *time <= now) {
+            if let Some((_, target)) = self.later.pop_first() {
+                self.gathered.remove(&target);
+                let urgency = match target {
+                    Target::Workload(_) => Urgency::Changed,
+                    Target::Policy(_) | Target::Key(_) => Urgency::Totals,
+                };
+                self.push(target, urgency);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(name: &str) -> Target {
+        Target::Policy(name.into())
+    }
+
+    #[test]
+    fn the_most_urgent_comes_first_and_each_target_once() {
+        let now = Timestamp::now();
+        let mut queue = UpdateQueue::default();
+        queue.push(policy("a"), Urgency::Totals);
+        queue.push(policy("b"), Urgency::Changed);
+        queue.push(policy("a"), Urgency::Worse);
+        assert_eq!(queue.pop(now), Some(policy("a")));
+        assert_eq!(queue.pop(now), Some(policy("b")));
+        assert_eq!(queue.pop(now), None);
+    }
+
+    #[test]
+    fn what_changes_while_it_is_written_is_handed_over_again_afterwards() {
+        let now = Timestamp::now();
+        let mut queue = UpdateQueue::default();
+        queue.push(policy("a"), Urgency::Changed);
+        queue.pop(now);
+        queue.push(policy("a"), Urgency::Worse);
+        assert_eq!(queue.pop(now), None, "it is in flight");
+        queue.done(policy("a"), None);
+        assert_eq!(queue.pop(now), Some(policy("a")));
+    }
+
+    #[test]
+    fn what_is_wanted_later_comes_back_at_its_time() {
+        let now = Timestamp::from_second(100).unwrap();
+        let later = Timestamp::from_second(130).unwrap();
+        let mut queue = UpdateQueue::default();
+        queue.push(policy("a"), Urgency::Changed);
+        queue.pop(now);
+        queue.done(policy("a"), Some(later));
+        assert_eq!(queue.pop(now), None);
+        assert_eq!(queue.next_wake(), Some(later));
+        assert_eq!(queue.pop(later), Some(policy("a")));
+    }
+}

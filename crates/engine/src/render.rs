@@ -1,0 +1,251 @@
+//! From the engine's state to the answer about one workload.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use api::{ContainerRef, Reason, Verdict};
+use jiff::Timestamp;
+use policy::{ImageFacts, Running};
+
+use crate::core::{Engine, START_GRACE};
+use crate::fact::{RememberedViolation, WorkloadKey};
+use crate::index::{ImageUse, RunningDigest};
+use crate::judge::badness;
+use crate::policies::PolicyObject;
+use crate::report::{ImageReport, PolicyAnswer, WorkloadAnswer, WorkloadReport};
+use crate::subject::{JudgementKey, Subject};
+
+impl Engine {
+    /// The answer about a workload as of now.
+    pub(crate) fn answer(&self, key: &WorkloadKey, now: Timestamp) -> WorkloadAnswer {
+        let Some(row) = self.index.workload(key) else {
+            return WorkloadAnswer::NothingRuns;
+        };
+        let images = self.index.images(key, started_before(now));
+        if images.is_empty() {
+            return WorkloadAnswer::Undecided;
+        }
+        let policies = self.policies_for(key);
+        let mut reports = Vec::new();
+        for (image, containers) in images {
+            match self.image_report(key, &policies, &image, containers, now) {
+                Some(report) => reports.push(report),
+                None => return WorkloadAnswer::Undecided,
+            }
+        }
+        if reports.iter().all(|report| report.policies.is_empty()) {
+            return WorkloadAnswer::NotCovered;
+        }
+        reports.sort_by(|one, other| {
+            let order = |report: &ImageReport| {
+                std::cmp::Reverse(report.policies.iter().map(|answer| badness(answer.verdict)).max())
+            };
+            (order(one), &one.image, &one.digest).cmp(&(order(other), &other.image, &other.digest))
+        });
+        WorkloadAnswer::Covered(Box::new(WorkloadReport {
+            workload: row.facts.clone(),
+            images: reports,
+        }))
+    }
+
+    /// The policies whose namespaces include the workload's.
+    pub(crate) fn policies_for(&self, key: &WorkloadKey) -> Vec<&PolicyObject> {
+        let labels = self.index.labels(&key.namespace);
+        self.policies
+            .values()
+            .filter(|policy| policy.covers_namespace(&key.namespace, labels))
+            .collect()
+    }
+
+    /// Some image of the workload has no digest, so that it has no subject that is judged.
+    pub(crate) fn has_undetermined_image(&self, key: &WorkloadKey, now: Timestamp) -> bool {
+        self.index
+            .images(key, started_before(now))
+            .keys()
+            .any(|image| image.subject().is_none())
+    }
+
+    /// What each of these policies says of an image; None while its first look-up is under way.
+    pub(crate) fn answers(
+        &self,
+        key: &WorkloadKey,
+        policies: &[&PolicyObject],
+        image: &ImageUse,
+        now: Timestamp,
+    ) -> Option<Vec<PolicyAnswer>> {
+        let covers = |policy: &&&PolicyObject| {
+            image
+                .repository
+                .as_ref()
+                .is_none_or(|repository| policy.covers_image(repository))
+        };
+        let covering: Vec<&PolicyObject> = policies.iter().filter(covers).copied().collect();
+        let subject = image.subject().and_then(|subject| self.subjects.get(&subject));
+        if !covering.is_empty() && subject.is_some_and(Subject::is_undecided) {
+            return None;
+        }
+        let answers = covering.into_iter().map(|policy| match subject {
+            Some(subject) => self.with_memory(
+                key,
+                subject,
+                image,
+                self.judged_answer(policy, subject, image, now),
+            ),
+            None => self.undetermined_answer(policy, image, now),
+        });
+        Some(answers.collect())
+    }
+
+    fn image_report(
+        &self,
+        key: &WorkloadKey,
+        policies: &[&PolicyObject],
+        image: &Arc<ImageUse>,
+        containers: BTreeSet<ContainerRef>,
+        now: Timestamp,
+    ) -> Option<ImageReport> {
+        Some(ImageReport {
+            image: image.written.clone(),
+            digest: digest_text(image),
+            containers: containers.into_iter().collect(),
+            policies: self.answers(key, policies, image, now)?,
+        })
+    }
+
+    fn judged_answer(
+        &self,
+        policy: &PolicyObject,
+        subject: &Subject,
+        image: &ImageUse,
+        now: Timestamp,
+    ) -> PolicyAnswer {
+        let key = JudgementKey {
+            policy: policy.name.clone(),
+            pinned: image.is_pinned(),
+        };
+        let Some(judged) = subject.judgements.get(&key) else {
+            return self.undetermined_answer(policy, image, now);
+        };
+        PolicyAnswer {
+            policy: policy.name.clone(),
+            generation: generation(policy),
+            mode: policy.mode(),
+            verdict: judged.judgement.verdict,
+            requirement: judged.judgement.requirement.clone(),
+            reason: judged.judgement.reason,
+            message: judged.judgement.message.as_str().into(),
+            valid_until: judged.judgement.valid_until,
+            stale_since: judged.stale_since,
+            evidence: subject
+                .knowledge()
+                .flat_map(|known| &known.items)
+                .map(|item| item.item.id().to_string())
+                .collect(),
+            signers: judged
+                .judgement
+                .relied_on
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+        }
+    }
+
+    /// The answer about an image of which no digest is known.
+    fn undetermined_answer(&self, policy: &PolicyObject, image: &ImageUse, now: Timestamp) -> PolicyAnswer {
+        let running = match &image.running {
+            RunningDigest::Unresolved(why) => Running::Unresolved(why),
+            RunningDigest::NotStarted | RunningDigest::Digest(_) => Running::NotStarted,
+        };
+        let facts = ImageFacts {
+            repository: image.repository.as_ref(),
+            pinned: image.is_pinned(),
+            running,
+        };
+        let judgement = self.judgement(policy, &facts, now);
+        PolicyAnswer {
+            policy: policy.name.clone(),
+            generation: generation(policy),
+            mode: policy.mode(),
+            verdict: judgement.verdict,
+            requirement: judgement.requirement,
+            reason: judgement.reason,
+            message: judgement.message.into(),
+            valid_until: judgement.valid_until,
+            stale_since: None,
+            evidence: Vec::new(),
+            signers: Vec::new(),
+        }
+    }
+
+    /// A violation that an earlier process wrote stays while nothing can be told: only positive
+    /// evidence, or a complete look-up, takes it back.
+    fn with_memory(
+        &self,
+        key: &WorkloadKey,
+        subject: &Subject,
+        image: &ImageUse,
+        answer: PolicyAnswer,
+    ) -> PolicyAnswer {
+        if answer.verdict != Verdict::Unknown || subject.is_complete() || !is_gap(answer.reason) {
+            return answer;
+        }
+        let digest = digest_text(image);
+        let fits = |violation: &&RememberedViolation| {
+            violation.policy == answer.policy
+                && *violation.digest == *digest
+                && violation.written == image.written
+                && violation.requirement.as_ref().is_none_or(|name| {
+                    self.policies
+                        .get(&answer.policy)
+                        .is_some_and(|policy| policy.requires(name))
+                })
+        };
+        match self
+            .remembered
+            .get(key)
+            .and_then(|violations| violations.iter().find(fits))
+        {
+            Some(violation) => PolicyAnswer {
+                verdict: Verdict::Violating,
+                requirement: violation.requirement.clone(),
+                reason: violation.reason,
+                message: violation.message.as_str().into(),
+                stale_since: answer.stale_since.or(violation.stale_since),
+                ..answer
+            },
+            None => answer,
+        }
+    }
+}
+
+pub(crate) fn started_before(now: Timestamp) -> Timestamp {
+    now.checked_sub(START_GRACE).unwrap_or(now)
+}
+
+fn digest_text(image: &ImageUse) -> String {
+    match &image.running {
+        RunningDigest::Digest(digest) => digest.to_string(),
+        RunningDigest::NotStarted | RunningDigest::Unresolved(_) => String::new(),
+    }
+}
+
+fn generation(policy: &PolicyObject) -> i64 {
+    policy
+        .in_force
+        .as_ref()
+        .map_or(policy.generation, |version| version.generation)
+}
+
+/// The reasons that say that something could not be asked.
+fn is_gap(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::Pending
+            | Reason::RegistryUnavailable
+            | Reason::RegistryDenied
+            | Reason::RateLimited
+            | Reason::EvidenceTooLarge
+            | Reason::ImageNotFound
+            | Reason::Stale
+    )
+}

@@ -1,0 +1,172 @@
+//! One (repository, digest) that runs: what is known of it, who uses it, and what each policy says.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use image::{Digest, Repository};
+use jiff::Timestamp;
+use policy::{Completeness, DigestFacts, Gap, Judgement, Knowledge, Nature};
+use verify::Fingerprint;
+
+use crate::fact::WorkloadKey;
+use crate::schedule::Plan;
+
+/// Names what is looked up: a digest under the repository of the pod's spec.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct SubjectKey {
+    pub(crate) repository: Repository,
+    pub(crate) digest: Digest,
+}
+
+impl SubjectKey {
+    /// As it is stored and logged: `repository@digest`.
+    pub(crate) fn text(&self) -> String {
+        format!("{}@{}", self.repository, self.digest)
+    }
+}
+
+/// How a user of the subject names the image; what may lead to an index that lists the digest.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Origin {
+    /// By tag.
+    Tag(Arc<str>),
+    /// By this digest.
+    Pinned(Digest),
+}
+
+/// A judgement is the same for all users that name the image alike in this respect.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct JudgementKey {
+    pub(crate) policy: Arc<str>,
+    pub(crate) pinned: bool,
+}
+
+/// Everything held about one subject.
+#[derive(Debug)]
+pub(crate) struct Subject {
+    pub(crate) key: SubjectKey,
+    /// The workloads that run it, with how many pods use it under which origin.
+    pub(crate) users: HashMap<WorkloadKey, BTreeMap<Origin, u32>>,
+    /// What is known of the digest itself.
+    pub(crate) own: Knowledge,
+    /// What is known of indexes that list it, and of platform manifests it lists.
+    pub(crate) relatives: BTreeMap<Digest, Knowledge>,
+    /// Indexes that are proven to list it. Membership once proven is permanent.
+    pub(crate) indexes: BTreeSet<Digest>,
+    /// Platform manifests that it lists and that a policy needs.
+    pub(crate) children: Vec<Digest>,
+    /// A candidate for an index could not be read.
+    pub(crate) index_gap: Option<Gap>,
+    /// What tags resolved to when they were first seen here.
+    pub(crate) first_resolved: BTreeMap<Arc<str>, Digest>,
+    /// What the last pass saw in each way of discovery, by digest.
+    pub(crate) seen: BTreeMap<Digest, crate::lookup::WaysSeen>,
+    /// What each digest names, as read.
+    pub(crate) shapes: BTreeMap<Digest, crate::lookup::Shape>,
+    /// Why the last attempt was not complete.
+    pub(crate) last_gap: Option<Gap>,
+    /// Which relatives were asked about.
+    pub(crate) asked: crate::passes::Wants,
+    /// When the last complete pass ended.
+    pub(crate) checked: Option<Timestamp>,
+    /// The last attempt failed; since when a due check is missing.
+    pub(crate) overdue_since: Option<Timestamp>,
+    /// A look-up ended in this process, whatever came of it.
+    pub(crate) attempted: bool,
+    /// The knowledge is from disk: its absences are not authoritative.
+    pub(crate) from_disk: bool,
+    /// Policies that cover it for at least one user.
+    pub(crate) covering: BTreeSet<Arc<str>>,
+    /// The current answers.
+    pub(crate) judgements: HashMap<JudgementKey, Judged>,
+    /// When it is looked up again.
+    pub(crate) plan: Plan,
+    /// When it is judged again although nothing changed.
+    pub(crate) wake: Option<Timestamp>,
+}
+
+/// One answer with what it rests on.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Judged {
+    pub(crate) judgement: Judgement,
+    pub(crate) stale_since: Option<Timestamp>,
+    /// Keys without any one of which the answer would be worse.
+    pub(crate) sole_trust: Vec<Fingerprint>,
+}
+
+impl Subject {
+    pub(crate) fn new(key: SubjectKey) -> Self {
+        Subject {
+            own: unknown(key.digest),
+            key,
+            users: HashMap::new(),
+            relatives: BTreeMap::new(),
+            indexes: BTreeSet::new(),
+            children: Vec::new(),
+            index_gap: None,
+            first_resolved: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            shapes: BTreeMap::new(),
+            last_gap: None,
+            asked: crate::passes::Wants::default(),
+            checked: None,
+            overdue_since: None,
+            attempted: false,
+            from_disk: false,
+            covering: BTreeSet::new(),
+            judgements: HashMap::new(),
+            plan: Plan::default(),
+            wake: None,
+        }
+    }
+
+    /// What evaluation is given.
+    pub(crate) fn facts(&self) -> DigestFacts<'_> {
+        let known = |digest: &Digest| self.relatives.get(digest);
+        DigestFacts {
+            own: &self.own,
+            indexes: self.indexes.iter().filter_map(known).collect(),
+            index_gap: self.index_gap.as_ref(),
+            children: self.children.iter().filter_map(known).collect(),
+        }
+    }
+
+    /// Every knowledge held, the own first.
+    pub(crate) fn knowledge_mut(&mut self) -> impl Iterator<Item = &mut Knowledge> {
+        std::iter::once(&mut self.own).chain(self.relatives.values_mut())
+    }
+
+    /// Every knowledge held, the own first.
+    pub(crate) fn knowledge(&self) -> impl Iterator<Item = &Knowledge> {
+        std::iter::once(&self.own).chain(self.relatives.values())
+    }
+
+    /// No look-up of it ended in this process, and what an earlier one kept does not suffice.
+    pub(crate) fn is_undecided(&self) -> bool {
+        !self.attempted && !self.all_hold()
+    }
+
+    /// The knowledge stems from a complete pass of this process.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.own.completeness == Completeness::Complete
+    }
+
+    /// Every covering policy holds for every user.
+    pub(crate) fn all_hold(&self) -> bool {
+        !self.judgements.is_empty()
+            && self
+                .judgements
+                .values()
+                .all(|judged| judged.judgement.verdict == api::Verdict::Compliant)
+    }
+}
+
+/// A digest of which nothing is known yet.
+pub(crate) fn unknown(digest: Digest) -> Knowledge {
+    Knowledge {
+        digest,
+        nature: Nature::NotRead,
+        items: Vec::new(),
+        completeness: Completeness::NeverAsked,
+    }
+}
