@@ -93,7 +93,7 @@ impl Auth {
         if Some(&header) == sent {
             return Err(session.denied("the registry refuses the credentials"));
         }
-        self.remember(session.repository().registry(), demand);
+        self.remember(session.repository().registry(), demand.for_any_repository());
         Ok(header)
     }
 

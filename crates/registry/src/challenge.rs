@@ -11,6 +11,19 @@ pub(crate) enum Challenge {
     Bearer(Bearer),
 }
 
+impl Challenge {
+    /// The challenge without what it says of the one repository it was raised for.
+    pub(crate) fn for_any_repository(self) -> Self {
+        match self {
+            Self::Basic => Self::Basic,
+            Self::Bearer(bearer) => Self::Bearer(Bearer {
+                scope: None,
+                ..bearer
+            }),
+        }
+    }
+}
+
 /// A Bearer challenge of the distribution project's token authentication.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Bearer {

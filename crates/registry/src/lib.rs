@@ -19,6 +19,8 @@ mod json;
 mod link;
 mod meter;
 mod options;
+#[cfg(test)]
+mod properties;
 mod redirect;
 mod referrers;
 mod throttle;
