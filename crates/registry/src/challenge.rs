@@ -159,7 +159,7 @@ pub(crate) fn pinned_realm(
 ) -> Result<Url, String> {
     let url =
         Url::parse(realm).map_err(|_| "the registry names a token server that is not a URL".to_owned())?;
-    let host = url.host_str().unwrap_or_default();
+    let host = url.host_str().unwrap_or("");
     let server = url
         .port()
         .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));

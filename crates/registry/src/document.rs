@@ -35,6 +35,10 @@ pub struct Manifest {
 }
 
 /// The content of a manifest.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one lives beside each manifest's bytes, never in a long list"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Document {
     /// An index: the manifests of several platforms, or, as a fallback tag, of several referrers.
@@ -145,7 +149,7 @@ impl Manifest {
 pub(crate) fn parse_page(bytes: &[u8]) -> Result<Vec<Descriptor>, String> {
     let wire = read_wire(bytes)?;
     check_kind(wire.media_type.as_deref(), Kind::Index)?;
-    Ok(wire.manifests.unwrap_or_default())
+    Ok(wire.manifests.into_iter().flatten().collect())
 }
 
 fn parse(bytes: &[u8], content_type: Option<&str>) -> Result<(String, Document), String> {
@@ -277,7 +281,7 @@ impl Wire {
                 layers,
                 subject: self.subject,
                 artifact_type: self.artifact_type.filter(|kind| !kind.is_empty()),
-                annotations: self.annotations.unwrap_or_default(),
+                annotations: self.annotations.into_iter().flatten().collect(),
             }),
             _ => Err("manifests, config or layers is null".to_owned()),
         }
@@ -303,7 +307,7 @@ impl From<WireDescriptor> for Descriptor {
             size: wire.size,
             platform: wire.platform,
             artifact_type: wire.artifact_type.filter(|kind| !kind.is_empty()),
-            annotations: wire.annotations.unwrap_or_default(),
+            annotations: wire.annotations.into_iter().flatten().collect(),
         }
     }
 }

@@ -16,7 +16,7 @@ pub(crate) fn next_hop(current: &Url, location: Option<&[u8]>) -> Result<Url, St
     let next = current
         .join(location)
         .map_err(|error| format!("it redirects to something that is not a URL: {error}"))?;
-    let host = next.host_str().unwrap_or_default();
+    let host = next.host_str().unwrap_or("");
     match (current.scheme(), next.scheme()) {
         ("https", "http") => Err(format!("it redirects from https to plain http on {host}")),
         (_, "http" | "https") if host.is_empty() => Err("it redirects to a URL without a host".to_owned()),

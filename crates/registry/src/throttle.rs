@@ -132,7 +132,8 @@ mod tests {
         assert!(probe.is_ok());
         assert_eq!(throttle.enter("r.io", later).err(), Some(PROBE_WAIT));
         drop(probe);
-        let probe = throttle.enter("r.io", later).ok();
+        let probe = throttle.enter("r.io", later);
+        assert!(probe.is_ok());
         throttle.limited("r.io", None, later);
         drop(probe);
         assert_eq!(throttle.enter("r.io", later).err(), Some(DEFAULT_WAIT));

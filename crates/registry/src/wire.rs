@@ -206,7 +206,7 @@ fn outcome(result: &Result<Reply, Error>) -> &'static str {
 
 /// `host:port` of a URL, as windows of rate limits and messages name it.
 pub(crate) fn authority(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
+    let host = url.host_str().unwrap_or("");
     url.port()
         .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
