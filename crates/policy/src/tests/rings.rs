@@ -201,6 +201,19 @@ fn of_equally_bad_requirements_the_first_is_told() {
     assert_eq!(scene.judge().requirement.as_deref(), Some("second-name"));
 }
 
+#[test]
+fn of_several_requirements_that_cannot_be_told_the_first_is_told() {
+    let mut scene = Scene::with(vec![person(4).signs(&digest("own"))]);
+    scene.keys = rings(&[]);
+    scene.spec.require = vec![
+        requirement("second-name", &["build"], 1),
+        requirement("a-name", &["release"], 1),
+    ];
+    let judgement = scene.judge();
+    assert_eq!((judgement.verdict, judgement.reason), unknown(Reason::KeyMissing));
+    assert_eq!(judgement.requirement.as_deref(), Some("second-name"));
+}
+
 fn bound(item: verify::Item) -> Scene {
     let mut scene = Scene::with(vec![item]);
     assert_eq!(
