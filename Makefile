@@ -2,7 +2,7 @@
 
 .PHONY: help
 help: ## print this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: tools
 tools: ## build the pinned servers and clients that tests and the demo need; prints their folder last
@@ -11,3 +11,50 @@ tools: ## build the pinned servers and clients that tests and the demo need; pri
 .PHONY: tools-dir
 tools-dir: ## print the folder of the tools without building them
 	@hack/tools.sh dir
+
+.PHONY: build
+build: ## build the static release binary; prints its path last
+	@hack/image.sh build
+
+.PHONY: image
+image: ## build the image and push it to REF=registry/repository:tag (INSECURE=1 for plain http); prints its digest last
+	@hack/image.sh push "$(REF)"
+
+.PHONY: deploy-manifests
+deploy-manifests: ## print all manifests with the image REF=registry/repository@sha256:… (or the one pushed last)
+	@hack/image.sh manifests "$(REF)"
+
+.PHONY: crds
+crds: ## write the CustomResourceDefinitions anew from the types
+	@cargo run -q -p assay-api --example write_crds -- crds
+
+.PHONY: check
+check: check-format check-lints check-deny check-crds rules ## what CI checks besides the tests
+
+.PHONY: check-format
+check-format:
+	@cargo fmt --all --check
+
+.PHONY: check-lints
+check-lints:
+	@cargo clippy --workspace --all-targets --locked -- -D warnings
+
+.PHONY: check-deny
+check-deny:
+	@hack/cargo-deny.sh check --hide-inclusion-graph bans licenses sources
+
+.PHONY: check-crds
+check-crds:
+	@cargo test -q --locked -p assay-api --test crds_are_committed
+
+.PHONY: rules
+rules: ## test the alerting rules with promtool, where there is one
+	@config/prometheus/tests/run.sh
+
+.PHONY: advisories
+advisories: ## look for known vulnerabilities of dependencies; needs the network
+	@hack/cargo-deny.sh check advisories
+
+.PHONY: test
+test: tools ## run all tests on real servers
+	@cargo test --workspace --locked
