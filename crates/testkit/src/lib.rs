@@ -1,12 +1,27 @@
 //! Real servers, signers and a node simulator for tests and the demo.
 //!
+//! - [`shared`]: one cluster with simulated nodes and both registries for all tests of a binary; each test takes a
+//!   namespace of its own. A test that breaks a server starts its own [`Cluster`] or [`Registry`].
+//! - [`Cosign`] signs really, [`BulkSigner`] signs many; [`RegistryWriter`] pushes images, or anything else.
+//! - [`Outage`] stands in front of a registry and takes it away.
+//! - [`Server`] runs any other program, for example the operator, and ends it with the test process.
+//! - With [`Lifetime::Detached`] servers stay until [`down`].
+//!
+//! The servers' binaries come from `make tools`.
+//!
 //! ```no_run
 //! # async fn example() -> assay_testkit::Result<()> {
-//! use assay_testkit::{Cluster, ClusterOptions};
+//! use assay_testkit::{Cosign, CosignVersion, Format, shared};
 //!
-//! let folder = tempfile::tempdir().unwrap();
-//! let cluster = Cluster::start(folder.path(), ClusterOptions::default()).await?;
-//! println!("{}", cluster.kubectl(&["get", "namespaces"]).await?);
+//! let shared = shared()?;
+//! let namespace = shared.namespace("signed").await?;
+//! let image = shared.distribution.writer().push_image("shop/web", "1.0", "any seed").await?;
+//! let cosign = Cosign::new(CosignVersion::V3, shared.folder().join(namespace.name()))?;
+//! let key = cosign.generate_key_pair("release").await?;
+//! cosign.sign(&image.by_digest(), &key, Format::Bundle).await?;
+//! let arguments = ["-n", namespace.name(), "create", "deployment", "web", "--image", &image.by_tag()];
+//! shared.cluster.kubectl(&arguments).await?;
+//! println!("{}", key.public_pem()?);
 //! # Ok(())
 //! # }
 //! ```

@@ -62,26 +62,32 @@ pub fn workspace_root() -> &'static Path {
 fn binaries_folder() -> Option<PathBuf> {
     let this = std::env::current_exe().ok()?;
     let folder = this.parent()?;
-    Some(if folder.file_name() == Some(OsStr::new("deps")) {
+    let is_within = ["deps", "examples"].iter().any(|name| folder.ends_with(name));
+    Some(if is_within {
         folder.parent()?.to_owned()
     } else {
         folder.to_owned()
     })
 }
 
-/// A binary of this workspace, built by cargo in this process's own profile if that is not done yet: a test of one
-/// package may need a binary of another, which cargo does not build for it.
+/// A binary of this workspace, brought up to date by cargo in this process's own profile: a test of one package may
+/// need a binary of another, which cargo does not build for it.
 ///
-/// Where the source is not at hand (an installed binary), the one beside this process's own serves.
+/// The one that cargo built for a package's own tests (`CARGO_BIN_EXE_<name>`) serves as it is. With
+/// `ASSAY_TESTKIT_PREBUILT` set, or where the source is not at hand, the one beside this process's own does.
 pub fn workspace_binary(package: &str, binary: &str) -> Result<PathBuf> {
+    if let Some(built_for_tests) = std::env::var_os(format!("CARGO_BIN_EXE_{binary}")) {
+        return Ok(PathBuf::from(built_for_tests));
+    }
     let folder = binaries_folder().ok_or_else(|| {
         TestkitError::Invalid("cannot tell where this process's own binary lies".to_owned())
     })?;
     let path = folder.join(binary);
-    if workspace_root().join("Cargo.toml").is_file() {
+    let is_prebuilt = std::env::var_os("ASSAY_TESTKIT_PREBUILT").is_some();
+    if !is_prebuilt && workspace_root().join("Cargo.toml").is_file() {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut arguments = vec!["build", "--quiet", "--workspace", "--bin", binary];
-        if folder.file_name() == Some(OsStr::new("release")) {
+        if folder.ends_with("release") {
             arguments.push("--release");
         }
         output_of(&cargo, arguments)?;

@@ -1,4 +1,5 @@
 //! A cluster's own services: clients, kubeconfigs with exact rights, the audit log.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use assay_testkit::{ADMIN_USER, client_for, shared};
 use k8s_openapi::api::core::v1::ConfigMap;

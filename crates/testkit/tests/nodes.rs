@@ -1,4 +1,5 @@
 //! The node simulator: what a kubelet would do with pods, seen through the API.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use std::time::Duration;
 

@@ -1,12 +1,16 @@
 //! No process is left behind, a failed start shows the server's log, and servers can be stopped, paused and lost.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use assay_testkit::{
-    Cluster, ClusterOptions, Lifetime, Outage, Registry, RegistryKind, Server, ServerSpec, TestkitError, down,
+    Cluster, ClusterOptions, Lifetime, NodeSimulator, Outage, Registry, RegistryKind, Server, ServerSpec,
+    TestkitError, client_for, down,
 };
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Api, ListParams};
 
 /// Set in the process that [`a_process_that_is_killed_or_panics_leaves_no_server_behind`] starts and then ends.
 const VICTIM: &str = "TESTKIT_VICTIM_FOLDER";
@@ -34,6 +38,15 @@ fn wait_for_processes(folder: &Path, wanted: impl Fn(usize) -> bool) -> Vec<Stri
             return found;
         }
         std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Ends detached servers also when a test fails.
+struct Down<'a>(&'a Path);
+
+impl Drop for Down<'_> {
+    fn drop(&mut self) {
+        down(self.0).unwrap_or_default();
     }
 }
 
@@ -166,6 +179,39 @@ async fn detached_servers_stay_until_down() {
         down(&folder).unwrap().is_empty(),
         "a second time there is nothing to end"
     );
+}
+
+#[tokio::test]
+async fn a_detached_cluster_with_its_nodes_stays_until_down() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().canonicalize().unwrap();
+    let options = ClusterOptions {
+        lifetime: Lifetime::Detached,
+        ..ClusterOptions::default()
+    };
+    let cluster = Cluster::start(&folder, options).await.unwrap();
+    let kubeconfig = cluster.kubeconfig().to_owned();
+    drop(
+        NodeSimulator::start_process(&folder, &kubeconfig, 1, Lifetime::Detached)
+            .await
+            .unwrap(),
+    );
+    drop(cluster);
+    let client = client_for(&kubeconfig).await.unwrap();
+    let nodes: Api<Node> = Api::all(client);
+    assert_eq!(nodes.list(&ListParams::default()).await.unwrap().items.len(), 1);
+    let mut names = down(&folder).unwrap();
+    names.sort();
+    assert_eq!(
+        names,
+        [
+            "etcd",
+            "kube-apiserver",
+            "kube-controller-manager",
+            "node-simulator"
+        ]
+    );
+    assert!(processes_in(&folder).is_empty());
 }
 
 #[tokio::test]

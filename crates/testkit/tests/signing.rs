@@ -1,4 +1,5 @@
 //! Images, signatures by real cosign of both versions on both registries, and the bulk signer held against cosign.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use assay_testkit::{BulkSigner, Cosign, CosignVersion, Format, KeyAlgorithm, Registry, RegistryWriter};
 

@@ -17,7 +17,12 @@ use super::puller::Puller;
 use super::tend::{Kubelet, Memory, Tended};
 use super::view::View;
 use super::{NODE_USER, NodeOptions, machines};
-use crate::{Cluster, Result, TestkitError, background, client_for};
+use crate::{
+    Cluster, Lifetime, Result, Server, ServerSpec, TestkitError, background, client_for, workspace_binary,
+};
+
+/// What the binary prints once its nodes are Ready.
+const READY: &str = "nodes are ready";
 
 const LEASE_RENEWAL: Duration = Duration::from_secs(10);
 
@@ -55,6 +60,31 @@ impl NodeSimulator {
         starting
             .await
             .map_err(|error| TestkitError::Invalid(format!("the node simulator did not start: {error}")))?
+    }
+
+    /// Simulates `nodes` nodes as a process of its own (the binary `assay-testkit-node`), so that it can outlive this
+    /// one. Returns once the nodes are Ready; its log lies in `folder`.
+    pub async fn start_process(
+        folder: &Path,
+        kubeconfig: &Path,
+        nodes: usize,
+        lifetime: Lifetime,
+    ) -> Result<Server> {
+        let program = workspace_binary("assay-testkit", "assay-testkit-node")?;
+        let spec = ServerSpec::new("node-simulator", program, folder).lifetime(lifetime);
+        let spec = spec
+            .arg("--kubeconfig")
+            .arg(kubeconfig)
+            .args(["--nodes".to_owned(), nodes.to_string()]);
+        let server = Server::start(spec)?;
+        let log = server.log_file();
+        server
+            .wait_until_ready(Duration::from_secs(60), || {
+                let text = std::fs::read_to_string(&log).map_err(|error| error.to_string());
+                std::future::ready(text.map(|text| text.contains(READY)))
+            })
+            .await?;
+        Ok(server)
     }
 
     /// Waits as long as it runs, which is for ever unless something in it panics.
