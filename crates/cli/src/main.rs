@@ -1,2 +1,53 @@
-//! The assay command.
-fn main() {}
+//! The `assay` command: one binary for the operator and for people.
+
+mod check;
+mod manifests;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Keeps looking: are the images that run still signed by keys you trust?
+#[derive(Parser, Debug)]
+#[command(name = "assay", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Judge one image by keys and policies in files; no cluster is needed
+    Check(check::CheckArguments),
+    /// Print the CustomResourceDefinitions as YAML
+    Crds,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // The only TLS and cryptography provider of the process.
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        eprintln!("error: another cryptography provider is installed in this process");
+        return ExitCode::from(2);
+    }
+    match cli.command {
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Crds => print_crds(),
+    }
+}
+
+fn print_crds() -> ExitCode {
+    let printed = api::crd::definitions().and_then(|definitions| {
+        definitions.iter().map(|(_, definition)| api::crd::to_yaml(definition)).collect::<Result<Vec<_>, _>>()
+    });
+    match printed {
+        Ok(documents) => {
+            print!("---\n{}", documents.join("---\n"));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}

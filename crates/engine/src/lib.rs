@@ -5,6 +5,7 @@
 //! `policy::evaluate`.
 
 mod core;
+mod examine;
 mod fact;
 mod handle;
 mod index;
@@ -22,6 +23,7 @@ mod store;
 mod subject;
 mod totals;
 
+pub use examine::{Examination, ExamineError, PolicyExamination, Question, RequirementExamination, examine};
 pub use fact::*;
 pub use handle::{Handle, Stopped};
 pub use report::*;

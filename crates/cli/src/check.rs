@@ -1,0 +1,175 @@
+//! `assay check`: one image, judged by keys and policies in files.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use api::Verdict;
+use clap::{Args, ValueEnum};
+use engine::{Examination, PolicyAnswer, Question, examine};
+use registry::{Client, ClientOptions};
+use serde_json::{Value, json};
+
+use crate::manifests::Manifests;
+
+/// Judge one image by keys and policies in files; no cluster is needed.
+///
+/// Exit codes: 0 compliant, 1 violating, 2 unknown or an error, 3 no policy covers the image.
+#[derive(Args, Debug)]
+pub(crate) struct CheckArguments {
+    /// The image as a pod would name it: repository with tag, digest or both
+    image: String,
+    /// YAML with SigningKeys and ImagePolicies (repeatable)
+    #[arg(short = 'f', long = "filename", value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// The namespace the image would run in
+    #[arg(short, long, default_value = "default")]
+    namespace: String,
+    /// Labels of that namespace, as key=value,…
+    #[arg(short = 'l', long = "labels", value_name = "LABELS", value_parser = label, value_delimiter = ',')]
+    labels: Vec<(String, String)>,
+    /// Speak plain http with this registry, as HOST or HOST:PORT (repeatable)
+    #[arg(long, value_name = "HOST")]
+    insecure_registry: Vec<String>,
+    /// How to print the answer
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people
+    Text,
+    /// One object: image, digest, verdict, policies
+    Json,
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &CheckArguments) -> ExitCode {
+    match judge(arguments) {
+        Ok(examination) => {
+            match arguments.output {
+                Output::Text => print!("{}", as_text(&examination)),
+                Output::Json => println!("{:#}", as_json(&examination)),
+            }
+            exit_code(examination.verdict)
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn judge(arguments: &CheckArguments) -> Result<Examination, Box<dyn std::error::Error>> {
+    let manifests = Manifests::read(&arguments.files)?;
+    let client = Client::new(ClientOptions {
+        plain_http: arguments.insecure_registry.iter().cloned().collect::<BTreeSet<_>>(),
+        user_agent: concat!("assay-check/", env!("CARGO_PKG_VERSION")).to_owned(),
+        ..ClientOptions::default()
+    })?;
+    let question = Question {
+        image: arguments.image.clone(),
+        namespace: arguments.namespace.clone(),
+        labels: arguments.labels.iter().cloned().collect::<BTreeMap<_, _>>(),
+        policies: manifests.policies,
+        keys: manifests.keys,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    Ok(runtime.block_on(examine(client, &question))?)
+}
+
+fn exit_code(verdict: Verdict) -> ExitCode {
+    match verdict {
+        Verdict::Compliant => ExitCode::SUCCESS,
+        Verdict::Violating => ExitCode::from(1),
+        Verdict::Unknown | Verdict::Other => ExitCode::from(2),
+        Verdict::NotCovered => ExitCode::from(3),
+    }
+}
+
+fn as_json(examination: &Examination) -> Value {
+    let policies: Vec<Value> = examination
+        .policies
+        .iter()
+        .map(|policy| {
+            json!({
+                "name": &*policy.answer.policy,
+                "mode": policy.answer.mode,
+                "verdict": policy.answer.verdict,
+                "requirement": policy.answer.requirement.as_deref(),
+                "reason": policy.answer.reason,
+                "message": &*policy.answer.message,
+                "validUntil": policy.answer.valid_until.map(|time| time.to_string()),
+            })
+        })
+        .collect();
+    json!({
+        "image": examination.image,
+        "digest": examination.digest.map(|digest| digest.to_string()),
+        "verdict": examination.verdict,
+        "policies": policies,
+    })
+}
+
+fn as_text(examination: &Examination) -> String {
+    let mut text = String::new();
+    let digest = examination.digest.map_or("(not found out)".to_owned(), |digest| digest.to_string());
+    // Writing to a String never fails.
+    let mut line = |content: String| writeln!(text, "{content}").unwrap_or_default();
+    line(format!("Image    {}", examination.image));
+    line(format!("Digest   {digest}"));
+    line(format!("Verdict  {}", examination.verdict));
+    if examination.policies.is_empty() {
+        line("\nNo policy in the given files covers this image in this namespace.".to_owned());
+        line("Look at spec.match of the policies: images, excludeImages, namespaces, namespaceSelector.".to_owned());
+    }
+    for policy in &examination.policies {
+        line(format!("\nPolicy {} ({}): {}", policy.answer.policy, policy.answer.mode.as_str(), summary(&policy.answer)));
+        if policy.requirements.is_empty() || policy.answer.requirement.is_none() && !policy.answer.message.is_empty() {
+            paragraph(&mut line, &policy.answer.message);
+        }
+        for requirement in &policy.requirements {
+            line(format!("  {}: {}", requirement.name, summary(&requirement.answer)));
+            paragraph(&mut line, &requirement.answer.message);
+            if !requirement.signed_by.is_empty() {
+                line(format!("    Signed by SigningKey {}.", requirement.signed_by.join(", ")));
+            }
+        }
+        if let Some(time) = policy.answer.valid_until {
+            line(format!("  This changes by itself at {time}."));
+        }
+    }
+    text
+}
+
+fn summary(answer: &PolicyAnswer) -> String {
+    format!("{}, {}", answer.verdict, answer.reason)
+}
+
+/// Wrapped at 96 columns, indented by four.
+fn paragraph(line: &mut impl FnMut(String), message: &str) {
+    const WIDTH: usize = 92;
+    let mut current = String::new();
+    for word in message.split_whitespace() {
+        if !current.is_empty() && current.chars().count() + 1 + word.chars().count() > WIDTH {
+            line(format!("    {current}"));
+            current.clear();
+        }
+        if !current.is_empty() {
+            current.push(' ');
+        }
+        current.push_str(word);
+    }
+    if !current.is_empty() {
+        line(format!("    {current}"));
+    }
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("{text:?} is not of the form key=value")),
+    }
+}

@@ -1,0 +1,153 @@
+//! Keys and policies in YAML files. What is not understood to the last field is refused: a field
+//! that is accepted and then ignored would be a hole.
+
+use std::path::{Path, PathBuf};
+
+use api::{ImagePolicy, SigningKey};
+use engine::{KeyFacts, PolicyFacts};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// Why a file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ManifestError {
+    #[error("{file}: {source}; name a readable file with -f", file = file.display())]
+    Read { file: PathBuf, source: std::io::Error },
+    #[error("{file}: not YAML: {source}", file = file.display())]
+    Yaml { file: PathBuf, source: serde_norway::Error },
+    #[error("{file}: {object}: {source}", file = file.display())]
+    Object { file: PathBuf, object: String, source: serde_json::Error },
+    #[error("{file}: {object}: unknown field {field}; see `kubectl explain` or docs/reference.md for the fields there are", file = file.display())]
+    UnknownField { file: PathBuf, object: String, field: String },
+    #[error(
+        "{file}: {object}: apiVersion {version:?}, kind {kind:?} is neither a SigningKey nor an ImagePolicy of assay.dev/v1alpha1; \
+         leave it out of the files given with -f",
+        file = file.display()
+    )]
+    Kind { file: PathBuf, object: String, version: String, kind: String },
+    #[error("{file}: a {kind} without metadata.name", file = file.display())]
+    Unnamed { file: PathBuf, kind: String },
+    #[error("{file}: {object} is there twice; names must differ", file = file.display())]
+    Duplicate { file: PathBuf, object: String },
+}
+
+/// What the files hold.
+#[derive(Debug, Default)]
+pub(crate) struct Manifests {
+    pub(crate) keys: Vec<KeyFacts>,
+    pub(crate) policies: Vec<PolicyFacts>,
+}
+
+impl Manifests {
+    /// Reads every document of every file.
+    pub(crate) fn read(files: &[PathBuf]) -> Result<Manifests, ManifestError> {
+        let mut manifests = Manifests::default();
+        for file in files {
+            let text = std::fs::read_to_string(file).map_err(|source| ManifestError::Read { file: file.clone(), source })?;
+            for document in serde_norway::Deserializer::from_str(&text) {
+                let document = Value::deserialize(document)
+                    .map_err(|source| ManifestError::Yaml { file: file.clone(), source })?;
+                manifests.add(file, document)?;
+            }
+        }
+        Ok(manifests)
+    }
+
+    fn add(&mut self, file: &Path, document: Value) -> Result<(), ManifestError> {
+        if document.is_null() {
+            return Ok(());
+        }
+        if document["kind"] == "List" && document["apiVersion"] == "v1" {
+            let items = document["items"].as_array().cloned().unwrap_or_default();
+            return items.into_iter().try_for_each(|item| self.add(file, item));
+        }
+        let kind = text(&document["kind"]);
+        let version = text(&document["apiVersion"]);
+        let name = text(&document["metadata"]["name"]);
+        let object = format!("{kind}/{name}");
+        match (version.as_str(), kind.as_str()) {
+            ("assay.dev/v1alpha1", "SigningKey" | "ImagePolicy") if name.is_empty() => {
+                Err(ManifestError::Unnamed { file: file.to_owned(), kind })
+            }
+            ("assay.dev/v1alpha1", "SigningKey") => {
+                let key: SigningKey = strict(file, &object, document)?;
+                if self.keys.iter().any(|known| *known.name == *name) {
+                    return Err(ManifestError::Duplicate { file: file.to_owned(), object });
+                }
+                self.keys.push(KeyFacts { name: name.into(), generation: 1, spec: Ok(key.spec) });
+                Ok(())
+            }
+            ("assay.dev/v1alpha1", "ImagePolicy") => {
+                let policy: ImagePolicy = strict(file, &object, document)?;
+                if self.policies.iter().any(|known| *known.name == *name) {
+                    return Err(ManifestError::Duplicate { file: file.to_owned(), object });
+                }
+                self.policies.push(PolicyFacts { name: name.into(), generation: 1, spec: Ok(policy.spec), in_force: None });
+                Ok(())
+            }
+            _ => Err(ManifestError::Kind { file: file.to_owned(), object, version, kind }),
+        }
+    }
+}
+
+/// Reads an object; a field that its type does not have is an error.
+fn strict<T: DeserializeOwned>(file: &Path, object: &str, mut document: Value) -> Result<T, ManifestError> {
+    if let Some(fields) = document.as_object_mut() {
+        // Written by the API server, never by a person: nothing of it is used here.
+        fields.remove("status");
+    }
+    let mut unknown = None;
+    let value = serde_ignored::deserialize(&document, |path| {
+        let path = path.to_string();
+        if !path.starts_with("metadata.") {
+            unknown.get_or_insert(path);
+        }
+    })
+    .map_err(|source| ManifestError::Object { file: file.to_owned(), object: object.to_owned(), source })?;
+    match unknown {
+        Some(field) => Err(ManifestError::UnknownField { file: file.to_owned(), object: object.to_owned(), field }),
+        None => Ok(value),
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or("").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Manifests, ManifestError> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("manifests.yaml");
+        std::fs::write(&file, text).unwrap();
+        Manifests::read(&[file])
+    }
+
+    const POLICY: &str = "apiVersion: assay.dev/v1alpha1\nkind: ImagePolicy\nmetadata: {name: p}\nspec:\n  match: {images: ['**']}\n  require: [{name: r, signature: {signedBy: [a]}}]\n";
+
+    #[test]
+    fn several_documents_and_lists_are_read() {
+        let list = format!("{POLICY}---\n---\napiVersion: v1\nkind: List\nitems:\n- {}", POLICY.replace("name: p", "name: q").replace('\n', "\n  "));
+        assert_eq!(read(&list).unwrap().policies.len(), 2);
+    }
+
+    #[test]
+    fn an_unknown_field_is_refused_by_its_path() {
+        let error = read(&POLICY.replace("signedBy: [a]", "signedBy: [a], treshold: 2")).unwrap_err().to_string();
+        assert!(error.contains("ImagePolicy/p") && error.contains("treshold"), "{error}");
+    }
+
+    #[test]
+    fn another_kind_is_refused_and_not_skipped() {
+        let error = read("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n").unwrap_err().to_string();
+        assert!(error.contains("ConfigMap"), "{error}");
+    }
+
+    #[test]
+    fn one_name_twice_is_refused() {
+        assert!(matches!(read(&format!("{POLICY}---\n{POLICY}")), Err(ManifestError::Duplicate { .. })));
+    }
+}
