@@ -11,7 +11,8 @@
 # and CA certificates give the same digest: files are owned by root and dated 1970, blobs are compressed without a name.
 #
 # The binary is linked statically with the C library of this machine's own target, so no other target and no other C
-# compiler are needed. glibc resolves names without its shared libraries since 2.34; older ones are refused.
+# compiler are needed. glibc resolves names without its shared libraries since 2.34 (older ones are refused), by the
+# /etc/resolv.conf and /etc/hosts that container runtimes mount.
 # A binary built before can be given by ASSAY_BINARY, the certificates by ASSAY_CA_CERTIFICATES.
 set -euo pipefail
 
@@ -93,6 +94,14 @@ architecture() {
   esac
 }
 
+# The commit, marked where the files are not those of the commit.
+revision() {
+  local commit
+  commit=$(git -C "$root" rev-parse HEAD 2>/dev/null) || { echo unknown && return; }
+  [ -z "$(git -C "$root" status --porcelain 2>/dev/null)" ] || commit+=-modified
+  echo "$commit"
+}
+
 # An OCI image layout in $layout: one layer, one configuration, one manifest.
 make_layout() {
   local diff_id layer config manifest version revision architecture
@@ -100,7 +109,7 @@ make_layout() {
   version=$(cargo metadata --format-version 1 --no-deps --locked --manifest-path "$root/Cargo.toml" |
     grep -o '"name":"assay-cli","version":"[^"]*"' | cut -d'"' -f8)
   [ -n "$version" ] || fail "cargo metadata tells no version of assay-cli"
-  revision=$(git -C "$root" rev-parse HEAD 2>/dev/null || echo unknown)
+  revision=$(revision)
   rm -rf "$work/files" "$layout"
   mkdir -p "$layout/blobs/sha256"
   make_layer "$1" >"$work/layer.tar"
