@@ -3,9 +3,29 @@
 //! The only crate that talks to the API server. It decides nothing about images: facts go to the
 //! engine, and what the engine answers is written wherever users look. [`run`] is the whole of it.
 
+mod compliances;
+mod events;
 mod health;
+mod http;
 mod inventory;
+mod keys;
+mod lease;
+mod ledger;
 mod metrics;
+mod names;
+mod namespaces;
+mod object_sink;
+mod objects;
+mod options;
+mod policies;
+mod run;
+mod said;
+#[cfg(test)]
+mod testing;
+mod transitions;
 mod watch;
+mod write;
 
 pub use metrics::{Metrics, MetricsRegistryObserver};
+pub use options::{ControllerOptions, own_identity, own_namespace};
+pub use run::{ControllerError, run};

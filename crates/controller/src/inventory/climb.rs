@@ -17,7 +17,7 @@ use super::texts::Texts;
 const HIGHEST: usize = 16;
 
 /// The built-in workload kinds by group, kind, plural and version.
-pub(crate) const BUILT_IN: [BuiltIn; 7] = [
+pub(crate) static BUILT_IN: [BuiltIn; 7] = [
     BuiltIn {
         group: "apps",
         version: "v1",

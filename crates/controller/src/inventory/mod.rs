@@ -23,11 +23,12 @@ use api::WorkloadRef;
 use engine::{Fact, PodFacts, PodImage, Workload, WorkloadKey};
 use jiff::Timestamp;
 
-pub(crate) use self::climb::BuiltIn;
+pub(crate) use self::climb::{BUILT_IN as OWNER_KINDS, BuiltIn};
 use self::climb::{Climb, ControllerRef, climb};
 use self::owners::{Answer, Owners};
 pub(crate) use self::roster::Roster;
-use self::slim::{MIRROR_MARK, SlimOwner, SlimPod, Unreadable, created};
+use self::slim::{MIRROR_MARK, Unreadable, created};
+pub(crate) use self::slim::{SlimOwner, SlimPod};
 use self::texts::Texts;
 
 /// How long a new pod waits for an owner that was not seen yet.

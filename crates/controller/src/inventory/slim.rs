@@ -220,6 +220,7 @@ struct SlimMetadata {
     resource_version: Option<String>,
     generation: Option<i64>,
     creation_timestamp: Option<Time>,
+    deletion_timestamp: Option<Time>,
     owner_references: Option<Vec<OwnerReference>>,
     annotations: Option<Marks>,
 }
@@ -240,6 +241,7 @@ fn slim_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMet
         resource_version: slim.resource_version,
         generation: slim.generation,
         creation_timestamp: slim.creation_timestamp,
+        deletion_timestamp: slim.deletion_timestamp,
         owner_references: slim.owner_references,
         annotations: mirror.map(|value| [(MIRROR_MARK.to_owned(), value)].into()),
         ..ObjectMeta::default()

@@ -1,0 +1,112 @@
+//! The watch of ImageCompliances: what an earlier process said, and what others do to the objects.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::ImageCompliance;
+use engine::{Fact, Handle, Stopped, Target};
+use kube::ResourceExt;
+use kube::core::DeserializeGuard;
+use kube::runtime::watcher::Event;
+
+use crate::ledger::{Ledger, Place};
+use crate::metrics::Metrics;
+use crate::said;
+use crate::watch::{Roll, Sink};
+
+/// Keeps the ledger, and tells the engine of the violations that the first list holds.
+pub(crate) struct ComplianceSink {
+    engine: Handle,
+    ledger: Ledger,
+    metrics: Arc<Metrics>,
+    roll: Roll<Place>,
+    first_list: bool,
+}
+
+impl ComplianceSink {
+    pub(crate) fn new(engine: Handle, ledger: Ledger, metrics: Arc<Metrics>) -> Self {
+        ComplianceSink {
+            engine,
+            ledger,
+            metrics,
+            roll: Roll::default(),
+            first_list: true,
+        }
+    }
+
+    async fn seen(&mut self, object: DeserializeGuard<ImageCompliance>) -> Result<(), Stopped> {
+        let object = match object.0 {
+            Ok(object) => object,
+            Err(error) => {
+                self.metrics.watch_error("ImageCompliance");
+                let (namespace, name) = (error.metadata.namespace.clone(), error.metadata.name.clone());
+                tracing::error!(namespace, name, %error, "an ImageCompliance cannot be read; it is written anew");
+                ImageCompliance {
+                    metadata: error.metadata,
+                    status: api::ImageComplianceStatus::default(),
+                }
+            }
+        };
+        let (Some(namespace), name) = (object.namespace(), object.name_any()) else {
+            return Ok(());
+        };
+        let place = Place {
+            namespace: namespace.as_str().into(),
+            name: name.into(),
+        };
+        self.roll.seen(place.clone());
+        if self.first_list {
+            for violation in said::violations(&namespace, &object.status) {
+                self.engine.tell(Fact::Remembered(violation)).await?;
+            }
+        }
+        if self.ledger.seen(&object) {
+            tracing::info!(%namespace, name = %place.name, "somebody else changed an ImageCompliance; it is put right");
+            self.put_right(&place).await?;
+        }
+        Ok(())
+    }
+
+    async fn gone(&mut self, place: Place, uid: Option<&str>) -> Result<(), Stopped> {
+        self.roll.gone(&place);
+        if self.ledger.gone(&place, uid) {
+            self.put_right(&place).await?;
+        }
+        Ok(())
+    }
+
+    async fn put_right(&self, place: &Place) -> Result<(), Stopped> {
+        let Some(key) = self.ledger.key_at(place) else {
+            return Ok(());
+        };
+        self.engine
+            .done(Target::Workload(key), Some(Duration::ZERO))
+            .await
+    }
+}
+
+impl Sink<DeserializeGuard<ImageCompliance>> for ComplianceSink {
+    async fn event(&mut self, event: Event<DeserializeGuard<ImageCompliance>>) -> Result<(), Stopped> {
+        match event {
+            Event::Init => self.roll.list_begins(),
+            Event::InitDone => {
+                for place in self.roll.list_ended() {
+                    self.gone(place, None).await?;
+                }
+                self.first_list = false;
+            }
+            Event::Apply(object) | Event::InitApply(object) => self.seen(object).await?,
+            Event::Delete(object) => {
+                let uid = object.uid();
+                if let (Some(namespace), name) = (object.namespace(), object.name_any()) {
+                    let place = Place {
+                        namespace: namespace.into(),
+                        name: name.into(),
+                    };
+                    self.gone(place, uid.as_deref()).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

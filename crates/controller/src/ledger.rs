@@ -1,0 +1,428 @@
+//! What the API server holds of every ImageCompliance, beside what was last said.
+//!
+//! The watch and the writer meet here. While this replica writes, an object that differs from what was
+//! written is a foreign edit: the stored side follows it, the said side does not, so that the next
+//! write puts things right without telling old news as new. A replica that does not write follows both.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use api::{ImageCompliance, ImageComplianceStatus, WorkloadRef};
+use engine::WorkloadKey;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+
+use crate::names::compliance_name;
+use crate::said::Said;
+
+/// Namespace and name of an ImageCompliance.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) namespace: Arc<str>,
+    pub(crate) name: Arc<str>,
+}
+
+impl Place {
+    /// Where the answer about a workload lives.
+    pub(crate) fn of(key: &WorkloadKey) -> Self {
+        Place {
+            namespace: key.namespace.clone(),
+            name: compliance_name(key).into(),
+        }
+    }
+
+    fn of_object(object: &ImageCompliance) -> Option<Self> {
+        let metadata = &object.metadata;
+        Some(Place {
+            namespace: metadata.namespace.as_deref()?.into(),
+            name: metadata.name.as_deref()?.into(),
+        })
+    }
+}
+
+/// An object as the API server holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stored {
+    pub(crate) uid: String,
+    pub(crate) resource_version: String,
+    /// Of everything that this operator writes into the object.
+    pub(crate) print: u64,
+}
+
+/// What is known before a write.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Before {
+    pub(crate) stored: Option<Stored>,
+    pub(crate) said: Said,
+}
+
+/// What became of a write.
+#[derive(Debug)]
+pub(crate) enum After {
+    /// Nothing was written.
+    Nothing,
+    /// The object is as it should be, and this was said.
+    Is(Stored, Box<Said>),
+    /// The object is gone, and nothing is said any more.
+    Gone,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    stored: Option<Stored>,
+    said: Said,
+    writing: bool,
+    missed: Option<Missed>,
+}
+
+/// What the watch saw while a write was under way.
+#[derive(Debug)]
+enum Missed {
+    Is(Stored),
+    Gone(String),
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    entries: HashMap<Place, Entry>,
+    writes: bool,
+}
+
+/// The ledger. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ledger {
+    book: Arc<Mutex<Book>>,
+    printer: RandomState,
+}
+
+impl Ledger {
+    fn lock(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This replica begins or ends to write.
+    pub(crate) fn set_writes(&self, writes: bool) {
+        self.lock().writes = writes;
+    }
+
+    /// A print of everything that this operator writes, but for the workload's generation: that alone
+    /// is no reason to write. The key of the hash is this process's own, so that nobody can prepare two
+    /// contents with one print.
+    pub(crate) fn print(&self, status: &ImageComplianceStatus, owners: &[OwnerReference]) -> u64 {
+        let workload = status.workload.clone().map(|workload| WorkloadRef {
+            observed_generation: None,
+            ..workload
+        });
+        let content = (
+            (&status.verdict, &workload, &status.conditions),
+            (&status.images, status.image_count, status.omitted),
+            owners,
+        );
+        let mut hasher = self.printer.build_hasher();
+        match serde_json::to_vec(&content) {
+            Ok(bytes) => hasher.write(&bytes),
+            Err(error) => {
+                tracing::error!(%error, "a status cannot be printed and is written anew");
+                hasher.write_u64(RandomState::new().build_hasher().finish());
+            }
+        }
+        hasher.finish()
+    }
+
+    /// An object of the API server as the ledger keeps it.
+    pub(crate) fn stored(&self, object: &ImageCompliance) -> Stored {
+        let metadata = &object.metadata;
+        let owners = metadata.owner_references.as_deref().unwrap_or_default();
+        Stored {
+            uid: metadata.uid.clone().unwrap_or_default(),
+            resource_version: metadata.resource_version.clone().unwrap_or_default(),
+            print: self.print(&object.status, owners),
+        }
+    }
+
+    /// The watch saw an object; says whether somebody else changed it and it must be put right.
+    pub(crate) fn seen(&self, object: &ImageCompliance) -> bool {
+        let Some(place) = Place::of_object(object) else {
+            return false;
+        };
+        let stored = self.stored(object);
+        let mut book = self.lock();
+        let writes = book.writes;
+        let entry = book.entries.entry(place).or_default();
+        if entry.writing {
+            entry.missed = Some(Missed::Is(stored));
+            return false;
+        }
+        if entry
+            .stored
+            .as_ref()
+            .is_some_and(|known| !is_newer(&stored, known))
+        {
+            return false;
+        }
+        let differs = entry
+            .stored
+            .as_ref()
+            .is_none_or(|known| known.print != stored.print);
+        entry.stored = Some(stored);
+        if !writes || entry.said.workload.is_none() {
+            entry.said = Said::of(&object.status);
+        }
+        writes && differs
+    }
+
+    /// The watch saw that an object is gone; says whether it must be written again.
+    pub(crate) fn gone(&self, place: &Place, uid: Option<&str>) -> bool {
+        let mut book = self.lock();
+        let writes = book.writes;
+        let Some(entry) = book.entries.get_mut(place) else {
+            return false;
+        };
+        let is_it = |stored: &Stored| uid.is_none_or(|uid| stored.uid == uid);
+        if entry.writing {
+            entry.missed = uid.map(|uid| Missed::Gone(uid.to_owned()));
+            return false;
+        }
+        if !entry.stored.as_ref().is_some_and(is_it) {
+            return false;
+        }
+        if writes {
+            entry.stored = None;
+        } else {
+            book.entries.remove(place);
+        }
+        writes
+    }
+
+    /// A write about this place begins. None where one is under way.
+    pub(crate) fn begin(&self, place: &Place) -> Option<Before> {
+        let mut book = self.lock();
+        let entry = book.entries.entry(place.clone()).or_default();
+        let free = !std::mem::replace(&mut entry.writing, true);
+        free.then(|| Before {
+            stored: entry.stored.clone(),
+            said: entry.said.clone(),
+        })
+    }
+
+    /// A write about this place ended; says whether somebody else changed the object meanwhile.
+    pub(crate) fn end(&self, place: &Place, after: After) -> bool {
+        let mut book = self.lock();
+        let Some(entry) = book.entries.get_mut(place) else {
+            return false;
+        };
+        entry.writing = false;
+        match after {
+            After::Nothing => {}
+            After::Is(stored, said) => {
+                entry.stored = Some(stored);
+                entry.said = *said;
+            }
+            After::Gone => {
+                entry.stored = None;
+                entry.said = Said::default();
+            }
+        }
+        let foreign = match entry.missed.take() {
+            None => false,
+            Some(Missed::Gone(uid)) => {
+                let dead = entry.stored.as_ref().is_some_and(|stored| stored.uid == uid);
+                if dead {
+                    entry.stored = None;
+                }
+                dead
+            }
+            Some(Missed::Is(missed)) => {
+                let newer = entry.stored.as_ref().is_none_or(|known| is_newer(&missed, known));
+                let differs = entry
+                    .stored
+                    .as_ref()
+                    .is_none_or(|known| known.print != missed.print);
+                if newer {
+                    entry.stored = Some(missed);
+                }
+                newer && differs
+            }
+        };
+        if entry.stored.is_none() && entry.said.workload.is_none() {
+            book.entries.remove(place);
+        }
+        foreign
+    }
+
+    /// The workload that the object at this place was last said to be about.
+    pub(crate) fn key_at(&self, place: &Place) -> Option<WorkloadKey> {
+        self.lock().entries.get(place)?.said.key(&place.namespace)
+    }
+
+    /// Every object that exists and is not being written, with the workload it is said to be about.
+    pub(crate) fn objects(&self) -> Vec<(Place, Option<WorkloadKey>)> {
+        let book = self.lock();
+        let resting = book
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.stored.is_some() && !entry.writing);
+        resting
+            .map(|(place, entry)| (place.clone(), entry.said.key(&place.namespace)))
+            .collect()
+    }
+}
+
+/// Versions of one object are compared as the numbers they are; where they are none, the later one
+/// told counts as the newer.
+fn is_newer(one: &Stored, other: &Stored) -> bool {
+    if one.resource_version == other.resource_version {
+        return false;
+    }
+    let number = |stored: &Stored| stored.resource_version.parse::<u128>().ok();
+    match (number(one), number(other)) {
+        (Some(one), Some(other)) => one > other,
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn object(version: &str, verdict: &str) -> ImageCompliance {
+        serde_json::from_value(json!({
+            "metadata": {"namespace": "shop", "name": "deployment-web", "uid": "c", "resourceVersion": version},
+            "status": {
+                "verdict": verdict,
+                "workload": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": "d"},
+            },
+        }))
+        .unwrap()
+    }
+
+    fn place() -> Place {
+        Place {
+            namespace: "shop".into(),
+            name: "deployment-web".into(),
+        }
+    }
+
+    fn wrote(ledger: &Ledger, object: &ImageCompliance) -> After {
+        After::Is(ledger.stored(object), Box::new(Said::of(&object.status)))
+    }
+
+    fn writing() -> Ledger {
+        let ledger = Ledger::default();
+        ledger.seen(&object("1", "Compliant"));
+        ledger.set_writes(true);
+        ledger
+    }
+
+    #[test]
+    fn ones_own_write_is_no_foreign_edit_whichever_comes_first() {
+        let ledger = writing();
+        let own = object("2", "Violating");
+        ledger.begin(&place());
+        assert!(!ledger.seen(&own));
+        assert!(!ledger.end(&place(), wrote(&ledger, &own)));
+        assert!(!ledger.seen(&own));
+        ledger.begin(&place());
+        assert!(!ledger.end(&place(), wrote(&ledger, &object("3", "Compliant"))));
+        assert!(!ledger.seen(&object("3", "Compliant")));
+    }
+
+    #[test]
+    fn one_write_at_a_time_goes_to_a_place() {
+        let ledger = writing();
+        assert!(ledger.begin(&place()).is_some());
+        assert!(ledger.begin(&place()).is_none());
+        ledger.end(&place(), After::Nothing);
+        assert!(ledger.begin(&place()).is_some());
+    }
+
+    #[test]
+    fn an_old_event_that_comes_late_is_no_foreign_edit() {
+        let ledger = writing();
+        ledger.begin(&place());
+        ledger.seen(&object("2", "Unknown"));
+        assert!(!ledger.end(&place(), wrote(&ledger, &object("3", "Violating"))));
+        assert!(!ledger.seen(&object("2", "Unknown")));
+    }
+
+    #[test]
+    fn a_foreign_edit_must_be_put_right_and_changes_nothing_that_was_said() {
+        let ledger = writing();
+        assert!(ledger.seen(&object("2", "Violating")));
+        let before = ledger.begin(&place()).unwrap();
+        assert_eq!(before.stored.unwrap().resource_version, "2");
+        assert_eq!(before.said.verdict, Some(api::Verdict::Compliant));
+    }
+
+    #[test]
+    fn a_foreign_edit_during_a_write_is_not_lost() {
+        let ledger = writing();
+        ledger.begin(&place());
+        let own = object("2", "Unknown");
+        ledger.seen(&object("3", "Violating"));
+        assert!(ledger.end(&place(), wrote(&ledger, &own)));
+    }
+
+    #[test]
+    fn an_edit_of_what_the_operator_does_not_write_is_only_followed() {
+        let ledger = writing();
+        let mut labelled = object("2", "Compliant");
+        labelled.metadata.labels = Some([("a".to_owned(), "b".to_owned())].into());
+        assert!(!ledger.seen(&labelled));
+        assert_eq!(
+            ledger.begin(&place()).unwrap().stored.unwrap().resource_version,
+            "2"
+        );
+    }
+
+    #[test]
+    fn a_foreign_deletion_must_be_put_right() {
+        let ledger = writing();
+        assert!(!ledger.gone(&place(), Some("another")));
+        assert!(ledger.gone(&place(), Some("c")));
+        let before = ledger.begin(&place()).unwrap();
+        assert_eq!(before.stored, None);
+        assert!(
+            before.said.workload.is_some(),
+            "what was said is known all the same"
+        );
+        ledger.end(&place(), wrote(&ledger, &object("5", "Compliant")));
+        ledger.begin(&place());
+        ledger.gone(&place(), Some("c"));
+        assert!(ledger.end(&place(), After::Nothing));
+    }
+
+    #[test]
+    fn ones_own_deletion_is_the_end() {
+        let ledger = writing();
+        ledger.begin(&place());
+        ledger.gone(&place(), Some("c"));
+        assert!(!ledger.end(&place(), After::Gone));
+        assert!(ledger.objects().is_empty());
+    }
+
+    #[test]
+    fn a_replica_that_does_not_write_follows_what_the_other_says() {
+        let ledger = Ledger::default();
+        assert!(!ledger.seen(&object("1", "Compliant")));
+        assert!(!ledger.seen(&object("2", "Violating")));
+        assert_eq!(
+            ledger.begin(&place()).unwrap().said.verdict,
+            Some(api::Verdict::Violating)
+        );
+        ledger.end(&place(), After::Nothing);
+        assert!(!ledger.gone(&place(), Some("c")));
+        assert!(ledger.objects().is_empty());
+    }
+
+    #[test]
+    fn a_new_generation_of_the_workload_alone_is_no_change() {
+        let ledger = Ledger::default();
+        let mut newer = object("1", "Compliant");
+        newer.status.workload.as_mut().unwrap().observed_generation = Some(7);
+        let print = |object: &ImageCompliance| ledger.print(&object.status, &[]);
+        assert_eq!(print(&newer), print(&object("1", "Compliant")));
+        assert_ne!(print(&newer), print(&object("1", "Violating")));
+    }
+}

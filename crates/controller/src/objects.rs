@@ -1,0 +1,263 @@
+//! What the API server holds of policies and keys apart from their specs: uid, version and status.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use kube::api::DynamicObject;
+use serde::de::DeserializeOwned;
+
+/// One object.
+#[derive(Clone, Debug)]
+pub(crate) struct Row<S> {
+    pub(crate) uid: String,
+    pub(crate) resource_version: String,
+    pub(crate) generation: i64,
+    pub(crate) status: S,
+    /// When this process last wrote the status.
+    pub(crate) written: Option<Instant>,
+    writing: bool,
+}
+
+/// The objects of one kind by name. Cheap to clone.
+#[derive(Debug)]
+pub(crate) struct Objects<S> {
+    rows: Arc<Mutex<BTreeMap<Arc<str>, Row<S>>>>,
+}
+
+impl<S> Clone for Objects<S> {
+    fn clone(&self) -> Self {
+        Objects {
+            rows: self.rows.clone(),
+        }
+    }
+}
+
+impl<S> Default for Objects<S> {
+    fn default() -> Self {
+        Objects { rows: Arc::default() }
+    }
+}
+
+/// What seeing an object changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// The object is new, or its spec is.
+    pub(crate) spec: bool,
+    /// Only its status changed, and no write of this process is under way.
+    pub(crate) status: bool,
+}
+
+impl<S: Clone + PartialEq + Default + DeserializeOwned> Objects<S> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Row<S>>> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The object looks like this.
+    pub(crate) fn seen(&self, name: &Arc<str>, row: Row<S>) -> Change {
+        let mut rows = self.lock();
+        let before = rows.get(name).filter(|before| before.uid == row.uid);
+        let same_spec = before.is_some_and(|before| before.generation == row.generation);
+        let writing = before.is_some_and(|before| before.writing);
+        let differs = before.is_some_and(|before| before.status != row.status);
+        let written = before.and_then(|before| before.written);
+        rows.insert(
+            name.clone(),
+            Row {
+                written,
+                writing,
+                ..row
+            },
+        );
+        Change {
+            spec: !same_spec,
+            status: same_spec && differs && !writing,
+        }
+    }
+
+    pub(crate) fn gone(&self, name: &str) {
+        self.lock().remove(name);
+    }
+
+    pub(crate) fn uid(&self, name: &str) -> Option<String> {
+        self.lock().get(name).map(|row| row.uid.clone())
+    }
+
+    pub(crate) fn names(&self) -> Vec<Arc<str>> {
+        self.lock().keys().cloned().collect()
+    }
+
+    /// A write of the status begins. None where the object is gone or a write is under way.
+    pub(crate) fn begin(&self, name: &str) -> Option<Row<S>> {
+        let mut rows = self.lock();
+        let row = rows.get_mut(name).filter(|row| !row.writing)?;
+        row.writing = true;
+        Some(row.clone())
+    }
+
+    /// A write of the status ended, with the object as the API server holds it where it is known.
+    /// Says whether somebody else changed the status meanwhile.
+    pub(crate) fn end(&self, name: &str, now: Option<Row<S>>) -> bool {
+        let mut rows = self.lock();
+        let Some(row) = rows.get_mut(name) else {
+            return false;
+        };
+        row.writing = false;
+        let Some(now) = now.filter(|now| now.uid == row.uid) else {
+            return false;
+        };
+        row.written = now.written.or(row.written);
+        if is_newer(&row.resource_version, &now.resource_version) {
+            return row.generation == now.generation && row.status != now.status;
+        }
+        *row = Row {
+            written: row.written,
+            writing: false,
+            ..now
+        };
+        false
+    }
+}
+
+/// Versions of one object are compared as the numbers they are; what is none is not newer.
+fn is_newer(one: &str, other: &str) -> bool {
+    match (one.parse::<u128>(), other.parse::<u128>()) {
+        (Ok(one), Ok(other)) => one > other,
+        _ => false,
+    }
+}
+
+impl<S> Row<S> {
+    /// The same row, written by this process at that time.
+    pub(crate) fn written_at(self, time: Instant) -> Self {
+        Row {
+            written: Some(time),
+            ..self
+        }
+    }
+}
+
+impl<S: Default + DeserializeOwned> Row<S> {
+    /// The row of an object; a status that cannot be read counts as absent, and is written anew.
+    pub(crate) fn of(object: &DynamicObject) -> Self {
+        let status = object.data.get("status").cloned().unwrap_or_default();
+        Row {
+            uid: object.metadata.uid.clone().unwrap_or_default(),
+            resource_version: object.metadata.resource_version.clone().unwrap_or_default(),
+            generation: object.metadata.generation.unwrap_or_default(),
+            status: serde_json::from_value(status).unwrap_or_default(),
+            written: None,
+            writing: false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::ImagePolicyStatus;
+    use serde_json::json;
+
+    fn row(uid: &str, generation: i64, status: serde_json::Value) -> Row<ImagePolicyStatus> {
+        let object = json!({
+            "apiVersion": "assay.dev/v1alpha1", "kind": "ImagePolicy",
+            "metadata": {"name": "p", "uid": uid, "generation": generation, "resourceVersion": "1"},
+            "status": status,
+        });
+        Row::of(&serde_json::from_value(object).unwrap())
+    }
+
+    #[test]
+    fn a_change_of_the_status_alone_is_no_change_of_the_spec() {
+        let objects = Objects::default();
+        let name: Arc<str> = "p".into();
+        assert_eq!(
+            objects.seen(&name, row("u", 1, json!(null))),
+            Change {
+                spec: true,
+                status: false
+            }
+        );
+        assert_eq!(
+            objects.seen(&name, row("u", 1, json!({"images": 1}))),
+            Change {
+                spec: false,
+                status: true
+            }
+        );
+        assert_eq!(
+            objects.seen(&name, row("u", 1, json!({"images": 1}))),
+            Change {
+                spec: false,
+                status: false
+            }
+        );
+        assert_eq!(
+            objects.seen(&name, row("u", 2, json!({"images": 1}))),
+            Change {
+                spec: true,
+                status: false
+            }
+        );
+        assert_eq!(
+            objects.seen(&name, row("v", 2, json!({"images": 1}))),
+            Change {
+                spec: true,
+                status: false
+            }
+        );
+    }
+
+    #[test]
+    fn a_status_of_another_shape_counts_as_absent() {
+        assert_eq!(
+            row("u", 1, json!({"images": "many"})).status,
+            ImagePolicyStatus::default()
+        );
+    }
+
+    fn at(version: &str, row: Row<ImagePolicyStatus>) -> Row<ImagePolicyStatus> {
+        Row {
+            resource_version: version.into(),
+            written: Some(Instant::now()),
+            ..row
+        }
+    }
+
+    #[test]
+    fn ones_own_write_is_no_change_whichever_comes_first() {
+        let objects = Objects::default();
+        let name: Arc<str> = "p".into();
+        objects.seen(&name, row("u", 1, json!(null)));
+        assert!(objects.begin("p").is_some());
+        assert!(objects.begin("p").is_none(), "one write at a time");
+        let own = || at("2", row("u", 1, json!({"images": 1})));
+        assert!(!objects.seen(&name, own()).status);
+        assert!(!objects.end("p", Some(own())));
+        assert!(!objects.seen(&name, own()).status);
+        assert!(objects.begin("p").unwrap().written.is_some());
+    }
+
+    #[test]
+    fn a_foreign_edit_during_a_write_is_not_lost() {
+        let objects = Objects::default();
+        let name: Arc<str> = "p".into();
+        objects.seen(&name, row("u", 1, json!(null)));
+        objects.begin("p");
+        objects.seen(&name, at("3", row("u", 1, json!({"images": 9}))));
+        assert!(objects.end("p", Some(at("2", row("u", 1, json!({"images": 1}))))));
+        assert_eq!(objects.begin("p").unwrap().resource_version, "3");
+    }
+
+    #[test]
+    fn a_write_about_a_predecessor_says_nothing_of_its_successor() {
+        let objects = Objects::default();
+        let name: Arc<str> = "p".into();
+        objects.seen(&name, row("u", 1, json!(null)));
+        objects.begin("p");
+        objects.seen(&name, row("v", 1, json!(null)));
+        assert!(!objects.end("p", Some(at("2", row("u", 1, json!({"images": 1}))))));
+        let now = objects.begin("p").unwrap();
+        assert_eq!((now.uid.as_str(), now.written), ("v", None));
+    }
+}

@@ -1,0 +1,200 @@
+//! What was last said of a workload, as small as the next answer needs it.
+
+use std::collections::HashMap;
+
+use api::{ImageComplianceStatus, Mode, Reason, Verdict, WorkloadRef};
+use engine::{RememberedViolation, WorkloadKey};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+/// The last answer about a workload.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Said {
+    pub(crate) workload: Option<WorkloadRef>,
+    pub(crate) verdict: Option<Verdict>,
+    /// Without their messages.
+    pub(crate) conditions: Vec<Condition>,
+    pub(crate) results: Vec<SaidResult>,
+    /// Some results were left out of the object, and none of those is in `results`.
+    pub(crate) forgot_some: bool,
+}
+
+/// The last answer of one policy about one image.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct SaidResult {
+    pub(crate) image: String,
+    pub(crate) digest: String,
+    pub(crate) policy: String,
+    pub(crate) mode: Mode,
+    pub(crate) verdict: Verdict,
+    pub(crate) reason: Reason,
+    pub(crate) since: Timestamp,
+    /// The last verdict that was not merely waiting for a first look.
+    pub(crate) settled: Option<Verdict>,
+}
+
+/// Results by image, digest and policy.
+pub(crate) type Index<'a> = HashMap<(&'a str, &'a str, &'a str), &'a SaidResult>;
+
+impl Said {
+    /// What an object on the API server says.
+    pub(crate) fn of(status: &ImageComplianceStatus) -> Self {
+        let results = status.images.iter().flat_map(|image| {
+            image.policies.iter().map(|result| SaidResult {
+                image: image.image.clone(),
+                digest: image.digest.clone(),
+                policy: result.name.clone(),
+                mode: result.mode,
+                verdict: result.verdict,
+                reason: result.reason,
+                since: result.since.0,
+                settled: settled(result.verdict, result.reason, None),
+            })
+        });
+        Said {
+            workload: status.workload.clone(),
+            verdict: status.verdict,
+            conditions: slim(&status.conditions),
+            results: results.collect(),
+            forgot_some: status.omitted.is_some_and(|omitted| omitted > 0),
+        }
+    }
+
+    pub(crate) fn index(&self) -> Index<'_> {
+        self.results
+            .iter()
+            .map(|said| {
+                (
+                    (said.image.as_str(), said.digest.as_str(), said.policy.as_str()),
+                    said,
+                )
+            })
+            .collect()
+    }
+
+    /// The workload that this speaks of.
+    pub(crate) fn key(&self, namespace: &str) -> Option<WorkloadKey> {
+        self.workload.as_ref().map(|workload| key_of(workload, namespace))
+    }
+}
+
+/// The key of a workload as an object names it.
+pub(crate) fn key_of(workload: &WorkloadRef, namespace: &str) -> WorkloadKey {
+    let group = workload
+        .api_version
+        .split_once('/')
+        .map_or("", |(group, _)| group);
+    WorkloadKey {
+        namespace: namespace.into(),
+        group: group.into(),
+        kind: workload.kind.as_str().into(),
+        name: workload.name.as_str().into(),
+    }
+}
+
+/// The last verdict that was not merely waiting for a first look, after this answer.
+pub(crate) fn settled(verdict: Verdict, reason: Reason, before: Option<Verdict>) -> Option<Verdict> {
+    let waits = verdict == Verdict::Unknown && reason == Reason::Pending;
+    if waits { before } else { Some(verdict) }
+}
+
+/// Conditions without their messages; what a next condition keeps is its time.
+pub(crate) fn slim(conditions: &[Condition]) -> Vec<Condition> {
+    conditions
+        .iter()
+        .map(|condition| Condition {
+            message: String::new(),
+            ..condition.clone()
+        })
+        .collect()
+}
+
+/// The violations that an object on the API server tells of: each stays until positive evidence.
+pub(crate) fn violations(namespace: &str, status: &ImageComplianceStatus) -> Vec<RememberedViolation> {
+    let Some(workload) = &status.workload else {
+        return Vec::new();
+    };
+    let key = key_of(workload, namespace);
+    let of_image = |image: &api::ImageResult| {
+        let violating = image
+            .policies
+            .iter()
+            .filter(|result| result.verdict == Verdict::Violating);
+        let remembered = violating.map(|result| RememberedViolation {
+            workload: key.clone(),
+            written: image.image.as_str().into(),
+            digest: image.digest.as_str().into(),
+            policy: result.name.as_str().into(),
+            requirement: result.requirement.as_deref().map(Into::into),
+            reason: result.reason,
+            message: result.message.clone().unwrap_or_default(),
+            stale_since: result.stale_since.as_ref().map(|time| time.0),
+        });
+        remembered.collect::<Vec<_>>()
+    };
+    status.images.iter().flat_map(of_image).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn status() -> ImageComplianceStatus {
+        let result = |name: &str, verdict: &str, reason: &str| {
+            json!({"name": name, "mode": "Enforce", "verdict": verdict, "reason": reason, "requirement": "signed",
+                "message": "no signature", "since": "2026-01-01T00:00:00Z", "staleSince": "2026-01-02T00:00:00Z"})
+        };
+        serde_json::from_value(json!({
+            "verdict": "Violating",
+            "workload": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": "d"},
+            "images": [{"image": "r/web:1", "digest": "sha256:01", "containers": [], "policies": [
+                result("a", "Violating", "SignatureMissing"),
+                result("b", "Unknown", "Pending"),
+                result("c", "Compliant", "AllVerified"),
+            ]}],
+            "omitted": 3,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn every_violation_is_remembered_and_nothing_else() {
+        let violations = violations("shop", &status());
+        assert_eq!(violations.len(), 1);
+        let violation = &violations[0];
+        assert_eq!(
+            (&*violation.workload.group, &*violation.workload.kind),
+            ("apps", "Deployment")
+        );
+        assert_eq!(
+            (&*violation.written, &*violation.digest, &*violation.policy),
+            ("r/web:1", "sha256:01", "a")
+        );
+        assert_eq!(violation.reason, Reason::SignatureMissing);
+        assert_eq!(violation.requirement.as_deref(), Some("signed"));
+        assert!(violation.stale_since.is_some());
+    }
+
+    #[test]
+    fn what_waits_for_a_first_look_has_no_settled_verdict() {
+        let said = Said::of(&status());
+        let settled: Vec<_> = said.results.iter().map(|result| result.settled).collect();
+        assert_eq!(
+            settled,
+            [Some(Verdict::Violating), None, Some(Verdict::Compliant)]
+        );
+        assert!(said.forgot_some);
+        assert_eq!(said.index().len(), 3);
+    }
+
+    #[test]
+    fn a_verdict_stays_settled_while_the_image_waits_for_another_look() {
+        let before = Some(Verdict::Violating);
+        assert_eq!(settled(Verdict::Unknown, Reason::Pending, before), before);
+        assert_eq!(
+            settled(Verdict::Unknown, Reason::Stale, before),
+            Some(Verdict::Unknown)
+        );
+    }
+}

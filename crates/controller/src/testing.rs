@@ -1,0 +1,81 @@
+//! Small builders for the tests of this crate.
+
+use std::sync::Arc;
+
+use api::{ContainerRef, ContainerType, Mode, Reason, Verdict, WorkloadRef};
+use engine::{ImageReport, PolicyAnswer, Workload, WorkloadReport};
+use jiff::Timestamp;
+
+pub(crate) fn time(second: i64) -> Timestamp {
+    Timestamp::from_second(1_767_225_600 + second).unwrap()
+}
+
+/// An answer of a policy in mode Enforce.
+pub(crate) fn answer(policy: &str, verdict: Verdict, reason: Reason) -> PolicyAnswer {
+    let message = if verdict == Verdict::Compliant {
+        String::new()
+    } else {
+        format!("{reason} by {policy}")
+    };
+    PolicyAnswer {
+        policy: policy.into(),
+        generation: 3,
+        mode: Mode::Enforce,
+        verdict,
+        requirement: Some("signed".into()),
+        reason,
+        message: message.into(),
+        valid_until: None,
+        stale_since: None,
+        evidence: vec!["sha256:e1".into()],
+        signers: vec!["aa".into()],
+    }
+}
+
+/// The same in mode DryRun.
+pub(crate) fn dry_run(answer: PolicyAnswer) -> PolicyAnswer {
+    PolicyAnswer {
+        mode: Mode::DryRun,
+        ..answer
+    }
+}
+
+pub(crate) fn image(image: &str, digest: &str, policies: Vec<PolicyAnswer>) -> ImageReport {
+    ImageReport {
+        image: image.into(),
+        digest: digest.into(),
+        containers: vec![ContainerRef {
+            name: "web".into(),
+            type_: ContainerType::Container,
+        }],
+        policies,
+    }
+}
+
+/// A report about Deployment/web in namespace shop.
+pub(crate) fn report(images: Vec<ImageReport>) -> WorkloadReport {
+    WorkloadReport {
+        workload: workload("Deployment"),
+        images,
+    }
+}
+
+pub(crate) fn workload(kind: &str) -> Arc<Workload> {
+    let reference = WorkloadRef {
+        api_version: match kind {
+            "Pod" => "v1".into(),
+            "Job" => "batch/v1".into(),
+            _ => "apps/v1".into(),
+        },
+        kind: kind.into(),
+        name: "web".into(),
+        uid: "d".into(),
+        observed_generation: Some(1),
+        managed_by: None,
+    };
+    Arc::new(Workload {
+        namespace: "shop".into(),
+        reference,
+        created: time(0),
+    })
+}

@@ -1,0 +1,317 @@
+//! Pulls updates from the engine and writes them, while this replica leads.
+//!
+//! One loop pulls and decides; requests run beside it, a few at a time and within a budget. The
+//! engine hands over the most urgent update first and with its content as of then, so nothing is
+//! pulled before it can be written.
+
+pub(crate) mod news;
+mod orphans;
+pub(crate) mod render;
+pub(crate) mod request;
+mod statuses;
+mod totals;
+mod workloads;
+
+use std::future::Future;
+use std::num::NonZeroU32;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use api::{ImagePolicyStatus, SigningKeyStatus};
+use engine::{Handle, Stopped, Target, Update, WorkloadAnswer, WorkloadKey};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use jiff::Timestamp;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use self::request::{Refused, Requests};
+use self::totals::Report;
+use self::workloads::{Decision, Work};
+use crate::events::EventQueue;
+use crate::health::{BEAT_EVERY, Health};
+use crate::inventory::Roster;
+use crate::inventory::lookup::Lookup;
+use crate::ledger::{After, Before, Ledger, Place};
+use crate::objects::{Objects, Row};
+use crate::watch::{ListControl, spread};
+
+/// How many updates are written at the same time.
+const IN_FLIGHT: usize = 16;
+/// How soon an update comes again that found its object busy.
+const BUSY: Duration = Duration::from_millis(200);
+/// How soon an update comes again that met trouble.
+const AFTER_TROUBLE: Duration = Duration::from_secs(2);
+/// How soon an update comes again that the API server does not accept.
+const AFTER_REFUSAL: Duration = Duration::from_secs(60);
+/// The longest pause of the loop after failures one after the other.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How long writes under way may take when the process ends.
+const DRAIN_FOR: Duration = Duration::from_secs(10);
+
+/// The name under which the loop shows signs of life.
+const NAME: &str = "writer";
+
+/// How fast is written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    pub(crate) per_second: NonZeroU32,
+    pub(crate) burst: NonZeroU32,
+}
+
+/// Everything that a write needs.
+pub(crate) struct Writer {
+    pub(crate) engine: Handle,
+    pub(crate) requests: Requests,
+    pub(crate) ledger: Ledger,
+    pub(crate) policies: Objects<ImagePolicyStatus>,
+    pub(crate) keys: Objects<SigningKeyStatus>,
+    pub(crate) events: EventQueue,
+    pub(crate) lookup: Arc<Lookup>,
+    pub(crate) roster: Roster,
+    pub(crate) health: Health,
+    pub(crate) minimum_age: Duration,
+    pub(crate) failures: AtomicU32,
+}
+
+/// How a write ended: when the target is wanted again, if it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ended {
+    pub(crate) again: Option<Duration>,
+}
+
+/// What is left to do about an update once everything that needs no request was done.
+enum Planned {
+    Ended(Target, Ended),
+    Workload(WorkloadKey, Place, Before, Work),
+    Policy(Box<engine::PolicyReport>, Box<Row<ImagePolicyStatus>>),
+    Key(Box<engine::KeyReport>, Box<Row<SigningKeyStatus>>),
+}
+
+type Pull = Pin<Box<dyn Future<Output = Result<Update, Stopped>> + Send>>;
+
+/// Why a term of writing ended.
+enum TermEnd {
+    Lost,
+    Stop,
+}
+
+/// The time as it is written: statuses carry whole seconds.
+pub(crate) fn now() -> Timestamp {
+    statuses::whole_seconds(Timestamp::now())
+}
+
+impl Writer {
+    /// Writes whenever this replica leads, until `stop`; then lets writes under way end.
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        mut lists: ListControl,
+        pace: Pace,
+        stop: CancellationToken,
+    ) -> Result<(), Stopped> {
+        let budget = RateLimiter::direct(Quota::per_second(pace.per_second).allow_burst(pace.burst));
+        let mut leadership = self.requests.leadership.clone();
+        loop {
+            let mut beat = tokio::time::interval(BEAT_EVERY);
+            tokio::select! {
+                () = leadership.gained() => {}
+                _ = beat.tick() => { self.health.beat(NAME); continue; }
+                () = stop.cancelled() => return Ok(()),
+            }
+            // What another replica wrote last must be seen before it is compared with.
+            tokio::select! {
+                listed = lists.fresh() => listed?,
+                () = leadership.lost() => continue,
+                () = stop.cancelled() => return Ok(()),
+            }
+            self.ledger.set_writes(true);
+            let term = self.clone().term(&budget, &stop).await;
+            self.ledger.set_writes(false);
+            if let TermEnd::Stop = term? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Writes until leadership is lost or the process ends.
+    async fn term(
+        self: Arc<Self>,
+        budget: &DefaultDirectRateLimiter,
+        stop: &CancellationToken,
+    ) -> Result<TermEnd, Stopped> {
+        let mut writes = JoinSet::new();
+        let sweeps = CancellationToken::new();
+        let sweeper = tokio::spawn(self.clone().sweep(sweeps.clone()));
+        let end = self.pull(budget, stop, &mut writes).await;
+        sweeps.cancel();
+        let drained = tokio::time::timeout(DRAIN_FOR, async {
+            while writes.join_next().await.is_some() {}
+            if let Err(error) = sweeper.await {
+                tracing::error!(%error, "the sweep of orphans ended badly");
+            }
+        });
+        if drained.await.is_err() {
+            tracing::warn!("some writes did not end in time and are abandoned");
+        }
+        end
+    }
+
+    async fn pull(
+        self: &Arc<Self>,
+        budget: &DefaultDirectRateLimiter,
+        stop: &CancellationToken,
+        writes: &mut JoinSet<()>,
+    ) -> Result<TermEnd, Stopped> {
+        let slots = Arc::new(Semaphore::new(IN_FLIGHT));
+        let mut leadership = self.requests.leadership.clone();
+        let mut may_write = false;
+        let mut pull: Option<Pull> = None;
+        let mut beat = tokio::time::interval(BEAT_EVERY);
+        let end = loop {
+            let next = async {
+                if !may_write {
+                    self.pause_after_failures().await;
+                    budget.until_ready().await;
+                    may_write = true;
+                }
+                let slot = slots.clone().acquire_owned().await.map_err(|_| Stopped)?;
+                let engine = self.engine.clone();
+                let update = pull
+                    .get_or_insert_with(|| Box::pin(async move { engine.next_update().await }))
+                    .await;
+                pull = None;
+                Ok::<_, Stopped>((slot, update?))
+            };
+            let (slot, update) = tokio::select! {
+                next = next => next?,
+                _ = beat.tick() => { self.health.beat(NAME); continue; }
+                Some(_) = writes.join_next() => continue,
+                () = leadership.lost() => break TermEnd::Lost,
+                () = stop.cancelled() => break TermEnd::Stop,
+            };
+            match self.plan(update) {
+                Planned::Ended(target, ended) => self.engine.done(target, ended.again).await?,
+                planned => {
+                    may_write = false;
+                    let writer = self.clone();
+                    writes.spawn(async move {
+                        writer.carry_out(planned).await;
+                        drop(slot);
+                    });
+                }
+            }
+        };
+        if let Some(pull) = pull {
+            tokio::spawn(hand_back(self.engine.clone(), pull));
+        }
+        Ok(end)
+    }
+
+    /// Does what needs no request.
+    fn plan(&self, update: Update) -> Planned {
+        let target = update.target();
+        match update {
+            Update::Workload(key, answer) => self.plan_workload(key, answer),
+            Update::Policy(_, None) | Update::Key(_, None) => Planned::Ended(target, Ended { again: None }),
+            Update::Policy(_, Some(report)) => match plan_status(&*report, &self.policies) {
+                Ok(row) => Planned::Policy(report, row),
+                Err(ended) => Planned::Ended(target, ended),
+            },
+            Update::Key(_, Some(report)) => match plan_status(&*report, &self.keys) {
+                Ok(row) => Planned::Key(report, row),
+                Err(ended) => Planned::Ended(target, ended),
+            },
+        }
+    }
+
+    fn plan_workload(&self, key: WorkloadKey, answer: WorkloadAnswer) -> Planned {
+        let place = Place::of(&key);
+        let target = Target::Workload(key.clone());
+        let Some(before) = self.ledger.begin(&place) else {
+            return Planned::Ended(target, Ended { again: Some(BUSY) });
+        };
+        let print = |rendered: &render::Rendered| self.ledger.print(&rendered.status, &rendered.owners);
+        match workloads::decide(answer, &before, self.minimum_age, now(), print) {
+            Decision::Do(work) => Planned::Workload(key, place, before, work),
+            Decision::Nothing(again) => Planned::Ended(target, self.ended(&place, After::Nothing, again)),
+        }
+    }
+
+    async fn carry_out(&self, planned: Planned) {
+        let (target, ended) = match planned {
+            Planned::Ended(target, ended) => (target, ended),
+            Planned::Workload(key, place, before, work) => {
+                let ended = self.do_work(&key, &place, before, work).await;
+                (Target::Workload(key), ended)
+            }
+            Planned::Policy(report, row) => {
+                let ended = self.write_status(&*report, &self.policies, *row).await;
+                (Target::Policy(report.name), ended)
+            }
+            Planned::Key(report, row) => {
+                let ended = self.write_status(&*report, &self.keys, *row).await;
+                (Target::Key(report.name), ended)
+            }
+        };
+        if self.engine.done(target, ended.again).await.is_err() {
+            tracing::debug!("the engine stopped before a write ended");
+        }
+    }
+
+    /// When an update is wanted again whose write was refused; None where it is to be dropped.
+    pub(crate) fn again_after(&self, refused: &Refused, object: impl Fn() -> String) -> Option<Duration> {
+        match refused {
+            Refused::NamespaceGone => None,
+            Refused::NotLeading => Some(BUSY),
+            Refused::Throttled(pause) => Some(spread(*pause)),
+            Refused::Invalid(_) => {
+                tracing::error!(object = object(), %refused, "a write was refused for good; it is tried again rarely");
+                Some(spread(AFTER_REFUSAL))
+            }
+            Refused::NotAsItWas(_) | Refused::Trouble(_) => {
+                self.failures.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(object = object(), %refused, "a write failed and is tried again");
+                Some(spread(AFTER_TROUBLE))
+            }
+        }
+    }
+
+    /// Slows the loop down while writes fail.
+    async fn pause_after_failures(&self) {
+        let failures = self.failures.swap(0, Ordering::Relaxed);
+        if failures > 0 {
+            let pause = Duration::from_millis(100) * failures.min(IN_FLIGHT as u32 * 8);
+            tokio::time::sleep(spread(pause.min(LONGEST_PAUSE))).await;
+        }
+    }
+}
+
+/// The row to write a status over, or how the update ended without a write.
+fn plan_status<R: Report>(report: &R, objects: &Objects<R::Status>) -> Result<Box<Row<R::Status>>, Ended> {
+    let name = report.name();
+    let Some(row) = objects.begin(name) else {
+        let busy = objects.uid(name).is_some();
+        return Err(Ended {
+            again: busy.then_some(BUSY),
+        });
+    };
+    let again = match totals::decide(report, &row, now(), Instant::now()) {
+        totals::Decision::Write => return Ok(Box::new(row)),
+        totals::Decision::Nothing => None,
+        totals::Decision::Later(pause) => Some(pause),
+    };
+    let foreign = objects.end(name, None);
+    Err(Ended {
+        again: if foreign { Some(Duration::ZERO) } else { again },
+    })
+}
+
+/// Gives back an update that was asked for and is not wanted any more.
+async fn hand_back(engine: Handle, pull: Pull) {
+    let Ok(update) = pull.await else { return };
+    if engine.done(update.target(), Some(Duration::ZERO)).await.is_err() {
+        tracing::debug!("the engine stopped before an update was handed back");
+    }
+}

@@ -1,0 +1,244 @@
+//! Single requests to the API server, each only while this replica leads, and what their failures mean.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::ImageCompliance;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::api::{DeleteParams, DynamicObject, PostParams, Preconditions};
+use kube::core::request::Request;
+use kube::{Client, Resource};
+use serde_json::{Value, json};
+
+use crate::lease::{Leadership, REQUEST_DEADLINE};
+use crate::ledger::{Place, Stored};
+use crate::metrics::{Metrics, WriteOutcome};
+
+/// Waited where the API server asks for patience without saying how much.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Why a request did not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refused {
+    /// The object changed, exists already, or is gone: read it anew.
+    #[error("the object is not as it was: {0}")]
+    NotAsItWas(String),
+    /// The namespace is gone or going: nothing can be written there.
+    #[error("the namespace is gone or going")]
+    NamespaceGone,
+    /// The API server asks to wait.
+    #[error("the API server asks to wait {0:?}")]
+    Throttled(Duration),
+    /// The API server will never accept this object.
+    #[error("the API server does not accept the object: {0}")]
+    Invalid(String),
+    /// Another replica leads.
+    #[error("this replica does not lead")]
+    NotLeading,
+    /// Anything that may pass by itself.
+    #[error("the API server does not answer as it should: {0}")]
+    Trouble(String),
+}
+
+/// Sends requests.
+#[derive(Clone)]
+pub(crate) struct Requests {
+    pub(crate) client: Client,
+    pub(crate) leadership: Leadership,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Requests {
+    /// Creates the object, or replaces the one that is stored.
+    pub(crate) async fn put(
+        &self,
+        place: &Place,
+        stored: Option<&Stored>,
+        status: api::ImageComplianceStatus,
+        owners: &[OwnerReference],
+    ) -> Result<ImageCompliance, Refused> {
+        let object = ImageCompliance {
+            metadata: ObjectMeta {
+                namespace: Some(place.namespace.to_string()),
+                name: Some(place.name.to_string()),
+                uid: stored.map(|stored| stored.uid.clone()),
+                resource_version: stored.map(|stored| stored.resource_version.clone()),
+                owner_references: Some(owners.to_vec()),
+                ..ObjectMeta::default()
+            },
+            status,
+        };
+        let body = object.to_object().and_then(|object| serde_json::to_vec(&object));
+        let body = body.map_err(|error| Refused::Invalid(error.to_string()))?;
+        let resource = Request::new(ImageCompliance::url_path(&(), Some(&place.namespace)));
+        let request = match stored {
+            None => resource.create(&params(), body),
+            Some(_) => resource.replace(&place.name, &params(), body),
+        };
+        let request = request.map_err(|error| Refused::Invalid(error.to_string()))?;
+        let answer = self.guarded(self.client.request(request)).await;
+        self.counted(ImageCompliance::KIND, WriteOutcome::Written, answer)
+    }
+
+    /// The object as it is now.
+    pub(crate) async fn get(&self, place: &Place) -> Result<Option<ImageCompliance>, Refused> {
+        let api: kube::Api<ImageCompliance> = kube::Api::namespaced(self.client.clone(), &place.namespace);
+        self.guarded(api.get_opt(&place.name)).await
+    }
+
+    /// Deletes exactly the object that is stored.
+    pub(crate) async fn delete(&self, place: &Place, stored: &Stored) -> Result<(), Refused> {
+        let preconditions = Preconditions {
+            uid: Some(stored.uid.clone()),
+            resource_version: Some(stored.resource_version.clone()),
+        };
+        let parameters = DeleteParams {
+            preconditions: Some(preconditions),
+            ..DeleteParams::default()
+        };
+        let api: kube::Api<ImageCompliance> = kube::Api::namespaced(self.client.clone(), &place.namespace);
+        let answer = self.guarded(api.delete(&place.name, &parameters)).await.map(drop);
+        self.counted(ImageCompliance::KIND, WriteOutcome::Deleted, answer)
+    }
+
+    /// Replaces the status of a cluster-scoped object that has a status subresource.
+    pub(crate) async fn put_status<K: Resource<DynamicType = ()>>(
+        &self,
+        kind: &'static str,
+        name: &str,
+        version: &str,
+        status: Value,
+    ) -> Result<DynamicObject, Refused> {
+        let object = json!({
+            "apiVersion": K::api_version(&()),
+            "kind": K::kind(&()),
+            "metadata": {"name": name, "resourceVersion": version},
+            "status": status,
+        });
+        let body = serde_json::to_vec(&object).map_err(|error| Refused::Invalid(error.to_string()))?;
+        let resource = Request::new(K::url_path(&(), None));
+        let request = resource
+            .replace_subresource("status", name, &params(), body)
+            .map_err(|error| Refused::Invalid(error.to_string()))?;
+        let answer = self.guarded(self.client.request(request)).await;
+        self.counted(kind, WriteOutcome::Written, answer)
+    }
+
+    /// A cluster-scoped object as it is now.
+    pub(crate) async fn get_object<K: Resource<DynamicType = ()>>(
+        &self,
+        name: &str,
+    ) -> Result<Option<DynamicObject>, Refused> {
+        let resource = kube::api::ApiResource::erase::<K>(&());
+        let api: kube::Api<DynamicObject> = kube::Api::all_with(self.client.clone(), &resource);
+        self.guarded(api.get_opt(name)).await
+    }
+
+    /// Runs a request while this replica leads and not longer than its leadership can be trusted.
+    async fn guarded<T>(&self, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Refused> {
+        if !self.leadership.leads() {
+            return Err(Refused::NotLeading);
+        }
+        match tokio::time::timeout(REQUEST_DEADLINE, request).await {
+            Ok(answer) => answer.map_err(|error| refusal(&error)),
+            Err(_) => Err(Refused::Trouble("no answer in time".to_owned())),
+        }
+    }
+
+    fn counted<T>(
+        &self,
+        kind: &'static str,
+        done: WriteOutcome,
+        answer: Result<T, Refused>,
+    ) -> Result<T, Refused> {
+        let outcome = match &answer {
+            Ok(_) => done,
+            Err(Refused::NotAsItWas(_)) => WriteOutcome::Conflict,
+            Err(Refused::Throttled(_)) => WriteOutcome::Throttled,
+            Err(Refused::NotLeading) => return answer,
+            Err(_) => WriteOutcome::Failed,
+        };
+        self.metrics.api_write(kind, outcome);
+        answer
+    }
+}
+
+fn params() -> PostParams {
+    PostParams {
+        field_manager: Some(api::FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    }
+}
+
+/// What a failed request means for a write.
+pub(crate) fn refusal(error: &kube::Error) -> Refused {
+    let kube::Error::Api(status) = error else {
+        return Refused::Trouble(error.to_string());
+    };
+    let details = status.details.as_ref();
+    let is_about_namespaces = details.is_some_and(|details| details.kind == "namespaces");
+    let namespace_ends = details.is_some_and(|details| {
+        details
+            .causes
+            .iter()
+            .any(|cause| cause.reason == "NamespaceTerminating")
+    });
+    match status.code {
+        404 if is_about_namespaces => Refused::NamespaceGone,
+        403 if namespace_ends => Refused::NamespaceGone,
+        404 | 409 | 410 => Refused::NotAsItWas(status.message.clone()),
+        429 => {
+            let seconds = details.map_or(0, |details| details.retry_after_seconds);
+            Refused::Throttled(Duration::from_secs(seconds.into()).max(PATIENCE))
+        }
+        400 | 413 | 422 => Refused::Invalid(status.message.clone()),
+        _ => Refused::Trouble(format!("{} {}: {}", status.code, status.reason, status.message)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(status: Value) -> Refused {
+        refusal(&kube::Error::Api(serde_json::from_value(status).unwrap()))
+    }
+
+    #[test]
+    fn a_conflict_an_existing_and_a_missing_object_are_read_anew() {
+        for (code, reason) in [(409, "Conflict"), (409, "AlreadyExists"), (404, "NotFound")] {
+            let refused = refused(json!({"code": code, "reason": reason, "message": "m"}));
+            assert!(matches!(refused, Refused::NotAsItWas(_)), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_namespace_that_is_gone_or_going_is_told_from_a_missing_object_and_a_missing_permission() {
+        let gone = json!({"code": 404, "reason": "NotFound", "details": {"kind": "namespaces", "name": "n"}});
+        assert!(matches!(refused(gone), Refused::NamespaceGone));
+        let going = json!({"code": 403, "reason": "Forbidden",
+            "details": {"causes": [{"reason": "NamespaceTerminating", "message": "m"}]}});
+        assert!(matches!(refused(going), Refused::NamespaceGone));
+        let forbidden = json!({"code": 403, "reason": "Forbidden", "message": "no"});
+        assert!(matches!(refused(forbidden), Refused::Trouble(_)));
+    }
+
+    #[test]
+    fn the_api_server_says_how_long_to_wait() {
+        let of = |details| refused(json!({"code": 429, "reason": "TooManyRequests", "details": details}));
+        assert!(
+            matches!(of(json!({"retryAfterSeconds": 7})), Refused::Throttled(pause) if pause.as_secs() == 7)
+        );
+        assert!(matches!(of(json!(null)), Refused::Throttled(pause) if pause == PATIENCE));
+    }
+
+    #[test]
+    fn what_is_never_accepted_is_told_from_trouble_that_passes() {
+        assert!(matches!(
+            refused(json!({"code": 422, "reason": "Invalid"})),
+            Refused::Invalid(_)
+        ));
+        assert!(matches!(refused(json!({"code": 503})), Refused::Trouble(_)));
+        assert!(matches!(refusal(&kube::Error::TlsRequired), Refused::Trouble(_)));
+    }
+}

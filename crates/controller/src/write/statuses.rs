@@ -1,0 +1,189 @@
+//! The statuses of policies and keys: pure, from the engine's totals.
+
+use api::conditions::{ENFORCED, READY, SAFE_TO_DISABLE, Status, condition};
+use api::{ImagePolicyStatus, InForce, Mode, SigningKeyStatus};
+use engine::{KeyReport, PolicyProblem, PolicyReport};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use crate::names::cut;
+
+/// The longest message of a condition, in characters.
+const CONDITION_CHARACTERS: usize = 1024;
+
+/// What is said of a policy.
+pub(crate) fn policy(report: &PolicyReport, before: &ImagePolicyStatus, now: Timestamp) -> ImagePolicyStatus {
+    let in_force = report.in_force.as_ref();
+    ImagePolicyStatus {
+        observed_generation: Some(report.generation),
+        in_force: in_force.map(|(generation, spec)| InForce {
+            generation: *generation,
+            spec: (**spec).clone(),
+        }),
+        images: Some(report.images),
+        workloads: Some(report.workloads),
+        compliant: Some(report.compliant),
+        violating: Some(report.violating),
+        unknown: Some(report.unknown),
+        violations: report.violations.clone(),
+        violations_total: Some(report.violations_total),
+        next_deadline: report.next_deadline.map(|time| Time(whole_seconds(time))),
+        conditions: vec![policy_ready(report, before, now), enforced(report, before, now)],
+    }
+}
+
+fn policy_ready(report: &PolicyReport, before: &ImagePolicyStatus, now: Timestamp) -> Condition {
+    let (status, reason, message) = match &report.problem {
+        None => (
+            Status::True,
+            "PolicyCompiled",
+            "the policy is in force as it is written",
+        ),
+        Some(PolicyProblem::Invalid(message)) => (Status::False, "PolicyInvalid", message.as_str()),
+        Some(PolicyProblem::KeysMissing(message)) => (Status::False, "KeyMissing", message.as_str()),
+    };
+    let message = cut(message, CONDITION_CHARACTERS);
+    condition(
+        &before.conditions,
+        READY,
+        status,
+        reason,
+        &message,
+        Some(report.generation),
+        now,
+    )
+}
+
+fn enforced(report: &PolicyReport, before: &ImagePolicyStatus, now: Timestamp) -> Condition {
+    let (reason, message) = match report.mode {
+        Mode::DryRun => (
+            "DryRun",
+            "the policy only shows what it would find; set spec.mode to Warn or Enforce",
+        ),
+        Mode::Warn | Mode::Enforce | Mode::Other => (
+            "WebhookNotInstalled",
+            "what runs is judged and reported; no webhook acts on what starts",
+        ),
+    };
+    condition(
+        &before.conditions,
+        ENFORCED,
+        Status::False,
+        reason,
+        message,
+        Some(report.generation),
+        now,
+    )
+}
+
+/// A time as statuses carry it, without the fraction of its second.
+pub(crate) fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+/// What is said of a key.
+pub(crate) fn key(report: &KeyReport, before: &SigningKeyStatus, now: Timestamp) -> SigningKeyStatus {
+    let identity = report.identity.as_ref().ok();
+    SigningKeyStatus {
+        observed_generation: Some(report.generation),
+        fingerprint: identity.map(|identity| identity.fingerprint.clone()),
+        algorithm: identity.map(|identity| identity.algorithm.clone()),
+        effective_stage: report.effective_stage,
+        expires: report
+            .expires
+            .map(|time| time.to_zoned(TimeZone::UTC).date().to_string()),
+        images: Some(report.images),
+        sole_trust: Some(report.sole_trust.clone()),
+        conditions: vec![
+            key_ready(report, before, now),
+            safe_to_disable(report, before, now),
+        ],
+    }
+}
+
+fn key_ready(report: &KeyReport, before: &SigningKeyStatus, now: Timestamp) -> Condition {
+    let (status, reason, message) = match &report.identity {
+        Ok(_) => (Status::True, "KeyUsable", "the key can be used to verify"),
+        Err(problem) => (Status::False, "KeyInvalid", problem.as_str()),
+    };
+    let message = cut(message, CONDITION_CHARACTERS);
+    condition(
+        &before.conditions,
+        READY,
+        status,
+        reason,
+        &message,
+        Some(report.generation),
+        now,
+    )
+}
+
+fn safe_to_disable(report: &KeyReport, before: &SigningKeyStatus, now: Timestamp) -> Condition {
+    let dependents = report.sole_trust.workloads;
+    let (status, reason, message) = if report.undecided > 0 {
+        let message = format!(
+            "{} covered images cannot be told now and may depend on this key; {dependents} workloads do for certain",
+            report.undecided
+        );
+        (Status::Unknown, "Undecided", message)
+    } else if dependents > 0 {
+        let message = format!("{dependents} workloads would get a worse verdict without this key");
+        (Status::False, "WorkloadsDepend", message)
+    } else {
+        (
+            Status::True,
+            "NothingDepends",
+            "nothing that runs would get a worse verdict without this key".to_owned(),
+        )
+    };
+    condition(
+        &before.conditions,
+        SAFE_TO_DISABLE,
+        status,
+        reason,
+        &message,
+        Some(report.generation),
+        now,
+    )
+}
+
+/// Whether two statuses of a policy differ in mere counts only.
+pub(crate) fn policies_differ_in_counts_only(old: &ImagePolicyStatus, new: &ImagePolicyStatus) -> bool {
+    let without_counts = |status: &ImagePolicyStatus| ImagePolicyStatus {
+        images: None,
+        workloads: None,
+        compliant: None,
+        violating: None,
+        unknown: None,
+        violations: Vec::new(),
+        violations_total: None,
+        next_deadline: None,
+        conditions: without_messages(&status.conditions),
+        ..status.clone()
+    };
+    was_written(old.observed_generation) && without_counts(old) == without_counts(new)
+}
+
+/// Whether two statuses of a key differ in mere counts only.
+pub(crate) fn keys_differ_in_counts_only(old: &SigningKeyStatus, new: &SigningKeyStatus) -> bool {
+    let without_counts = |status: &SigningKeyStatus| SigningKeyStatus {
+        images: None,
+        sole_trust: None,
+        conditions: without_messages(&status.conditions),
+        ..status.clone()
+    };
+    was_written(old.observed_generation) && without_counts(old) == without_counts(new)
+}
+
+fn was_written(observed_generation: Option<i64>) -> bool {
+    observed_generation.is_some()
+}
+
+fn without_messages(conditions: &[Condition]) -> Vec<Condition> {
+    crate::said::slim(conditions)
+}
+
+#[cfg(test)]
+#[path = "statuses_tests.rs"]
+mod tests;

@@ -1,0 +1,458 @@
+//! Writes the answer about one workload: what to do is decided at once and purely, the requests follow.
+
+use std::time::Duration;
+
+use engine::{WorkloadAnswer, WorkloadKey, WorkloadReport};
+use jiff::Timestamp;
+
+use super::news::{self, About};
+use super::render::{self, Rendered};
+use super::request::Refused;
+use super::{Ended, Writer, now};
+use crate::inventory::lookup::Found;
+use crate::ledger::{After, Before, Place, Stored};
+use crate::said::Said;
+use crate::transitions::{self, Transition};
+use crate::watch::chance;
+
+/// How often a write that met a change of somebody else is tried anew.
+const ATTEMPTS: u32 = 5;
+/// How soon it is tried again to find out whether a workload exists.
+const ASK_AGAIN: Duration = Duration::from_secs(30);
+
+/// What is to be done about a workload.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// Say this.
+    Say(Box<WorkloadReport>),
+    /// Somebody deleted the object: say this again, if the workload still exists.
+    SayAgain(Box<WorkloadReport>),
+    /// Nothing runs: say so if the workload still exists, else forget it.
+    Rest,
+    /// No policy covers it: delete the object.
+    Leave,
+}
+
+/// What to do about an answer.
+#[derive(Debug)]
+pub(crate) enum Decision {
+    /// Nothing now; something after a while, perhaps.
+    Nothing(Option<Duration>),
+    /// This.
+    Do(Work),
+}
+
+/// Decides what an answer asks for. Pure; `print` is of what the API server would hold.
+pub(crate) fn decide(
+    answer: WorkloadAnswer,
+    before: &Before,
+    minimum_age: Duration,
+    now: Timestamp,
+    print: impl Fn(&Rendered) -> u64,
+) -> Decision {
+    let known = before.stored.is_some() || before.said.workload.is_some();
+    match answer {
+        WorkloadAnswer::Undecided => Decision::Nothing(None),
+        WorkloadAnswer::NotCovered if known => Decision::Do(Work::Leave),
+        WorkloadAnswer::NothingRuns if known => Decision::Do(Work::Rest),
+        WorkloadAnswer::NotCovered | WorkloadAnswer::NothingRuns => Decision::Nothing(None),
+        WorkloadAnswer::Covered(report) => decide_covered(report, before, minimum_age, now, print),
+    }
+}
+
+fn decide_covered(
+    report: Box<WorkloadReport>,
+    before: &Before,
+    minimum_age: Duration,
+    now: Timestamp,
+    print: impl Fn(&Rendered) -> u64,
+) -> Decision {
+    match &before.stored {
+        Some(stored) if stored.print == print(&render::covered(&report, &before.said, now)) => {
+            Decision::Nothing(None)
+        }
+        Some(_) => Decision::Do(Work::Say(report)),
+        None => match too_young(&report, minimum_age, now) {
+            Some(pause) => Decision::Nothing(Some(pause)),
+            None if before.said.workload.is_some() => Decision::Do(Work::SayAgain(report)),
+            None => Decision::Do(Work::Say(report)),
+        },
+    }
+}
+
+/// How long a Job or a bare Pod without a violation is not yet worth an object.
+fn too_young(report: &WorkloadReport, minimum_age: Duration, now: Timestamp) -> Option<Duration> {
+    let reference = &report.workload.reference;
+    let is_fleeting = matches!(
+        (reference.api_version.as_str(), reference.kind.as_str()),
+        ("v1", "Pod") | ("batch/v1", "Job")
+    );
+    if !is_fleeting || render::has_violation(report) {
+        return None;
+    }
+    let age = Duration::try_from(now.duration_since(report.workload.created)).unwrap_or_default();
+    minimum_age.checked_sub(age).filter(|left| !left.is_zero())
+}
+
+impl Writer {
+    /// Carries out what was decided about a workload, and says how it ended.
+    pub(crate) async fn do_work(
+        &self,
+        key: &WorkloadKey,
+        place: &Place,
+        before: Before,
+        work: Work,
+    ) -> Ended {
+        let result = match work {
+            Work::Say(report) => self.say(place, before, Content::Report(&report)).await,
+            Work::SayAgain(report) => match self.exists(key, &before.said).await {
+                Existence::Yes => self.say(place, before, Content::Report(&report)).await,
+                Existence::No => Ok(After::Gone),
+                Existence::CannotTell => return self.ended(place, After::Nothing, Some(ASK_AGAIN)),
+            },
+            Work::Rest => match self.exists(key, &before.said).await {
+                Existence::Yes => self.say(place, before, Content::NothingRuns).await,
+                Existence::No => self.remove(place, before.stored).await,
+                Existence::CannotTell => return self.ended(place, After::Nothing, Some(ASK_AGAIN)),
+            },
+            Work::Leave => self.leave(place, before).await,
+        };
+        match result {
+            Ok(after) => self.ended(place, after, None),
+            Err(refused) => {
+                let again = self.again_after(&refused, || format!("{}/{}", place.namespace, place.name));
+                self.ended(place, After::Nothing, again)
+            }
+        }
+    }
+
+    /// Ends the write in the ledger; what somebody else did meanwhile is put right.
+    pub(crate) fn ended(&self, place: &Place, after: After, again: Option<Duration>) -> Ended {
+        let foreign = self.ledger.end(place, after);
+        Ended {
+            again: if foreign { Some(Duration::ZERO) } else { again },
+        }
+    }
+
+    async fn say(&self, place: &Place, mut before: Before, content: Content<'_>) -> Result<After, Refused> {
+        for attempt in 0..ATTEMPTS {
+            let now = now();
+            let rendered = content.rendered(&before.said, now);
+            let print = self.ledger.print(&rendered.status, &rendered.owners);
+            if let Some(stored) = before.stored.clone().filter(|stored| stored.print == print) {
+                return Ok(After::Is(stored, Box::new(rendered.said)));
+            }
+            let put = self
+                .requests
+                .put(place, before.stored.as_ref(), rendered.status, &rendered.owners)
+                .await;
+            match put {
+                Ok(object) => {
+                    let stored = self.ledger.stored(&object);
+                    if stored.print != print {
+                        tracing::warn!(namespace = %place.namespace, name = %place.name,
+                            "the API server keeps an ImageCompliance otherwise than it was written");
+                    }
+                    self.tell_all(
+                        place,
+                        &rendered.said,
+                        &content.transitions(&before.said, &rendered.said, now),
+                    );
+                    return Ok(After::Is(stored, Box::new(rendered.said)));
+                }
+                Err(Refused::NotAsItWas(_)) => {
+                    before = self.read_anew(place, before).await?;
+                    tokio::time::sleep(pause_before(attempt)).await;
+                }
+                Err(refused) => return Err(refused),
+            }
+        }
+        Err(Refused::Trouble(
+            "the object changes faster than it can be written".to_owned(),
+        ))
+    }
+
+    async fn leave(&self, place: &Place, before: Before) -> Result<After, Refused> {
+        let after = self.remove(place, before.stored).await?;
+        self.tell_all(place, &before.said, &transitions::of_leaving(&before.said, now()));
+        Ok(after)
+    }
+
+    async fn remove(&self, place: &Place, stored: Option<Stored>) -> Result<After, Refused> {
+        let mut stored = stored;
+        for attempt in 0..ATTEMPTS {
+            let Some(current) = &stored else {
+                return Ok(After::Gone);
+            };
+            match self.requests.delete(place, current).await {
+                Ok(()) | Err(Refused::NamespaceGone) => return Ok(After::Gone),
+                Err(Refused::NotAsItWas(_)) => {
+                    stored = self
+                        .requests
+                        .get(place)
+                        .await?
+                        .map(|object| self.ledger.stored(&object));
+                    tokio::time::sleep(pause_before(attempt)).await;
+                }
+                Err(refused) => return Err(refused),
+            }
+        }
+        Err(Refused::Trouble(
+            "the object changes faster than it can be deleted".to_owned(),
+        ))
+    }
+
+    /// Deletes an object that belongs to no workload.
+    pub(crate) async fn remove_stray(&self, place: &Place) {
+        let Some(before) = self.ledger.begin(place) else {
+            return;
+        };
+        let after = match self.remove(place, before.stored).await {
+            Ok(after) => after,
+            Err(refused) => {
+                tracing::warn!(namespace = %place.namespace, name = %place.name, %refused,
+                    "an orphaned ImageCompliance could not be deleted; it is tried again at the next sweep");
+                After::Nothing
+            }
+        };
+        self.ledger.end(place, after);
+    }
+
+    /// The object as it is now. Where its content is not what was written, it was said by another
+    /// process, and that is what the next answer is compared with.
+    async fn read_anew(&self, place: &Place, before: Before) -> Result<Before, Refused> {
+        let Some(object) = self.requests.get(place).await? else {
+            return Ok(Before {
+                stored: None,
+                said: before.said,
+            });
+        };
+        let stored = self.ledger.stored(&object);
+        let is_ours = before
+            .stored
+            .as_ref()
+            .is_some_and(|known| known.print == stored.print);
+        let said = if is_ours {
+            before.said
+        } else {
+            Said::of(&object.status)
+        };
+        Ok(Before {
+            stored: Some(stored),
+            said,
+        })
+    }
+
+    /// Whether the workload that was spoken of still exists under its uid.
+    pub(crate) async fn exists(&self, key: &WorkloadKey, said: &Said) -> Existence {
+        let Some(workload) = &said.workload else {
+            return Existence::No;
+        };
+        match self.lookup.find(&self.requests.client, key).await {
+            Found::Metadata(found) if found.uid.as_deref() != Some(workload.uid.as_str()) => Existence::No,
+            Found::Metadata(_) => Existence::Yes,
+            Found::Nothing => Existence::No,
+            Found::OutOfReach => Existence::CannotTell,
+        }
+    }
+
+    fn tell_all(&self, place: &Place, said: &Said, transitions: &[Transition]) {
+        let Some(workload) = &said.workload else { return };
+        let about = About {
+            namespace: &place.namespace,
+            workload,
+        };
+        for transition in transitions {
+            news::record(&about, transition);
+            news::tell(
+                &self.events,
+                &about,
+                self.policies.uid(&transition.policy),
+                transition,
+            );
+        }
+    }
+}
+
+/// Whether a workload exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Existence {
+    Yes,
+    No,
+    CannotTell,
+}
+
+/// What is said of a workload.
+enum Content<'a> {
+    Report(&'a WorkloadReport),
+    NothingRuns,
+}
+
+impl Content<'_> {
+    fn rendered(&self, before: &Said, now: Timestamp) -> Rendered {
+        match self {
+            Content::Report(report) => render::covered(report, before, now),
+            Content::NothingRuns => render::nothing_running(before, now),
+        }
+    }
+
+    fn transitions(&self, before: &Said, after: &Said, now: Timestamp) -> Vec<Transition> {
+        match self {
+            Content::Report(report) => transitions::of_report(before, after, report, now),
+            Content::NothingRuns => Vec::new(),
+        }
+    }
+}
+
+/// Longer after each attempt, and never the same for two replicas.
+fn pause_before(attempt: u32) -> Duration {
+    Duration::from_millis(20 << attempt.min(6)).mul_f64(0.5 + chance())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{answer, image, report, time, workload};
+    use api::{Reason, Verdict};
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn shown(decision: &Decision) -> String {
+        match decision {
+            Decision::Nothing(None) => "nothing".to_owned(),
+            Decision::Nothing(Some(pause)) => format!("again after {} s", pause.as_secs()),
+            Decision::Do(Work::Say(_)) => "say".to_owned(),
+            Decision::Do(Work::SayAgain(_)) => "say again".to_owned(),
+            Decision::Do(Work::Rest) => "rest".to_owned(),
+            Decision::Do(Work::Leave) => "leave".to_owned(),
+        }
+    }
+
+    fn print(rendered: &Rendered) -> u64 {
+        serde_json::to_vec(&rendered.status)
+            .unwrap()
+            .iter()
+            .fold(7, |sum, byte| sum * 31 % 1_000_003 + u64::from(*byte))
+    }
+
+    fn covered(kind: &str, verdict: Verdict, reason: Reason) -> Box<WorkloadReport> {
+        let images = vec![image("r/web", "sha256:01", vec![answer("prod", verdict, reason)])];
+        Box::new(WorkloadReport {
+            workload: workload(kind),
+            ..report(images)
+        })
+    }
+
+    fn stored(print: u64) -> Stored {
+        Stored {
+            uid: "c".into(),
+            resource_version: "1".into(),
+            print,
+        }
+    }
+
+    fn written(report: &WorkloadReport) -> Before {
+        let rendered = render::covered(report, &Said::default(), time(0));
+        Before {
+            stored: Some(stored(print(&rendered))),
+            said: rendered.said,
+        }
+    }
+
+    fn decided(answer: WorkloadAnswer, before: &Before, now: i64) -> String {
+        shown(&decide(answer, before, MINUTE, time(now), print))
+    }
+
+    #[test]
+    fn nothing_is_written_without_a_change() {
+        let good = covered("Deployment", Verdict::Compliant, Reason::AllVerified);
+        let bad = covered("Deployment", Verdict::Violating, Reason::KeyRevoked);
+        let before = written(&good);
+        assert_eq!(
+            decided(WorkloadAnswer::Covered(good.clone()), &before, 9000),
+            "nothing"
+        );
+        assert_eq!(decided(WorkloadAnswer::Covered(bad), &before, 9000), "say");
+        assert_eq!(
+            decided(WorkloadAnswer::Covered(good), &Before::default(), 0),
+            "say"
+        );
+    }
+
+    #[test]
+    fn what_is_not_decided_yet_leaves_what_is_written() {
+        let before = written(&covered("Deployment", Verdict::Violating, Reason::KeyRevoked));
+        assert_eq!(decided(WorkloadAnswer::Undecided, &before, 0), "nothing");
+    }
+
+    #[test]
+    fn a_workload_that_is_not_covered_has_no_object() {
+        let before = written(&covered("Deployment", Verdict::Violating, Reason::KeyRevoked));
+        assert_eq!(decided(WorkloadAnswer::NotCovered, &before, 0), "leave");
+        assert_eq!(
+            decided(WorkloadAnswer::NotCovered, &Before::default(), 0),
+            "nothing"
+        );
+    }
+
+    #[test]
+    fn a_workload_of_which_nothing_runs_is_spoken_of_only_where_it_was_before() {
+        let before = written(&covered("Deployment", Verdict::Compliant, Reason::AllVerified));
+        assert_eq!(decided(WorkloadAnswer::NothingRuns, &before, 0), "rest");
+        assert_eq!(
+            decided(WorkloadAnswer::NothingRuns, &Before::default(), 0),
+            "nothing"
+        );
+    }
+
+    #[test]
+    fn a_young_job_or_pod_gets_an_object_only_if_something_is_violating() {
+        for kind in ["Job", "Pod"] {
+            let of = |verdict, reason| WorkloadAnswer::Covered(covered(kind, verdict, reason));
+            let good = || of(Verdict::Compliant, Reason::AllVerified);
+            assert_eq!(decided(good(), &Before::default(), 20), "again after 40 s");
+            assert_eq!(decided(good(), &Before::default(), 60), "say");
+            assert_eq!(
+                decided(of(Verdict::Unknown, Reason::Pending), &Before::default(), 20),
+                "again after 40 s"
+            );
+            assert_eq!(
+                decided(
+                    of(Verdict::Violating, Reason::SignatureMissing),
+                    &Before::default(),
+                    0
+                ),
+                "say"
+            );
+            let before = written(&covered(kind, Verdict::Violating, Reason::SignatureMissing));
+            assert_eq!(
+                decided(good(), &before, 20),
+                "say",
+                "an object that exists is kept right"
+            );
+        }
+        let young = WorkloadAnswer::Covered(covered("Deployment", Verdict::Compliant, Reason::AllVerified));
+        assert_eq!(decided(young, &Before::default(), 0), "say");
+    }
+
+    /// B55.
+    #[test]
+    fn an_object_that_somebody_deleted_is_written_again_only_after_a_look_at_its_workload() {
+        let report = covered("Deployment", Verdict::Compliant, Reason::AllVerified);
+        let before = Before {
+            stored: None,
+            ..written(&report)
+        };
+        assert_eq!(decided(WorkloadAnswer::Covered(report), &before, 0), "say again");
+    }
+
+    #[test]
+    fn a_foreign_edit_is_overwritten() {
+        let report = covered("Deployment", Verdict::Compliant, Reason::AllVerified);
+        let before = Before {
+            stored: Some(stored(1)),
+            ..written(&report)
+        };
+        assert_eq!(decided(WorkloadAnswer::Covered(report), &before, 0), "say");
+    }
+}
