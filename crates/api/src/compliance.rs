@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::policy::Mode;
 use crate::reason::{Reason, Verdict};
-use crate::{GROUP, VERSION};
+use crate::{GROUP, VERSION, schema};
 
 /// The answer about one top-level workload. Written by Assay only.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -31,6 +31,7 @@ pub struct ImageCompliance {
 pub struct ImageComplianceStatus {
     /// The worst verdict of Warn and Enforce policies, or NotCovered where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::not_null::<Verdict>")]
     pub verdict: Option<Verdict>,
     /// The workload.
     #[serde(default, skip_serializing_if = "Option::is_none")]

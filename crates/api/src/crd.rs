@@ -42,7 +42,7 @@ pub fn definitions() -> Result<Vec<(&'static str, CustomResourceDefinition)>, Cr
     ])
 }
 
-/// A field that is absent is absent: `null` is refused instead of being accepted and then ignored.
+/// `null` is no value of any field: the API server takes it for an absent field, and what is mandatory is refused.
 fn without_nullable(
     kind: &'static str,
     definition: &CustomResourceDefinition,
@@ -88,6 +88,10 @@ fn image_compliance() -> Result<CustomResourceDefinition, CrdError> {
             "The answer about the images of one top-level workload. Written by Assay only; there is nothing to set."
         ));
         root.insert("required".into(), json!(["status"]));
+        // What the type gives a reader in place of a missing status is nothing that the API server should write.
+        if let Some(status) = root["properties"]["status"].as_object_mut() {
+            status.remove("default");
+        }
     }
     serde_json::from_value(json!({
         "apiVersion": "apiextensions.k8s.io/v1",

@@ -5,6 +5,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::schema;
+
 /// One version of one signer. Versions of one signer share `spec.keyRing`; policies trust key
 /// rings, so that a rotation never edits a policy.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,16 +47,13 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("has(self.publicKey) == has(oldSelf.publicKey) && (!has(self.publicKey) || self.publicKey == oldSelf.publicKey)")
         .message("spec.publicKey is immutable: a new key is a new SigningKey in the same spec.keyRing"),
     validation = Rule::new("oldSelf.stage != 'Revoked' || self.stage == 'Revoked'")
-        .message("spec.stage: Revoked is terminal, a revoked key can not return to another stage; sign with a new key in the same spec.keyRing"),
+        .message("spec.stage: Revoked is terminal, a revoked key cannot return to another stage; sign with a new key in the same spec.keyRing"),
     validation = Rule::new("!has(self.notBefore) || !has(self.notAfter) || self.notBefore < self.notAfter")
         .message("spec.notBefore must lie before spec.notAfter")
 )]
 pub struct SigningKeySpec {
     /// The signer this key is a version of. Policies name it. Immutable.
-    #[schemars(
-        length(min = 1, max = 63),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
-    )]
+    #[schemars(schema_with = "schema::name")]
     pub key_ring: String,
     /// What the key counts for: Staged (not yet, but shown), Active, Retiring (for what runs),
     /// Disabled (not, reversible) or Revoked (never again, terminal).
@@ -74,7 +73,7 @@ pub struct SigningKeySpec {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self.pem.trim().startsWith('-----BEGIN PUBLIC KEY-----') && self.pem.trim().endsWith('-----END PUBLIC KEY-----')")
+    validation = Rule::new(r"self.pem.matches('^\\s*-----BEGIN PUBLIC KEY-----[A-Za-z0-9+/=\\s]+-----END PUBLIC KEY-----\\s*$')")
         .message("spec.publicKey.pem must be one PEM block of type 'PUBLIC KEY' (SPKI), as 'cosign public-key' or 'openssl pkey -pubout' print it; a certificate, a private key or an 'RSA PUBLIC KEY' is not accepted")
 )]
 pub struct PublicKeySource {
@@ -131,6 +130,7 @@ pub struct SigningKeyStatus {
     pub algorithm: Option<String>,
     /// The stage that counts: the most restrictive one of all objects with this fingerprint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::not_null::<Stage>")]
     pub effective_stage: Option<Stage>,
     /// The date from which the key does not count.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -135,10 +135,7 @@ pub struct Match {
 )]
 pub struct Requirement {
     /// The name that messages and results show.
-    #[schemars(
-        length(min = 1, max = 63),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
-    )]
+    #[schemars(schema_with = "schema::name")]
     pub name: String,
     /// A signature of the image by trusted key rings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -168,6 +165,7 @@ pub struct SignatureRequirement {
 pub struct MultiArch {
     /// IndexOrPlatform: a signature of the index that was named, or of the manifest that runs. Platform: of the manifest that runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::not_null::<RunsAs>")]
     pub accept: Option<RunsAs>,
 }
 
@@ -205,7 +203,7 @@ pub struct Recheck {
     pub schedule: Option<String>,
     /// The IANA time zone of the schedule; UTC if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9_+\-/]+$"))]
+    #[schemars(schema_with = "schema::time_zone")]
     pub time_zone: Option<String>,
     /// How long a Compliant verdict is kept while it cannot be refreshed; 72h if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
