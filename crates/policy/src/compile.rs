@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{ImagePolicySpec, Match, Mode, RunsAs};
+use api::{ImagePolicySpec, Match, Mode, Recheck, RunsAs};
 use image::{GlobError, NameGlob, Repository, RepositoryGlob};
 
 use crate::recheck::{self, DEFAULT_MAX_STALENESS, RecheckError, RecheckPlan};
@@ -183,7 +183,8 @@ impl<G> Globs<G> {
 }
 
 fn read(name: Arc<str>, spec: &ImagePolicySpec) -> Result<CompiledPolicy, Flaw> {
-    let recheck = spec.recheck.clone().unwrap_or_default();
+    let all_defaults = Recheck::default();
+    let recheck = spec.recheck.as_ref().unwrap_or(&all_defaults);
     Ok(CompiledPolicy {
         name,
         mode: mode(spec.mode)?,
@@ -194,7 +195,7 @@ fn read(name: Arc<str>, spec: &ImagePolicySpec) -> Result<CompiledPolicy, Flaw> 
         accept: accept(spec)?,
         require_digest: spec.require_digest.unwrap_or(false),
         bind_repository: spec.bind_repository.unwrap_or(false),
-        recheck: RecheckPlan::compile(&recheck).map_err(recheck_flaw)?,
+        recheck: RecheckPlan::compile(recheck).map_err(recheck_flaw)?,
         max_staleness: match &recheck.max_staleness {
             None => DEFAULT_MAX_STALENESS,
             Some(text) => recheck::duration("maxStaleness", text).map_err(recheck_flaw)?,
@@ -214,14 +215,10 @@ fn mode(mode: Mode) -> Result<Mode, Flaw> {
 }
 
 fn accept(spec: &ImagePolicySpec) -> Result<Accept, Flaw> {
-    match spec
-        .multi_arch
-        .and_then(|multi_arch| multi_arch.accept)
-        .unwrap_or_default()
-    {
-        RunsAs::IndexOrPlatform => Ok(Accept::IndexOrPlatform),
-        RunsAs::Platform => Ok(Accept::Platform),
-        RunsAs::Other => Err(unexpected(
+    match spec.multi_arch.and_then(|multi_arch| multi_arch.accept) {
+        None | Some(RunsAs::IndexOrPlatform) => Ok(Accept::IndexOrPlatform),
+        Some(RunsAs::Platform) => Ok(Accept::Platform),
+        Some(RunsAs::Other) => Err(unexpected(
             "spec.multiArch.accept",
             "a value that this version does not know",
             "IndexOrPlatform or Platform",
@@ -367,7 +364,7 @@ fn selector_flaw(error: SelectorError) -> Flaw {
 
 #[cfg(test)]
 mod tests {
-    use api::{MultiArch, Recheck, Requirement, SignatureRequirement};
+    use api::{MultiArch, Requirement, SignatureRequirement};
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
     use super::*;

@@ -180,7 +180,7 @@ mod tests {
         ];
         for (operator, values, value, selected) in cases {
             let selector = by_expression("env", operator, values).unwrap();
-            let labels = value.map(|value| labels(&[("env", value)])).unwrap_or_default();
+            let labels = labels(&value.map(|value| ("env", value)).into_iter().collect::<Vec<_>>());
             assert_eq!(
                 selector.selects(&labels),
                 selected,
