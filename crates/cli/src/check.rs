@@ -65,7 +65,11 @@ pub(crate) fn run(arguments: &CheckArguments) -> ExitCode {
 fn judge(arguments: &CheckArguments) -> Result<Examination, Box<dyn std::error::Error>> {
     let manifests = Manifests::read(&arguments.files)?;
     let client = Client::new(ClientOptions {
-        plain_http: arguments.insecure_registry.iter().cloned().collect::<BTreeSet<_>>(),
+        plain_http: arguments
+            .insecure_registry
+            .iter()
+            .cloned()
+            .collect::<BTreeSet<_>>(),
         user_agent: concat!("assay-check/", env!("CARGO_PKG_VERSION")).to_owned(),
         ..ClientOptions::default()
     })?;
@@ -115,7 +119,9 @@ fn as_json(examination: &Examination) -> Value {
 
 fn as_text(examination: &Examination) -> String {
     let mut text = String::new();
-    let digest = examination.digest.map_or("(not found out)".to_owned(), |digest| digest.to_string());
+    let digest = examination
+        .digest
+        .map_or("(not found out)".to_owned(), |digest| digest.to_string());
     // Writing to a String never fails.
     let mut line = |content: String| writeln!(text, "{content}").unwrap_or_default();
     line(format!("Image    {}", examination.image));
@@ -123,18 +129,35 @@ fn as_text(examination: &Examination) -> String {
     line(format!("Verdict  {}", examination.verdict));
     if examination.policies.is_empty() {
         line("\nNo policy in the given files covers this image in this namespace.".to_owned());
-        line("Look at spec.match of the policies: images, excludeImages, namespaces, namespaceSelector.".to_owned());
+        line(
+            "Look at spec.match of the policies: images, excludeImages, namespaces, namespaceSelector."
+                .to_owned(),
+        );
     }
     for policy in &examination.policies {
-        line(format!("\nPolicy {} ({}): {}", policy.answer.policy, policy.answer.mode.as_str(), summary(&policy.answer)));
-        if policy.requirements.is_empty() || policy.answer.requirement.is_none() && !policy.answer.message.is_empty() {
+        line(format!(
+            "\nPolicy {} ({}): {}",
+            policy.answer.policy,
+            policy.answer.mode.as_str(),
+            summary(&policy.answer)
+        ));
+        if policy.requirements.is_empty()
+            || policy.answer.requirement.is_none() && !policy.answer.message.is_empty()
+        {
             paragraph(&mut line, &policy.answer.message);
         }
         for requirement in &policy.requirements {
-            line(format!("  {}: {}", requirement.name, summary(&requirement.answer)));
+            line(format!(
+                "  {}: {}",
+                requirement.name,
+                summary(&requirement.answer)
+            ));
             paragraph(&mut line, &requirement.answer.message);
             if !requirement.signed_by.is_empty() {
-                line(format!("    Signed by SigningKey {}.", requirement.signed_by.join(", ")));
+                line(format!(
+                    "    Signed by SigningKey {}.",
+                    requirement.signed_by.join(", ")
+                ));
             }
         }
         if let Some(time) = policy.answer.valid_until {

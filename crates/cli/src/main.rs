@@ -1,6 +1,7 @@
 //! The `assay` command: one binary for the operator and for people.
 
 mod check;
+mod controller;
 mod manifests;
 
 use std::process::ExitCode;
@@ -17,6 +18,8 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Run the operator: re-check every running image and write what is found
+    Controller(Box<controller::ControllerArguments>),
     /// Judge one image by keys and policies in files; no cluster is needed
     Check(check::CheckArguments),
     /// Print the CustomResourceDefinitions as YAML
@@ -26,11 +29,15 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     // The only TLS and cryptography provider of the process.
-    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+    if rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .is_err()
+    {
         eprintln!("error: another cryptography provider is installed in this process");
         return ExitCode::from(2);
     }
     match cli.command {
+        Command::Controller(arguments) => controller::run(*arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Crds => print_crds(),
     }
@@ -38,7 +45,10 @@ fn main() -> ExitCode {
 
 fn print_crds() -> ExitCode {
     let printed = api::crd::definitions().and_then(|definitions| {
-        definitions.iter().map(|(_, definition)| api::crd::to_yaml(definition)).collect::<Result<Vec<_>, _>>()
+        definitions
+            .iter()
+            .map(|(_, definition)| api::crd::to_yaml(definition))
+            .collect::<Result<Vec<_>, _>>()
     });
     match printed {
         Ok(documents) => {

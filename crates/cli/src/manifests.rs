@@ -15,17 +15,33 @@ pub(crate) enum ManifestError {
     #[error("{file}: {source}; name a readable file with -f", file = file.display())]
     Read { file: PathBuf, source: std::io::Error },
     #[error("{file}: not YAML: {source}", file = file.display())]
-    Yaml { file: PathBuf, source: serde_norway::Error },
+    Yaml {
+        file: PathBuf,
+        source: serde_norway::Error,
+    },
     #[error("{file}: {object}: {source}", file = file.display())]
-    Object { file: PathBuf, object: String, source: serde_json::Error },
+    Object {
+        file: PathBuf,
+        object: String,
+        source: serde_json::Error,
+    },
     #[error("{file}: {object}: unknown field {field}; see `kubectl explain` or docs/reference.md for the fields there are", file = file.display())]
-    UnknownField { file: PathBuf, object: String, field: String },
+    UnknownField {
+        file: PathBuf,
+        object: String,
+        field: String,
+    },
     #[error(
         "{file}: {object}: apiVersion {version:?}, kind {kind:?} is neither a SigningKey nor an ImagePolicy of assay.dev/v1alpha1; \
          leave it out of the files given with -f",
         file = file.display()
     )]
-    Kind { file: PathBuf, object: String, version: String, kind: String },
+    Kind {
+        file: PathBuf,
+        object: String,
+        version: String,
+        kind: String,
+    },
     #[error("{file}: a {kind} without metadata.name", file = file.display())]
     Unnamed { file: PathBuf, kind: String },
     #[error("{file}: {object} is there twice; names must differ", file = file.display())]
@@ -44,10 +60,15 @@ impl Manifests {
     pub(crate) fn read(files: &[PathBuf]) -> Result<Manifests, ManifestError> {
         let mut manifests = Manifests::default();
         for file in files {
-            let text = std::fs::read_to_string(file).map_err(|source| ManifestError::Read { file: file.clone(), source })?;
+            let text = std::fs::read_to_string(file).map_err(|source| ManifestError::Read {
+                file: file.clone(),
+                source,
+            })?;
             for document in serde_norway::Deserializer::from_str(&text) {
-                let document = Value::deserialize(document)
-                    .map_err(|source| ManifestError::Yaml { file: file.clone(), source })?;
+                let document = Value::deserialize(document).map_err(|source| ManifestError::Yaml {
+                    file: file.clone(),
+                    source,
+                })?;
                 manifests.add(file, document)?;
             }
         }
@@ -68,25 +89,48 @@ impl Manifests {
         let object = format!("{kind}/{name}");
         match (version.as_str(), kind.as_str()) {
             ("assay.dev/v1alpha1", "SigningKey" | "ImagePolicy") if name.is_empty() => {
-                Err(ManifestError::Unnamed { file: file.to_owned(), kind })
+                Err(ManifestError::Unnamed {
+                    file: file.to_owned(),
+                    kind,
+                })
             }
             ("assay.dev/v1alpha1", "SigningKey") => {
                 let key: SigningKey = strict(file, &object, document)?;
                 if self.keys.iter().any(|known| *known.name == *name) {
-                    return Err(ManifestError::Duplicate { file: file.to_owned(), object });
+                    return Err(ManifestError::Duplicate {
+                        file: file.to_owned(),
+                        object,
+                    });
                 }
-                self.keys.push(KeyFacts { name: name.into(), generation: 1, spec: Ok(key.spec) });
+                self.keys.push(KeyFacts {
+                    name: name.into(),
+                    generation: 1,
+                    spec: Ok(key.spec),
+                });
                 Ok(())
             }
             ("assay.dev/v1alpha1", "ImagePolicy") => {
                 let policy: ImagePolicy = strict(file, &object, document)?;
                 if self.policies.iter().any(|known| *known.name == *name) {
-                    return Err(ManifestError::Duplicate { file: file.to_owned(), object });
+                    return Err(ManifestError::Duplicate {
+                        file: file.to_owned(),
+                        object,
+                    });
                 }
-                self.policies.push(PolicyFacts { name: name.into(), generation: 1, spec: Ok(policy.spec), in_force: None });
+                self.policies.push(PolicyFacts {
+                    name: name.into(),
+                    generation: 1,
+                    spec: Ok(policy.spec),
+                    in_force: None,
+                });
                 Ok(())
             }
-            _ => Err(ManifestError::Kind { file: file.to_owned(), object, version, kind }),
+            _ => Err(ManifestError::Kind {
+                file: file.to_owned(),
+                object,
+                version,
+                kind,
+            }),
         }
     }
 }
@@ -100,13 +144,21 @@ fn strict<T: DeserializeOwned>(file: &Path, object: &str, mut document: Value) -
     let mut unknown = None;
     let value = serde_ignored::deserialize(&document, |path| {
         let path = path.to_string();
-        if !path.starts_with("metadata.") {
+        if !path.starts_with("metadata.") && !matches!(path.as_str(), "apiVersion" | "kind") {
             unknown.get_or_insert(path);
         }
     })
-    .map_err(|source| ManifestError::Object { file: file.to_owned(), object: object.to_owned(), source })?;
+    .map_err(|source| ManifestError::Object {
+        file: file.to_owned(),
+        object: object.to_owned(),
+        source,
+    })?;
     match unknown {
-        Some(field) => Err(ManifestError::UnknownField { file: file.to_owned(), object: object.to_owned(), field }),
+        Some(field) => Err(ManifestError::UnknownField {
+            file: file.to_owned(),
+            object: object.to_owned(),
+            field,
+        }),
         None => Ok(value),
     }
 }
@@ -130,24 +182,37 @@ mod tests {
 
     #[test]
     fn several_documents_and_lists_are_read() {
-        let list = format!("{POLICY}---\n---\napiVersion: v1\nkind: List\nitems:\n- {}", POLICY.replace("name: p", "name: q").replace('\n', "\n  "));
+        let list = format!(
+            "{POLICY}---\n---\napiVersion: v1\nkind: List\nitems:\n- {}",
+            POLICY.replace("name: p", "name: q").replace('\n', "\n  ")
+        );
         assert_eq!(read(&list).unwrap().policies.len(), 2);
     }
 
     #[test]
     fn an_unknown_field_is_refused_by_its_path() {
-        let error = read(&POLICY.replace("signedBy: [a]", "signedBy: [a], treshold: 2")).unwrap_err().to_string();
-        assert!(error.contains("ImagePolicy/p") && error.contains("treshold"), "{error}");
+        let error = read(&POLICY.replace("signedBy: [a]", "signedBy: [a], treshold: 2"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("ImagePolicy/p") && error.contains("treshold"),
+            "{error}"
+        );
     }
 
     #[test]
     fn another_kind_is_refused_and_not_skipped() {
-        let error = read("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n").unwrap_err().to_string();
+        let error = read("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("ConfigMap"), "{error}");
     }
 
     #[test]
     fn one_name_twice_is_refused() {
-        assert!(matches!(read(&format!("{POLICY}---\n{POLICY}")), Err(ManifestError::Duplicate { .. })));
+        assert!(matches!(
+            read(&format!("{POLICY}---\n{POLICY}")),
+            Err(ManifestError::Duplicate { .. })
+        ));
     }
 }

@@ -81,27 +81,46 @@ pub enum ExamineError {
 
 /// Judges one image.
 pub async fn examine(client: registry::Client, question: &Question) -> Result<Examination, ExamineError> {
-    let reference: Reference = question
-        .image
-        .parse()
-        .map_err(|source| ExamineError::Image { image: question.image.clone(), source })?;
-    let resolved = resolve(&client, &reference).await;
+    let reference: Reference = question.image.parse().map_err(|source| ExamineError::Image {
+        image: question.image.clone(),
+        source,
+    })?;
     let store = Arc::new(Store::open(None)?);
     let mut engine = Engine::new(store.clone());
     let now = Timestamp::now();
-    let names = question.tell(&mut engine, &reference, &resolved, now);
+    let parts = question.tell(&mut engine, now);
+    let key = question.workload().key();
+    if !engine
+        .policies_for(&key)
+        .iter()
+        .any(|policy| policy.covers_image(&reference.repository))
+    {
+        // What no policy covers is not asked about at any registry.
+        let (image, digest) = (question.image.clone(), reference.digest);
+        return Ok(Examination {
+            image,
+            digest,
+            verdict: Verdict::NotCovered,
+            policies: Vec::new(),
+        });
+    }
+    let resolved = resolve(&client, &reference).await;
+    engine.apply(Fact::Pod(question.pod(&reference, &resolved)), now);
+    engine.apply(Fact::Synced, now);
     let bodies = Bodies::new(store);
     for ask in engine.due_lookups(now, usize::MAX) {
         let pass = look_up(client.clone(), bodies.clone(), ask).await;
         engine.absorb_pass(pass, Timestamp::now());
     }
-    let key = question.workload().key();
     let image = engine.index.images(&key, Timestamp::MAX).into_keys().next();
     let policies = match &image {
-        Some(image) => answers(&engine, &key, image, &resolved, &names),
+        Some(image) => answers(&engine, &key, image, &resolved, &parts),
         None => Vec::new(),
     };
-    let worst = policies.iter().map(|policy| policy.answer.verdict).max_by_key(|verdict| crate::judge::badness(*verdict));
+    let worst = policies
+        .iter()
+        .map(|policy| policy.answer.verdict)
+        .max_by_key(|verdict| crate::judge::badness(*verdict));
     Ok(Examination {
         image: question.image.clone(),
         digest: resolved.ok(),
@@ -134,17 +153,30 @@ fn answers(
     parts: &Parts,
 ) -> Vec<PolicyExamination> {
     let policies = engine.policies_for(key);
-    let all = engine.answers(key, &policies, image, Timestamp::now()).unwrap_or_default();
-    let of = |name: &Arc<str>| all.iter().find(|answer| answer.policy == *name).map(|answer| explained(answer, resolved));
+    let all = engine
+        .answers(key, &policies, image, Timestamp::now())
+        .unwrap_or_default();
+    let of = |name: &Arc<str>| {
+        all.iter()
+            .find(|answer| answer.policy == *name)
+            .map(|answer| explained(answer, resolved))
+    };
     parts
         .iter()
         .filter_map(|(name, parts)| {
             let requirements = parts.iter().filter_map(|(part, requirement)| {
                 let answer = of(part)?;
                 let signed_by = engine.keys.names_of(&answer.signers);
-                Some(RequirementExamination { name: requirement.clone(), answer, signed_by })
+                Some(RequirementExamination {
+                    name: requirement.clone(),
+                    answer,
+                    signed_by,
+                })
             });
-            Some(PolicyExamination { answer: of(name)?, requirements: requirements.collect() })
+            Some(PolicyExamination {
+                answer: of(name)?,
+                requirements: requirements.collect(),
+            })
         })
         .collect()
 }
@@ -168,16 +200,26 @@ impl Question {
     fn workload(&self) -> Workload {
         Workload {
             namespace: self.namespace.as_str().into(),
-            reference: WorkloadRef { api_version: "v1".into(), kind: "Pod".into(), name: "examined".into(), ..WorkloadRef::default() },
+            reference: WorkloadRef {
+                api_version: "v1".into(),
+                kind: "Pod".into(),
+                name: "examined".into(),
+                ..WorkloadRef::default()
+            },
             created: Timestamp::UNIX_EPOCH,
         }
     }
 
-    /// Tells the engine of one pod that runs the image, and of every policy both whole and by each
-    /// requirement alone.
-    fn tell(&self, engine: &mut Engine, reference: &Reference, resolved: &Result<Digest, String>, now: Timestamp) -> Parts {
+    /// Tells the engine of the keys and of every policy both whole and by each requirement alone.
+    fn tell(&self, engine: &mut Engine, now: Timestamp) -> Parts {
         let mut parts = Parts::new();
-        engine.apply(Fact::Namespace { name: self.namespace.as_str().into(), labels: self.labels.clone() }, now);
+        engine.apply(
+            Fact::Namespace {
+                name: self.namespace.as_str().into(),
+                labels: self.labels.clone(),
+            },
+            now,
+        );
         for key in &self.keys {
             engine.apply(Fact::Key(Box::new(key.clone())), now);
         }
@@ -189,6 +231,11 @@ impl Question {
                 engine.apply(Fact::Policy(Box::new(part)), now);
             }
         }
+        parts
+    }
+
+    /// A pod that runs the image.
+    fn pod(&self, reference: &Reference, resolved: &Result<Digest, String>) -> PodFacts {
         let image_id = match resolved {
             Ok(digest) => format!("{}@{digest}", reference.repository),
             Err(_) => String::new(),
@@ -199,10 +246,12 @@ impl Question {
             written: self.image.as_str().into(),
             image_id: Some(image_id.into()),
         };
-        let pod = PodFacts { uid: "examined".into(), name: "examined".into(), workload: Arc::new(self.workload()), images: vec![image] };
-        engine.apply(Fact::Pod(pod), now);
-        engine.apply(Fact::Synced, now);
-        parts
+        PodFacts {
+            uid: "examined".into(),
+            name: "examined".into(),
+            workload: Arc::new(self.workload()),
+            images: vec![image],
+        }
     }
 }
 
@@ -211,8 +260,17 @@ fn requirements_alone(policy: &PolicyFacts) -> Vec<(Arc<str>, PolicyFacts)> {
     let Ok(spec) = &policy.spec else { return Vec::new() };
     let alone = spec.require.iter().enumerate().map(|(position, requirement)| {
         let name: Arc<str> = format!("{}/{position}", policy.name).into();
-        let spec = ImagePolicySpec { require: vec![requirement.clone()], require_digest: None, ..spec.clone() };
-        let alone = PolicyFacts { name, spec: Ok(spec), in_force: None, generation: policy.generation };
+        let spec = ImagePolicySpec {
+            require: vec![requirement.clone()],
+            require_digest: None,
+            ..spec.clone()
+        };
+        let alone = PolicyFacts {
+            name,
+            spec: Ok(spec),
+            in_force: None,
+            generation: policy.generation,
+        };
         (requirement.name.as_str().into(), alone)
     });
     alone.collect()

@@ -62,8 +62,16 @@ impl KeySet {
 
     /// The SigningKeys with these fingerprints, by name.
     pub(crate) fn names_of(&self, fingerprints: &[String]) -> Vec<Arc<str>> {
-        let is_one = |object: &KeyObject| object.fingerprint().is_some_and(|own| fingerprints.contains(&own.to_string()));
-        self.objects.iter().filter(|(_, object)| is_one(object)).map(|(name, _)| name.clone()).collect()
+        let is_one = |object: &KeyObject| {
+            object
+                .fingerprint()
+                .is_some_and(|own| fingerprints.contains(&own.to_string()))
+        };
+        self.objects
+            .iter()
+            .filter(|(_, object)| is_one(object))
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
     /// The readable keys of one ring.

@@ -1,0 +1,160 @@
+//! `assay controller`: the operator's process.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use controller::{ControllerOptions, Metrics};
+use engine::EngineOptions;
+use registry::{Client, ClientOptions};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Run the operator: re-check every running image and write what is found.
+///
+/// The cluster is the one of the service account in a pod, else that of KUBECONFIG.
+#[derive(Args, Debug)]
+pub(crate) struct ControllerArguments {
+    /// Where evidence, listings and resolved tags are kept over restarts
+    #[arg(long, value_name = "FOLDER", default_value = "/var/lib/assay")]
+    data_dir: PathBuf,
+    /// Where /metrics, /healthz and /readyz are served
+    #[arg(long, value_name = "ADDRESS:PORT", default_value_t = ControllerOptions::LISTEN)]
+    listen: SocketAddr,
+    /// Speak plain http with this registry, as HOST or HOST:PORT (repeatable)
+    #[arg(long, value_name = "HOST")]
+    insecure_registry: Vec<String>,
+    /// A docker config.json with the registry credentials of the operator; only its `auths` are read
+    #[arg(long, value_name = "FILE")]
+    registry_config: Option<PathBuf>,
+    /// The namespace of the operator's Lease; that of the pod if not given
+    #[arg(long)]
+    namespace: Option<String>,
+    /// Write only while holding the Lease; give false to a single replica that is known to be alone
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    leader_elect: bool,
+    /// Jobs and bare Pods younger than this get an ImageCompliance only if something violates
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = api::parse_duration)]
+    report_min_age: Duration,
+    /// Status writes in one second, sustained
+    #[arg(long, value_name = "N", default_value_t = ControllerOptions::WRITES_PER_SECOND)]
+    writes_per_second: NonZeroU32,
+    /// Status writes at once
+    #[arg(long, value_name = "N", default_value_t = ControllerOptions::WRITES_BURST)]
+    writes_burst: NonZeroU32,
+    /// Look-ups at registries at the same time
+    #[arg(long, value_name = "N", default_value = "32")]
+    concurrent_lookups: usize,
+    /// How log lines are written
+    #[arg(long, value_enum, default_value_t = LogFormat::Json)]
+    log_format: LogFormat,
+    /// What is logged, as a tracing filter
+    #[arg(long, value_name = "FILTER", default_value = "info", env = "ASSAY_LOG")]
+    log: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// One JSON object a line
+    Json,
+    /// For people
+    Text,
+}
+
+/// Runs the operator until SIGTERM or SIGINT.
+pub(crate) fn run(arguments: ControllerArguments) -> ExitCode {
+    let result = start_logging(&arguments).and_then(|()| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(operate(arguments))
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+type AnyError = Box<dyn std::error::Error>;
+
+async fn operate(arguments: ControllerArguments) -> Result<(), AnyError> {
+    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
+    let registries = Client::new(ClientOptions {
+        plain_http: arguments
+            .insecure_registry
+            .iter()
+            .cloned()
+            .collect::<BTreeSet<_>>(),
+        docker_config: arguments.registry_config.clone(),
+        user_agent: concat!("assay/", env!("CARGO_PKG_VERSION")).to_owned(),
+        observer: Some(metrics.registry_observer()),
+        ..ClientOptions::default()
+    })?;
+    let cluster = kube::Client::try_default().await.map_err(|error| {
+        format!("no cluster can be reached: {error}; run in a pod, or set KUBECONFIG to a file that kubectl accepts")
+    })?;
+    let options = EngineOptions {
+        data_dir: Some(arguments.data_dir.clone()),
+        concurrent_lookups: arguments.concurrent_lookups,
+    };
+    let (engine, engine_ended) = engine::start(&options, registries)?;
+    let ended = controller::run(arguments.options(), cluster, engine, metrics, shutdown()?).await;
+    // The engine ends when its last handle is dropped; by then everything it keeps is on disk.
+    if tokio::time::timeout(Duration::from_secs(4), engine_ended)
+        .await
+        .is_err()
+    {
+        tracing::warn!("the engine did not end in time");
+    }
+    Ok(ended?)
+}
+
+impl ControllerArguments {
+    fn options(&self) -> ControllerOptions {
+        let defaults = ControllerOptions::default();
+        ControllerOptions {
+            listen: self.listen,
+            namespace: self.namespace.clone().unwrap_or(defaults.namespace),
+            leader_elect: self.leader_elect,
+            report_min_age: self.report_min_age,
+            writes_per_second: self.writes_per_second,
+            writes_burst: self.writes_burst,
+            lease: defaults.lease,
+            identity: defaults.identity,
+        }
+    }
+}
+
+/// Completes at the first SIGTERM or SIGINT.
+fn shutdown() -> Result<impl Future<Output = ()> + Send + 'static, std::io::Error> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+fn start_logging(arguments: &ControllerArguments) -> Result<(), AnyError> {
+    let filter = EnvFilter::try_new(&arguments.log).map_err(|error| {
+        format!(
+            "--log {:?} is not a filter: {error}; give a level such as info",
+            arguments.log
+        )
+    })?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match arguments.log_format {
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => builder.try_init(),
+    }
+    .map_err(|error| format!("logging cannot be started: {error}").into())
+}
