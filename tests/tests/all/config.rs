@@ -1,13 +1,18 @@
-//! What `config/` installs: a real API server accepts all of it, and everybody has exactly the rights they need.
+//! What `config/` installs: a real API server accepts all of it, and everybody has exactly the rights they need;
+//! and the image that it names.
 
 use std::collections::BTreeSet;
+use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use k8s_openapi::api::authorization::v1::{SelfSubjectRulesReview, SelfSubjectRulesReviewSpec};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams, PostParams};
-use testkit::{Cluster, ClusterOptions, TestNamespace, client_for, eventually, run_folder, workspace_root};
+use testkit::{
+    Cluster, ClusterOptions, Registry, TestNamespace, Tools, client_for, eventually, run_folder,
+    workspace_root,
+};
 
 const NAMESPACE: &str = "assay-system";
 const ACCOUNT: &str = "assay";
@@ -252,11 +257,11 @@ async fn the_operator_may_do_exactly_what_it_does_and_nothing_to_workloads_polic
     );
     expected.extend(each(&["list", "watch"], &["namespaces"]));
     expected.extend(each(
-        &["get", "patch", "update"],
+        &["update"],
         &["assay.dev/imagepolicies/status", "assay.dev/signingkeys/status"],
     ));
     expected.extend(each(
-        &["create", "delete", "patch", "update"],
+        &["create", "delete", "update"],
         &["assay.dev/imagecompliances"],
     ));
     expected.extend(each(&["create"], &["events.k8s.io/events"]));
@@ -389,6 +394,59 @@ async fn key_admins_and_policy_admins_are_apart_and_neither_reads_secrets_or_wri
 async fn the_definitions_are_accepted_by_kubectl_apply_of_their_folder() {
     let arguments = ["apply", "--dry-run=server", "-f", "crds"];
     let applied = installed().kubectl_output(&arguments, "").await.unwrap();
+    assert!(applied.succeeded(), "{applied:?}");
+}
+
+/// Runs a program in the workspace's root to its end and gives what it printed.
+fn run(command: &mut Command) -> String {
+    let output = command.current_dir(workspace_root()).output().unwrap();
+    let (stdout, stderr) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success(), "{command:?}: {stdout}{stderr}");
+    stdout.trim().to_owned()
+}
+
+#[tokio::test]
+async fn the_image_is_reproducible_has_no_root_user_and_is_installed_by_its_digest() {
+    let folder = run_folder().unwrap().join("image");
+    std::fs::create_dir_all(&folder).unwrap();
+    let registry = Registry::distribution(folder.join("registry")).await.unwrap();
+    let reference = format!("{}/assay/operator:test", registry.host());
+    // In place of the release binary: as static as it, and built at once.
+    let (source, binary) = (folder.join("program.c"), folder.join("program"));
+    std::fs::write(&source, "int main(void) { return 0; }\n").unwrap();
+    run(Command::new("gcc")
+        .arg("-static")
+        .arg(&source)
+        .arg("-o")
+        .arg(&binary));
+    let push = || {
+        let printed = run(Command::new("make")
+            .args(["-s", "image", "INSECURE=1"])
+            .arg(format!("REF={reference}"))
+            .env("CARGO_TARGET_DIR", &folder)
+            .env("ASSAY_BINARY", &binary));
+        printed.lines().last().unwrap_or_default().to_owned()
+    };
+    let digest = push();
+    assert_eq!(push(), digest);
+
+    let crane = Tools::locate().unwrap().path("crane").unwrap();
+    let crane = |command: &str| run(Command::new(&crane).args(["--insecure", command]).arg(&reference));
+    assert_eq!(crane("digest"), digest);
+    let config: serde_json::Value = serde_json::from_str(&crane("config")).unwrap();
+    assert_eq!(config["config"]["User"], "65532:65532");
+    assert_eq!(config["config"]["Entrypoint"], serde_json::json!(["/assay"]));
+
+    let manifests = run(Command::new("make")
+        .args(["-s", "deploy-manifests"])
+        .env("CARGO_TARGET_DIR", &folder));
+    let image = format!("image: {}/assay/operator@{digest}", registry.host());
+    assert!(manifests.contains(&image), "{image} is not in {manifests}");
+    let arguments = ["apply", "--dry-run=server", "-f", "-"];
+    let applied = installed().kubectl_output(&arguments, &manifests).await.unwrap();
     assert!(applied.succeeded(), "{applied:?}");
 }
 
