@@ -59,15 +59,15 @@ advisories: ## look for known vulnerabilities of dependencies; needs the network
 test: tools ## run all tests on real servers
 	@cargo test --workspace --locked
 
-# What the demo runs besides the tools. One package set, so that nothing is built twice.
+# What the demo runs besides the tools. Built like the tests, so that nothing is built twice.
 demo_binaries := assay assay-demo assay-testkit-node assay-testkit-supervisor
 
 .PHONY: demo
 demo: ## the whole story on this machine: a cluster, signed images, the operator; leaves it up
 	@hack/tools.sh build >/dev/null
-	@echo 'building the operator and the demo for release (minutes the first time, then seconds) …' >&2
-	@cargo build --release --locked --workspace $(addprefix --bin ,$(demo_binaries))
-	@ASSAY_TOOLS_DIR="$$(hack/tools.sh dir)" cargo run --release --locked --quiet --workspace --bin assay-demo -- up --folder .demo
+	@echo 'building the operator and the demo (minutes the first time, then seconds) …' >&2
+	@cargo build --locked --workspace $(addprefix --bin ,$(demo_binaries))
+	@ASSAY_TOOLS_DIR="$$(hack/tools.sh dir)" cargo run --locked --quiet --workspace --bin assay-demo -- up --folder .demo
 
 .PHONY: demo-down
 demo-down: ## end everything that the demo started and remove its folder
