@@ -44,14 +44,14 @@ async fn main() -> Result<()> {
         started.elapsed()
     );
     let all: Api<Pod> = Api::namespaced(client, "default");
-    let running = ListParams::default().fields("status.phase=Running").limit(1);
+    let running = ListParams::default().fields("status.phase=Running");
     eventually("all pods to run", Duration::from_secs(600), async || {
-        let list = all
+        let count = all
             .list_metadata(&running)
             .await
-            .map_err(|error| error.to_string())?;
-        let left = usize::try_from(list.metadata.remaining_item_count.unwrap_or(0)).unwrap_or(0);
-        let count = list.items.len() + left;
+            .map_err(|error| error.to_string())?
+            .items
+            .len();
         if count >= workloads * per_workload {
             Ok(())
         } else {
