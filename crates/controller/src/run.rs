@@ -39,6 +39,9 @@ use crate::write::{Pace, Writer};
 /// Everything together ends within this time after the process is asked to.
 const END_WITHIN: Duration = Duration::from_secs(25);
 
+/// Who still reads a page when everything else has ended is not waited for longer.
+const CLOSE_PAGES_WITHIN: Duration = Duration::from_millis(500);
+
 /// Why the controller ended without being asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum ControllerError {
@@ -92,8 +95,9 @@ pub async fn run(
 
 /// The loops that run, and how they are ended.
 struct Controller {
-    /// Watches, inventory, pages: ended last and without ceremony.
+    /// Watches and inventory: ended last and without ceremony.
     loops: JoinSet<Result<(), ControllerError>>,
+    pages: JoinHandle<Result<(), ControllerError>>,
     writer: JoinHandle<Result<(), Stopped>>,
     events: JoinHandle<()>,
     elector: Option<JoinHandle<()>>,
@@ -101,8 +105,9 @@ struct Controller {
     stop_writing: CancellationToken,
     stop_events: CancellationToken,
     stop_leading: CancellationToken,
+    stop_pages: CancellationToken,
     /// Held so that undisputed leadership lasts.
-    _undisputed: Option<Arc<watch::Sender<Option<tokio::time::Instant>>>>,
+    _undisputed: Undisputed,
 }
 
 /// What the loops share.
@@ -127,11 +132,8 @@ impl Controller {
         listener: TcpListener,
     ) -> Self {
         let health = Health::default();
-        let (stop_writing, stop_events, stop_leading) = (
-            CancellationToken::new(),
-            CancellationToken::new(),
-            CancellationToken::new(),
-        );
+        let (stop_writing, stop_events) = (CancellationToken::new(), CancellationToken::new());
+        let (stop_leading, stop_pages) = (CancellationToken::new(), CancellationToken::new());
         let (elector, undisputed, leadership) = lead(options, &client, &health, &stop_leading);
         let shared = Shared {
             client,
@@ -146,7 +148,7 @@ impl Controller {
         let mut loops = JoinSet::new();
         let (roster, lookup) = (Roster::default(), Arc::new(Lookup::new()));
         let compliances = watch_all(&shared, &mut loops, &roster, &lookup);
-        loops.spawn(serve(listener, shared.pages()));
+        let pages = tokio::spawn(serve(listener, shared.pages(), stop_pages.clone()));
         let (event_task, events) = EventTask::new(
             shared.client.clone(),
             shared.leadership.clone(),
@@ -177,6 +179,7 @@ impl Controller {
         };
         Controller {
             loops,
+            pages,
             writer: tokio::spawn(writer.run(compliances, pace, stop_writing.clone())),
             events: tokio::spawn(event_task.run(stop_events.clone().cancelled_owned())),
             elector,
@@ -184,6 +187,7 @@ impl Controller {
             stop_writing,
             stop_events,
             stop_leading,
+            stop_pages,
             _undisputed: undisputed,
         }
     }
@@ -192,6 +196,7 @@ impl Controller {
     async fn fault(&mut self) -> ControllerError {
         tokio::select! {
             Some(ended) = self.loops.join_next() => fault_of(ended),
+            ended = &mut self.pages => fault_of(ended),
             ended = &mut self.writer => fault_of(ended.map(|ended| ended.map_err(ControllerError::from))),
             ended = &mut self.events => fault_of(ended.map(Ok)),
             ended = async {
@@ -227,6 +232,13 @@ impl Controller {
             log_end("lease", elector.await);
         }
         self.loops.shutdown().await;
+        self.stop_pages.cancel();
+        if tokio::time::timeout(CLOSE_PAGES_WITHIN, self.pages)
+            .await
+            .is_err()
+        {
+            tracing::debug!("somebody still reads a page");
+        }
     }
 }
 
@@ -342,8 +354,8 @@ async fn sync(
     std::future::pending().await
 }
 
-async fn serve(listener: TcpListener, pages: Pages) -> Result<(), ControllerError> {
-    http::serve(listener, pages, std::future::pending())
+async fn serve(listener: TcpListener, pages: Pages, stop: CancellationToken) -> Result<(), ControllerError> {
+    http::serve(listener, pages, stop.cancelled_owned())
         .await
         .map_err(ControllerError::Serve)
 }

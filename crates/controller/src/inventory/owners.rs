@@ -321,7 +321,7 @@ mod tests {
         for pause in [LEFT_ALONE, LEFT_ALONE * 2, LEFT_ALONE * 4] {
             assert_eq!(owners.unread_and_due(now + pause - Duration::from_secs(1)), []);
             now += pause;
-            assert_eq!(owners.unread_and_due(now), [app.clone()]);
+            assert_eq!(owners.unread_and_due(now), std::slice::from_ref(&app));
             assert!(owners.must_ask(&app, true, now));
             assert!(
                 !owners.answered(&app, Answer::OutOfReach, now),

@@ -5,14 +5,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use engine::{Workload, WorkloadKey};
 
-/// The workloads that run, each with its number of pods. Shared with whoever sweeps orphans.
+/// Workloads, each with its number of pods.
+type Running = HashMap<WorkloadKey, (Arc<Workload>, usize)>;
+
+/// The workloads that run. Shared with whoever sweeps orphans.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Roster {
-    running: Arc<Mutex<HashMap<WorkloadKey, (Arc<Workload>, usize)>>>,
+    running: Arc<Mutex<Running>>,
 }
 
 impl Roster {
-    fn lock(&self) -> MutexGuard<'_, HashMap<WorkloadKey, (Arc<Workload>, usize)>> {
+    fn lock(&self) -> MutexGuard<'_, Running> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

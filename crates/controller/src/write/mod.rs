@@ -85,7 +85,7 @@ pub(crate) struct Ended {
 /// What is left to do about an update once everything that needs no request was done.
 enum Planned {
     Ended(Target, Ended),
-    Workload(WorkloadKey, Place, Before, Work),
+    Workload(Box<(WorkloadKey, Place, Before, Work)>),
     Policy(Box<engine::PolicyReport>, Box<Row<ImagePolicyStatus>>),
     Key(Box<engine::KeyReport>, Box<Row<SigningKeyStatus>>),
 }
@@ -203,7 +203,7 @@ impl Writer {
                 }
             }
         };
-        if let Some(pull) = pull {
+        if let (TermEnd::Lost, Some(pull)) = (&end, pull) {
             tokio::spawn(hand_back(self.engine.clone(), pull));
         }
         Ok(end)
@@ -234,7 +234,7 @@ impl Writer {
         };
         let print = |rendered: &render::Rendered| self.ledger.print(&rendered.status, &rendered.owners);
         match workloads::decide(answer, &before, self.minimum_age, now(), print) {
-            Decision::Do(work) => Planned::Workload(key, place, before, work),
+            Decision::Do(work) => Planned::Workload(Box::new((key, place, before, work))),
             Decision::Nothing(again) => Planned::Ended(target, self.ended(&place, After::Nothing, again)),
         }
     }
@@ -242,7 +242,8 @@ impl Writer {
     async fn carry_out(&self, planned: Planned) {
         let (target, ended) = match planned {
             Planned::Ended(target, ended) => (target, ended),
-            Planned::Workload(key, place, before, work) => {
+            Planned::Workload(planned) => {
+                let (key, place, before, work) = *planned;
                 let ended = self.do_work(&key, &place, before, work).await;
                 (Target::Workload(key), ended)
             }
