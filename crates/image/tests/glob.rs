@@ -31,6 +31,8 @@ fn b20_a_star_never_crosses_a_slash() {
     assert!(!matches("*.trusted.io/org/*", "x.trusted.io.evil.io/org/app"));
     assert!(!matches("*.trusted.io/org/*", "trusted.io/org/app"));
     assert!(!matches("*.trusted.io/org/*", "x.trusted.io:5000/org/app"));
+    assert!(matches("trusted.io/shop/*", "trusted.io/shop/app"));
+    assert!(!matches("trusted.io/shop/*", "trusted.io/shop/app/deeper"));
     assert!(!matches("trusted.io/*/app", "trusted.io/a/b/app"));
     assert!(!matches("*/app", "evil.io/trusted.io/app"));
     assert!(matches("*/app", "registry.example.com:5000/app"));

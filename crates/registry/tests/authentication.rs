@@ -324,16 +324,23 @@ async fn a_redirect_on_the_same_host_keeps_them() {
 
 #[tokio::test]
 async fn b17_a_challenge_from_a_host_redirected_to_is_not_answered() {
-    let hostile = Fake::start(|_, host| challenge(&format!("http://{host}/token"))).await;
-    let target = format!("http://{}/blob", hostile.host());
-    let fake = Fake::start(move |_, _| reply(302, &[("location", &target)], "")).await;
-    let (client, _folder) = with_password(&[&fake, &hostile], &fake);
-    let error = client
-        .blob(&fake.repository(), &digest(""), 100)
-        .await
-        .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
-    assert_eq!((hostile.count(), hostile.secrets().len()), (1, 0));
+    for basic in [false, true] {
+        let hostile = Fake::start(move |_, host| match basic {
+            true => reply(401, &[("www-authenticate", "Basic realm=\"fake\"")], ""),
+            false => challenge(&format!("http://{host}/token")),
+        })
+        .await;
+        let target = format!("http://{}/blob", hostile.host());
+        let fake = Fake::start(move |_, _| reply(302, &[("location", &target)], "")).await;
+        let (client, _folder) = with_password(&[&fake, &hostile], &fake);
+        let error = client
+            .blob(&fake.repository(), &digest(""), 100)
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+        assert_eq!((hostile.count(), hostile.secrets().len()), (1, 0));
+        assert_eq!((fake.count(), fake.secrets().len()), (1, 0));
+    }
 }
 
 #[tokio::test]

@@ -261,7 +261,13 @@ async fn b13_a_media_type_that_contradicts_the_document_is_refused() {
     refused(MANIFEST, manifest().replace(MANIFEST, INDEX)).await;
     refused(INDEX, index(&[]).replace(INDEX, MANIFEST)).await;
     refused("application/vnd.docker.distribution.manifest.v2+json", manifest()).await;
-    refused(MANIFEST, manifest().replace(MANIFEST, "application/vnd.example")).await;
+    refused("application/json", manifest().replace(MANIFEST, INDEX)).await;
+    refused("application/json", index(&[]).replace(INDEX, MANIFEST)).await;
+    refused(
+        "application/json",
+        manifest().replace(MANIFEST, "application/vnd.example"),
+    )
+    .await;
 }
 
 #[tokio::test]
