@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams, PostParams};
 use testkit::{
     Cluster, ClusterOptions, Registry, TestNamespace, Tools, client_for, eventually, run_folder,
-    workspace_root,
+    workspace_binary, workspace_root,
 };
 
 const NAMESPACE: &str = "assay-system";
@@ -197,6 +197,23 @@ async fn the_operators_image_is_named_by_digest() {
         .collect();
     assert_eq!(images.len(), 1, "{images:?}");
     assert!(images[0].contains("@sha256:"), "{images:?}");
+}
+
+#[test]
+fn the_operator_knows_every_argument_that_the_deployment_gives_it() {
+    let binary = workspace_binary("assay-cli", "assay").unwrap();
+    let help = run(Command::new(binary).args(["controller", "--help"]));
+    let deployment = workspace_root().join("config/manager/deployment.yaml");
+    let deployment = std::fs::read_to_string(deployment).unwrap();
+    let arguments: Vec<_> = deployment
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- --"))
+        .collect();
+    assert!(arguments.len() >= 2, "{arguments:?}");
+    for argument in arguments {
+        let flag = argument.split('=').next().unwrap_or_default();
+        assert!(help.contains(&format!(" --{flag} ")), "--{flag} is not in {help}");
+    }
 }
 
 #[tokio::test]
