@@ -269,7 +269,11 @@ impl Engine {
             .filter(|policy| rings.iter().any(|ring| policy.trusts(ring)))
             .map(|policy| policy.name.clone())
             .collect();
-        let concerned = |subject: &&Subject| subject.covering.iter().any(|policy| trusting.contains(policy));
+        // What fails may name the key in its message, trusted or not.
+        let concerned = |subject: &&Subject| {
+            !subject.judgements.is_empty() && !subject.all_hold()
+                || subject.covering.iter().any(|policy| trusting.contains(policy))
+        };
         let subjects: Vec<_> = self
             .subjects
             .values()

@@ -19,6 +19,10 @@ use crate::queue::Urgency;
 use crate::schedule::{FIRST_RETRY, after};
 use crate::subject::{Judged, JudgementKey, Origin, Subject, SubjectKey};
 
+/// With more keys than this a message does not name an untrusted signer: it would cost a
+/// verification by each key.
+const NAMED_SIGNERS: usize = 32;
+
 impl Engine {
     /// Finds the policies that cover the subject for any of its users, and sees to it that it is
     /// looked up if it never was. What no policy covers is never looked up.
@@ -60,11 +64,22 @@ impl Engine {
 
     /// Judges the subject under every covering policy; what differs waits to be written.
     pub(crate) fn judge(&mut self, key: &SubjectKey, now: Timestamp) {
-        self.verify_items(key);
-        let Some(subject) = self.subjects.get(key) else {
-            return;
-        };
+        self.verify_by(key, &self.trusted_keys(key));
+        let mut judgements = self.judgements(key, now);
+        let untrusted = |judged: &Judged| judged.judgement.reason == Reason::SignerNotTrusted;
+        if judgements.values().any(untrusted) && self.keys.names().len() <= NAMED_SIGNERS {
+            // Nothing is decided by this: the message names who signed instead.
+            self.verify_by(key, &self.keys.all_public_keys());
+            judgements = self.judgements(key, now);
+        }
+        self.replace_judgements(key, judgements, now);
+    }
+
+    fn judgements(&mut self, key: &SubjectKey, now: Timestamp) -> HashMap<JudgementKey, Judged> {
         let mut judgements = HashMap::new();
+        let Some(subject) = self.subjects.get(key) else {
+            return judgements;
+        };
         let pinned: BTreeSet<bool> = subject
             .users
             .values()
@@ -84,7 +99,7 @@ impl Engine {
                 );
             }
         }
-        self.replace_judgements(key, judgements, now);
+        judgements
     }
 
     fn judged(&self, policy: &PolicyObject, subject: &Subject, pinned: bool, now: Timestamp) -> Judged {
@@ -194,26 +209,33 @@ impl Engine {
         }
     }
 
-    /// Asks every key that a covering policy trusts about every item it was not asked about.
-    fn verify_items(&mut self, key: &SubjectKey) {
-        let Some(subject) = self.subjects.get_mut(key) else {
-            return;
-        };
-        let rings: BTreeSet<&str> = subject
-            .covering
-            .iter()
+    /// Every key of a ring that a covering policy trusts.
+    fn trusted_keys(&self, key: &SubjectKey) -> Vec<Arc<PublicKey>> {
+        let covering = self
+            .subjects
+            .get(key)
+            .into_iter()
+            .flat_map(|subject| &subject.covering);
+        let rings: BTreeSet<&str> = covering
             .filter_map(|name| self.policies.get(name)?.in_force.as_ref())
             .flat_map(|version| version.compiled.rings())
             .map(|ring| &**ring)
             .collect();
-        let keys: Vec<Arc<PublicKey>> = rings
+        rings
             .iter()
             .flat_map(|ring| self.keys.public_keys(ring))
             .cloned()
-            .collect();
+            .collect()
+    }
+
+    /// Asks each of the keys about every item that it was not asked about.
+    fn verify_by(&mut self, key: &SubjectKey, keys: &[Arc<PublicKey>]) {
+        let Some(subject) = self.subjects.get_mut(key) else {
+            return;
+        };
         for knowledge in subject.knowledge_mut() {
             for item in &mut knowledge.items {
-                for public in &keys {
+                for public in keys {
                     let fingerprint = public.fingerprint();
                     if item.outcome(&fingerprint).is_none() {
                         let outcome = verify::verify_signature(&item.item, &knowledge.digest, public);

@@ -56,7 +56,7 @@ impl KeySet {
         self.objects.get(name)
     }
 
-    pub(crate) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+    pub(crate) fn names(&self) -> impl ExactSizeIterator<Item = &Arc<str>> {
         self.objects.keys()
     }
 
@@ -71,6 +71,14 @@ impl KeySet {
             .iter()
             .filter(|(_, object)| is_one(object))
             .map(|(name, _)| name.clone())
+            .collect()
+    }
+
+    /// Every readable key.
+    pub(crate) fn all_public_keys(&self) -> Vec<Arc<PublicKey>> {
+        self.objects
+            .values()
+            .filter_map(|object| object.public.as_ref().ok().cloned())
             .collect()
     }
 

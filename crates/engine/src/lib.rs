@@ -21,6 +21,8 @@ mod schedule;
 mod service;
 mod store;
 mod subject;
+#[cfg(test)]
+mod tests;
 mod totals;
 
 pub use examine::{Examination, ExamineError, PolicyExamination, Question, RequirementExamination, examine};

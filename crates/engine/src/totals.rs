@@ -127,7 +127,7 @@ impl Engine {
             let vouches = |item: &policy::ItemFacts| {
                 matches!(item.outcome(&fingerprint), Some(verify::Outcome::Verified(_)))
             };
-            if subject.knowledge().flat_map(|known| &known.items).any(vouches) {
+            if trusted && subject.knowledge().flat_map(|known| &known.items).any(vouches) {
                 digests.insert(subject.key.digest);
             }
             let policies: BTreeSet<&Arc<str>> = subject

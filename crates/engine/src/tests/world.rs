@@ -1,0 +1,273 @@
+//! Small builders: pods, policies, keys, really signed evidence, and passes as a registry would
+//! have answered them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use api::{
+    ContainerType, ImagePolicySpec, Match, Mode, PublicKeySource, Reason, Requirement, SignatureRequirement,
+    SigningKeySpec, Stage, Verdict, WorkloadRef,
+};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use image::Digest;
+use jiff::{SignedDuration, Timestamp};
+use verify::Item;
+
+use crate::core::Engine;
+use crate::fact::{Fact, KeyFacts, PodFacts, PodImage, PolicyFacts, Workload, WorkloadKey};
+use crate::lookup::{Ask, DigestPass, Pass, Shape, Shortfall, Tagged, WaysSeen};
+use crate::report::{PolicyAnswer, WorkloadAnswer};
+use crate::store::Store;
+
+/// A signer with its own key.
+pub(crate) struct Signer {
+    pair: EcdsaKeyPair,
+}
+
+impl Signer {
+    pub(crate) fn new() -> Signer {
+        Signer {
+            pair: EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap(),
+        }
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        // SPKI of P-256 (RFC 5480): the algorithm, then the point.
+        let prefix = [
+            0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
+            0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+        ];
+        let spki = [&prefix, self.pair.public_key().as_ref()].concat();
+        format!(
+            "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
+            STANDARD.encode(spki)
+        )
+    }
+
+    pub(crate) fn sign(&self, digest: &Digest) -> Arc<Item> {
+        let payload = format!(
+            r#"{{"critical":{{"identity":{{"docker-reference":""}},"image":{{"docker-manifest-digest":"{digest}"}},"type":"cosign container image signature"}},"optional":null}}"#
+        );
+        let signature = self.pair.sign(&SystemRandom::new(), payload.as_bytes()).unwrap();
+        Arc::new(Item::from_simple_signing(
+            payload.into(),
+            &STANDARD.encode(signature),
+        ))
+    }
+}
+
+/// An engine with a time of its own and a registry that answers as told.
+pub(crate) struct World {
+    pub(crate) engine: Engine,
+    pub(crate) now: Timestamp,
+    /// What the registry holds, by digest.
+    pub(crate) signatures: BTreeMap<Digest, Vec<Arc<Item>>>,
+    pub(crate) down: bool,
+    /// Every digest that was asked for.
+    pub(crate) asked: Vec<Digest>,
+}
+
+impl World {
+    pub(crate) fn new() -> World {
+        World::with_store(None)
+    }
+
+    pub(crate) fn with_store(folder: Option<&Path>) -> World {
+        World {
+            engine: Engine::new(Arc::new(Store::open(folder).unwrap())),
+            now: Timestamp::from_second(1_800_000_000).unwrap(),
+            signatures: BTreeMap::new(),
+            down: false,
+            asked: Vec::new(),
+        }
+    }
+
+    pub(crate) fn tell(&mut self, fact: Fact) {
+        self.engine.apply(fact, self.now);
+    }
+
+    /// Lets time pass, and does what is due at its end.
+    pub(crate) fn pass_time(&mut self, seconds: i64) {
+        self.now = self.now.checked_add(SignedDuration::from_secs(seconds)).unwrap();
+        self.engine.wake(self.now);
+    }
+
+    /// Runs every look-up that is due now; answers how many.
+    pub(crate) fn look_up(&mut self) -> usize {
+        let asks = self.engine.due_lookups(self.now, usize::MAX);
+        for ask in &asks {
+            self.asked.push(ask.subject.digest);
+            let pass = self.answer(ask);
+            self.engine.absorb_pass(pass, self.now);
+        }
+        asks.len()
+    }
+
+    fn answer(&self, ask: &Ask) -> Pass {
+        if self.down {
+            return Pass::failed(ask, Shortfall::unavailable("the registry is down"));
+        }
+        let digest = ask.subject.digest;
+        let items = self.signatures.get(&digest).cloned().unwrap_or_default();
+        let listed: BTreeSet<Digest> = items.iter().map(|item| *item.id()).collect();
+        Pass {
+            subject: ask.subject.clone(),
+            asked_indexes: true,
+            asked_children: true,
+            own: DigestPass {
+                digest,
+                shape: Some(Shape::Manifest {
+                    media_type: "application/vnd.oci.image.manifest.v1+json".into(),
+                    size: 7,
+                }),
+                seen: WaysSeen {
+                    referrers: Some(listed),
+                    fallback: Some(Tagged::Absent),
+                    signatures: Some(Tagged::Absent),
+                },
+                items,
+                shortfall: None,
+            },
+            relatives: Vec::new(),
+            proven: BTreeSet::new(),
+            children: Vec::new(),
+            index_gap: None,
+            resolved: Vec::new(),
+            retry_after: None,
+        }
+    }
+
+    /// What the policy says of the only image of a workload.
+    pub(crate) fn verdict(&self, name: &str, policy: &str) -> Option<(Verdict, Reason)> {
+        self.result(name, policy)
+            .map(|answer| (answer.verdict, answer.reason))
+    }
+
+    pub(crate) fn result(&self, name: &str, policy: &str) -> Option<PolicyAnswer> {
+        match self.engine.answer(&key(name), self.now) {
+            WorkloadAnswer::Covered(report) => report
+                .images
+                .iter()
+                .flat_map(|image| &image.policies)
+                .find(|answer| *answer.policy == *policy)
+                .cloned(),
+            _ => None,
+        }
+    }
+
+    /// The workloads that wait to be written.
+    pub(crate) fn drain(&mut self) -> BTreeSet<String> {
+        let mut changed = BTreeSet::new();
+        while let Some(target) = self.engine.queue.pop(self.now) {
+            if let crate::report::Target::Workload(key) = &target {
+                changed.insert(key.name.to_string());
+            }
+            self.engine.queue.done(target, None);
+        }
+        changed
+    }
+}
+
+/// The digest of an image that is made from its name.
+pub(crate) fn digest(image: &str) -> Digest {
+    Digest::sha256(image.as_bytes())
+}
+
+pub(crate) fn key(name: &str) -> WorkloadKey {
+    workload(name).key()
+}
+
+pub(crate) fn workload(name: &str) -> Workload {
+    let namespace = name.split_once('/').map_or("shop", |(namespace, _)| namespace);
+    Workload {
+        namespace: namespace.into(),
+        reference: WorkloadRef {
+            api_version: "apps/v1".into(),
+            kind: "Deployment".into(),
+            name: name.to_owned(),
+            uid: format!("uid-{name}"),
+            ..WorkloadRef::default()
+        },
+        created: Timestamp::UNIX_EPOCH,
+    }
+}
+
+/// A running pod of a workload; the image is `r.example/<image>:1`.
+pub(crate) fn pod(name: &str, image: &str) -> Fact {
+    pod_with(name, image, Some(format!("r.example/{image}@{}", digest(image))))
+}
+
+/// A pod whose container has not started.
+pub(crate) fn starting_pod(name: &str, image: &str) -> Fact {
+    pod_with(name, image, Some(String::new()))
+}
+
+fn pod_with(name: &str, image: &str, image_id: Option<String>) -> Fact {
+    Fact::Pod(PodFacts {
+        uid: format!("pod-{name}").into(),
+        name: format!("{name}-0").into(),
+        workload: Arc::new(workload(name)),
+        images: vec![PodImage {
+            container: "main".into(),
+            container_type: ContainerType::Container,
+            written: format!("r.example/{image}:1").into(),
+            image_id: image_id.map(Into::into),
+        }],
+    })
+}
+
+/// An Enforce policy over `r.example/<images>` that trusts some rings.
+pub(crate) fn policy(name: &str, images: &str, rings: &[&str]) -> PolicyFacts {
+    let spec = ImagePolicySpec {
+        description: None,
+        remediation: None,
+        mode: Mode::Enforce,
+        match_: Match {
+            images: vec![format!("r.example/{images}")],
+            ..Match::default()
+        },
+        require: vec![Requirement {
+            name: "signed".into(),
+            signature: Some(SignatureRequirement {
+                signed_by: rings.iter().map(|ring| (*ring).to_owned()).collect(),
+                minimum: None,
+            }),
+        }],
+        multi_arch: None,
+        require_digest: None,
+        bind_repository: None,
+        recheck: None,
+    };
+    PolicyFacts {
+        name: name.into(),
+        generation: 1,
+        spec: Ok(spec),
+        in_force: None,
+    }
+}
+
+pub(crate) fn policy_fact(name: &str, images: &str, rings: &[&str]) -> Fact {
+    Fact::Policy(Box::new(policy(name, images, rings)))
+}
+
+pub(crate) fn key_spec(ring: &str, signer: &Signer, stage: Stage) -> SigningKeySpec {
+    SigningKeySpec {
+        key_ring: ring.into(),
+        stage,
+        public_key: Some(PublicKeySource { pem: signer.pem() }),
+        not_before: None,
+        not_after: None,
+    }
+}
+
+pub(crate) fn key_fact(name: &str, spec: SigningKeySpec) -> Fact {
+    Fact::Key(Box::new(KeyFacts {
+        name: name.into(),
+        generation: 1,
+        spec: Ok(spec),
+    }))
+}
