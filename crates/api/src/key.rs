@@ -7,8 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::schema;
 
-/// One version of one signer. Versions of one signer share `spec.keyRing`; policies trust key
-/// rings, so that a rotation never edits a policy.
+/// One version of one signer. Versions of one signer share `spec.keyRing`; policies trust key rings, so that a rotation never edits a policy.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "assay.dev",
@@ -55,8 +54,7 @@ pub struct SigningKeySpec {
     /// The signer this key is a version of. Policies name it. Immutable.
     #[schemars(schema_with = "schema::name")]
     pub key_ring: String,
-    /// What the key counts for: Staged (not yet, but shown), Active, Retiring (for what runs),
-    /// Disabled (not, reversible) or Revoked (never again, terminal).
+    /// What the key counts for: Staged (not yet, but shown), Active, Retiring (for what runs), Disabled (not, reversible) or Revoked (never again, terminal).
     pub stage: Stage,
     /// A long-lived public key. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]

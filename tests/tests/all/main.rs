@@ -1,0 +1,21 @@
+//! The `assay` binary on real servers: a real API server, real registries, images signed by real cosign.
+//!
+//! One cluster and both registries serve the whole run; each test has a namespace and names of its own, and tests
+//! run in parallel. A test that breaks a server starts its own.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on fails"
+)]
+
+mod binary;
+mod check;
+mod check_run;
+mod check_trouble;
+mod config;
+mod crds;
+mod crds_bad_keys;
+mod crds_bad_policies;
+mod manifests;
+mod servers;
+mod stand_in;

@@ -1,0 +1,24 @@
+//! The servers that all tests share, with Assay's kinds installed.
+
+use testkit::Shared;
+use tokio::sync::OnceCell;
+
+/// The shared servers; `kubectl apply -f crds/` was carried out once.
+pub(crate) async fn servers() -> &'static Shared {
+    static INSTALLED: OnceCell<()> = OnceCell::const_new();
+    let shared = testkit::shared().unwrap();
+    let install = || async {
+        let arguments = ["apply", "-f", "crds/"];
+        shared.cluster.kubectl(&arguments).await.unwrap();
+        let arguments = [
+            "wait",
+            "--for=condition=Established",
+            "--timeout=30s",
+            "-f",
+            "crds/",
+        ];
+        shared.cluster.kubectl(&arguments).await.unwrap();
+    };
+    INSTALLED.get_or_init(install).await;
+    shared
+}
