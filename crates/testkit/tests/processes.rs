@@ -162,6 +162,7 @@ async fn a_cluster_that_cannot_start_shows_the_api_servers_log() {
 async fn detached_servers_stay_until_down() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().canonicalize().unwrap();
+    let _down = Down(&folder);
     let registry = Registry::start(RegistryKind::Referrers, &folder, Lifetime::Detached)
         .await
         .unwrap();
@@ -185,6 +186,7 @@ async fn detached_servers_stay_until_down() {
 async fn a_detached_cluster_with_its_nodes_stays_until_down() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().canonicalize().unwrap();
+    let _down = Down(&folder);
     let options = ClusterOptions {
         lifetime: Lifetime::Detached,
         ..ClusterOptions::default()

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{Api, DeleteParams, PostParams, Preconditions};
 use serde_json::{Value, json};
 
 use super::puller::Puller;
@@ -98,9 +98,10 @@ impl Kubelet {
             Some(node) if !self.options.has_node(node) => return Ok(Tended { memory, again: None }),
             Some(node) => node.to_owned(),
             None => match view.destination(&self.options) {
+                // The event that this causes brings the pod here again.
                 Some(node) => {
                     self.bind(view, &node).await?;
-                    node
+                    return Ok(Tended { memory, again: None });
                 }
                 None => return Ok(Tended { memory, again: None }),
             },
@@ -268,19 +269,29 @@ impl Kubelet {
             ended,
         };
         let (status, started) = compose(view, containers, &scene);
-        let patch = json!({"metadata": {"uid": view.uid}, "status": status});
-        let params = PatchParams {
+        // A whole object costs the API server less than a patch; of its status, what is not ours stays.
+        let mut pod = json!(view.pod);
+        merge(&mut pod["status"], status);
+        let pod: Pod = serde_json::from_value(pod).map_err(kube::Error::SerdeError)?;
+        let params = PostParams {
             field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..PatchParams::default()
+            ..PostParams::default()
         };
-        self.pods(view)
-            .patch_status(view.name, &params, &Patch::Merge(patch))
-            .await?;
+        self.pods(view).replace_status(view.name, &params, &pod).await?;
         Ok(started)
     }
 
     pub(super) fn pods(&self, view: &View<'_>) -> Api<Pod> {
         Api::namespaced(self.client.clone(), view.namespace)
+    }
+}
+
+/// Sets each field of an object.
+fn merge(object: &mut Value, fields: Value) {
+    if let Value::Object(fields) = fields {
+        for (name, value) in fields {
+            object[name.as_str()] = value;
+        }
     }
 }
 
