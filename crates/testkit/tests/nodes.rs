@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use assay_testkit::{Runtime, Shared, TestNamespace, eventually, node::annotation, shared};
+use assay_testkit::{
+    Audit, Cluster, ClusterOptions, NodeOptions, NodeSimulator, Registry, Runtime, Shared, TestNamespace,
+    eventually, node::annotation, shared,
+};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -480,4 +483,58 @@ async fn a_deleted_pod_runs_on_for_as_long_as_it_takes_to_end() {
     };
     eventually("the pod to go", LIMIT, gone).await.unwrap();
     assert!(asked.elapsed() >= Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn a_simulator_that_is_started_again_leaves_what_runs_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = ClusterOptions {
+        audit: Audit::Writes,
+        ..ClusterOptions::default()
+    };
+    let cluster = Cluster::start(folder.path().join("cluster"), options)
+        .await
+        .unwrap();
+    let registry = Registry::distribution(folder.path().join("registry"))
+        .await
+        .unwrap();
+    let namespace = TestNamespace::create(&cluster, "again").await.unwrap();
+    let first = registry
+        .writer()
+        .push_image("nodes/again", "1", "first")
+        .await
+        .unwrap();
+    let spec = json!({"containers": [{"name": "c", "image": first.by_tag()}]});
+    let nodes = NodeSimulator::start(&cluster, NodeOptions::default())
+        .await
+        .unwrap();
+    create_pod(&namespace, "before", json!({}), spec.clone()).await;
+    let before = pod_that(&namespace, "before", is_running).await;
+    drop(nodes);
+    let second = registry
+        .writer()
+        .push_image("nodes/again", "1", "second")
+        .await
+        .unwrap();
+    let _nodes = NodeSimulator::start(&cluster, NodeOptions::default())
+        .await
+        .unwrap();
+    create_pod(&namespace, "after", json!({}), spec).await;
+    let after = pod_that(&namespace, "after", is_running).await;
+    assert_eq!(
+        container(&after, "c").image_id,
+        second.by_digest(),
+        "the tag has moved"
+    );
+    let unchanged = pod_that(&namespace, "before", is_running).await;
+    assert_eq!(
+        unchanged.metadata.resource_version,
+        before.metadata.resource_version
+    );
+    let writes = cluster.writes_by(assay_testkit::NODE_USER).unwrap();
+    let statuses = writes
+        .iter()
+        .filter(|write| write.resource == "pods" && write.subresource == "status");
+    let written: Vec<_> = statuses.map(|write| (write.name.as_str(), write.code)).collect();
+    assert_eq!(written, [("before", 200), ("after", 200)]);
 }
