@@ -48,7 +48,7 @@ impl Gallery {
             coupons: push(&plain, "shop/coupons", "0.9").await?,
             cart: push(&plain, "shop/cart", "2.0").await?,
             billing: push(&plain, "legacy/billing", "5.5").await?,
-            shell: push(&plain, "tools/shell", "latest").await?,
+            shell: push(&plain, "tools/shell", "1.0").await?,
         })
     }
 

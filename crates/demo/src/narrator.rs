@@ -7,15 +7,6 @@ use std::time::{Duration, Instant};
 /// Every line fits a terminal of this width.
 const WIDTH: usize = 100;
 
-/// How a command's output is fitted into the width.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fit {
-    /// Long lines go on in the next one, under their value.
-    Fold,
-    /// Long lines are cut, as `cut -c` does.
-    Cut,
-}
-
 /// Writes the story. Counts its chapters.
 #[derive(Debug)]
 pub struct Narrator {
@@ -77,19 +68,11 @@ impl Narrator {
         }
     }
 
-    /// A command as a user would type it, and what it printed.
-    pub fn show(&self, command: &str, output: &str, fit: Fit) {
-        println!(
-            "$ {command}{}",
-            if fit == Fit::Cut { " | cut -c-100" } else { "" }
-        );
-        for line in output.lines() {
-            match fit {
-                Fit::Cut => println!("{}", cut(line)),
-                Fit::Fold => fold(line, value_column(line))
-                    .iter()
-                    .for_each(|line| println!("{line}")),
-            }
+    /// A command as a user would type it, and what it printed: long lines go on in the next one, under their value.
+    pub fn show(&self, command: &str, output: &str) {
+        println!("$ {command}");
+        for line in output.lines().flat_map(|line| fold(line, value_column(line))) {
+            println!("{line}");
         }
     }
 }
@@ -105,7 +88,8 @@ fn write_progress(text: &str) {
     drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
 }
 
-fn cut(line: &str) -> String {
+/// A line's first [`WIDTH`] characters, as `cut -c-100` gives them.
+pub fn cut(line: &str) -> String {
     line.chars().take(WIDTH).collect::<String>().trim_end().to_owned()
 }
 

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use testkit::{
-    Cluster, ClusterOptions, Lifetime, NodeSimulator, Registry, RegistryKind, Server, ServerSpec, free_port,
-    workspace_binary,
+    Cluster, ClusterOptions, Lifetime, NodeSimulator, Registry, RegistryKind, Server, ServerSpec, Tools,
+    free_port, workspace_binary,
 };
 
 use crate::error::{DemoError, Result};
@@ -78,6 +78,11 @@ impl Stage {
         &self.folder
     }
 
+    /// The folder of kubectl and the other tools.
+    pub fn tools(&self) -> Result<PathBuf> {
+        Ok(Tools::locate()?.folder().to_owned())
+    }
+
     /// Starts the operator with the rights of its service account and no others. Returns once it is ready.
     pub async fn start_operator(&self) -> Result<Operator> {
         let kubeconfig = self
@@ -88,13 +93,12 @@ impl Stage {
         let address = format!("127.0.0.1:{}", free_port()?);
         let spec = ServerSpec::new("assay", workspace_binary("assay-cli", "assay")?, &folder)
             .arg("controller")
-            .arg("--kubeconfig")
-            .arg(kubeconfig)
             .arg("--data-dir")
             .arg(folder.join("data"))
             .args(["--listen", &address])
             .args(["--insecure-registry", &self.distribution.host()])
             .args(["--insecure-registry", &self.referrers.host()])
+            .env("KUBECONFIG", kubeconfig)
             .env("POD_NAMESPACE", NAMESPACE)
             .env("HOME", &folder)
             .lifetime(Lifetime::Detached);

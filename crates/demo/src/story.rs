@@ -4,15 +4,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use api::ContainerType::{Container, Ephemeral, Init, Sidecar};
-use testkit::{LogPosition, NODE_USER_AGENT};
 
 use crate::error::{DemoError, Result};
 use crate::expect::{Answer, Count, Trust};
 use crate::gallery::{Gallery, Signers};
 use crate::manifests::{self, TRUST, WORKLOADS};
-use crate::narrator::{Fit, Narrator, seconds};
+use crate::narrator::{Narrator, cut, seconds};
 use crate::observer::{News, Observer, REPORTER};
-use crate::stage::{NODES, Operator, Stage};
+use crate::stage::{Operator, Stage};
 
 /// How long the pods may take to run.
 const PODS_LIMIT: Duration = Duration::from_secs(60);
@@ -63,6 +62,9 @@ const OTHERS: [Answer; 5] = [
     },
 ];
 
+/// How the User-Agent of the operator's requests to registries begins.
+const OPERATOR_AGENT: &str = "assay/";
+
 const BAD: &str = "BecameNonCompliant";
 const GOOD: &str = "BecameCompliant";
 
@@ -95,7 +97,7 @@ const NEWS_OF_THE_HEAL: [News; 5] = [
 /// Tells the whole story and leaves everything up.
 pub async fn tell(folder: &Path) -> Result<()> {
     let mut narrator = Narrator::new();
-    narrator.chapter("A cluster and two registries on this machine");
+    narrator.chapter("A cluster, two registries, Assay's kinds and the operator's rights");
     let signing = folder.join("signing");
     let what = "etcd, API server, controller manager, two registries, two simulated nodes";
     let stage = narrator.during(what, Stage::start(folder)).await?;
@@ -112,8 +114,7 @@ pub async fn tell(folder: &Path) -> Result<()> {
     story.what_a_user_sees(&operator).await?;
     story.revoke(&operator, &gallery).await?;
     story.heal(&operator, &gallery, &signers).await?;
-    story.leave(&operator);
-    Ok(())
+    story.leave(&operator)
 }
 
 struct Story {
@@ -125,7 +126,6 @@ struct Story {
 impl Story {
     /// Kinds and rights, as an administrator installs them.
     async fn install(&mut self) -> Result<()> {
-        self.narrator.chapter("Assay's kinds and the operator's rights");
         for kustomization in ["config/crd", "config/rbac"] {
             let output = self.kubectl(&["apply", "-k", kustomization]).await?;
             let objects = output.lines().count();
@@ -165,7 +165,9 @@ impl Story {
     }
 
     async fn run_workloads(&mut self, gallery: &Gallery, signers: &Signers) -> Result<()> {
-        self.narrator.chapter("Workloads, keys and policies");
+        self.narrator.chapter(
+            "Workloads, keys, policies; then the operator, with its defaults and its own rights only",
+        );
         let values = manifests::values(&self.stage, gallery, signers)?;
         let workloads = WORKLOADS.write(&self.stage, &values)?;
         let trust = TRUST.write(&self.stage, &values)?;
@@ -182,20 +184,19 @@ impl Story {
         self.do_it("kubectl -n shop create job report-now --from=cronjob/report")
             .await?;
         self.narrator
-            .during("13 pods start", self.observer.pods_run(PODS, PODS_LIMIT))
+            .during(
+                &format!("{PODS} pods run"),
+                self.observer.pods_run(PODS, PODS_LIMIT),
+            )
             .await?;
         let pods = ["-n", "payments", "get", "pods", "-l", "app=worker", "-o", "name"];
         let pod = self.kubectl(&pods).await?.trim().to_owned();
         let shell = gallery.shell.by_tag();
-        self.do_it(&format!(
-            "kubectl -n payments debug {pod} --image={shell} -c shell -q"
-        ))
-        .await
+        self.do_it(&format!("kubectl -n payments debug {pod} --image={shell} -q"))
+            .await
     }
 
     async fn first_answers(&mut self) -> Result<Operator> {
-        self.narrator
-            .chapter("The operator starts, with its default intervals and its own rights only");
         let operator = self
             .narrator
             .during("assay controller is ready", self.stage.start_operator())
@@ -204,6 +205,8 @@ impl Story {
         let expected: Vec<Answer> = DEPENDENTS.into_iter().chain(OTHERS).collect();
         let answers = self.observer.answers(what, FIRST_LIMIT, &operator, &expected);
         self.narrator.during(what, answers).await?;
+        self.narrator
+            .say("(shop/toolbox, a bare pod younger than 60 s, gets none unless it violates.)");
         Ok(operator)
     }
 
@@ -229,23 +232,28 @@ impl Story {
                 sole_trust: 0,
             },
         ];
-        self.observer
-            .counts(COUNTS_LIMIT, operator, &policies, &keys)
-            .await?;
+        let what = "policies and keys have counted, which each does once in 30 s";
+        let counts = self.observer.counts(COUNTS_LIMIT, operator, &policies, &keys);
+        self.narrator.during(what, counts).await?;
         self.observer.events(EVENTS_LIMIT, operator, &FIRST_NEWS).await?;
-        self.show("kubectl get imagepolicies", Fit::Fold).await?;
-        self.show("kubectl get signingkeys", Fit::Fold).await?;
-        self.show("kubectl get imagecompliances -A", Fit::Fold).await?;
-        self.show("kubectl -n shop describe imgc deployment-cart", Fit::Fold)
-            .await?;
-        let selector = format!("--field-selector reportingComponent={REPORTER}");
-        self.show(&format!("kubectl get events -A {selector}"), Fit::Cut)
-            .await
+        self.show("kubectl get imagepolicies").await?;
+        self.show("kubectl get signingkeys").await?;
+        self.show("kubectl get imagecompliances -A").await?;
+        let describe = "kubectl -n shop describe imgc deployment-cart";
+        let described = self.run_line(describe).await?;
+        let command = format!("{describe} | sed -n '/^Status:/,/^  Verdict:/p'");
+        self.narrator.show(&command, &answer_of(&described));
+        let events = format!("kubectl get events -A --field-selector reportingComponent={REPORTER}");
+        let told = self.run_line(&events).await?;
+        let told: Vec<String> = told.lines().map(cut).collect();
+        self.narrator
+            .show(&format!("{events} | cut -c-100"), &told.join("\n"));
+        Ok(())
     }
 
     async fn revoke(&mut self, operator: &Operator, gallery: &Gallery) -> Result<()> {
         self.narrator.chapter("The key release-2026 is lost, and revoked");
-        let logs = self.log_positions()?;
+        let before = self.operator_requests(gallery)?;
         let began = Instant::now();
         let patch = r#"{"spec":{"stage":"Revoked"}}"#;
         let arguments = ["patch", "signingkey", "release-2026", "--type=merge", "-p", patch];
@@ -259,24 +267,21 @@ impl Story {
             .answers(what, FLIP_LIMIT, operator, &expected)
             .await?;
         let took = began.elapsed();
-        let requests = self.requests_since(&logs, gallery)?;
+        let caused = self.operator_requests(gallery)? - before;
         self.narrator.say(&format!(
             "All {} workloads that rest on it say KeyRevoked {} after Enter, kubectl's own time included; \
-             payments/api, which release-2027 signed as well, stays compliant. Requests to registries: {requests}.",
+             payments/api, which release-2027 signed as well, stays compliant. The first look at their images took \
+             {before} requests to registries, the revocation {caused}.",
             DEPENDENTS.len(),
             seconds(took),
         ));
-        if requests > 0 {
-            let promise = "a revocation asks no registry about what was fetched before";
+        if before == 0 || caused > 0 {
             return Err(DemoError::BrokenPromise(format!(
-                "{promise}, but {requests} requests were logged"
+                "a first look asks registries and a revocation asks none, but their logs show {before} and {caused} requests"
             )));
         }
-        self.show(
-            "kubectl get imgc -A --field-selector status.verdict=Violating",
-            Fit::Fold,
-        )
-        .await?;
+        self.show("kubectl -n shop get imgc --field-selector status.verdict=Violating")
+            .await?;
         self.observer
             .events(EVENTS_LIMIT, operator, &NEWS_OF_THE_FLIP)
             .await
@@ -289,39 +294,41 @@ impl Story {
         self.narrator
             .during("cosign signs 4 images", signers.sign_again(gallery))
             .await?;
-        self.narrator
-            .say("No policy is edited. Failing images are looked at again after 30 s, then 60 s, and so on.");
-        let what = "every workload has healed";
+        let what = "no policy is edited; failing images are looked at again 30 s after they failed";
         let healed = DEPENDENTS.map(|answer| answer.turned("True", "AllVerified"));
         let expected: Vec<Answer> = healed.into_iter().chain(OTHERS).collect();
         self.narrator
             .during(what, self.observer.answers(what, HEAL_LIMIT, operator, &expected))
             .await?;
         self.narrator.say(&format!(
-            "Healed {} after the first signature was begun.",
+            "All {} say AllVerified again {} after cosign was started.",
+            DEPENDENTS.len(),
             seconds(began.elapsed())
         ));
         self.observer
             .events(EVENTS_LIMIT, operator, &NEWS_OF_THE_HEAL)
             .await?;
-        self.show("kubectl -n shop get imgc", Fit::Fold).await
+        self.show("kubectl -n shop get imgc --field-selector status.verdict=Compliant")
+            .await
     }
 
     /// Says what stays, and as the very last line how to reach it.
-    fn leave(&mut self, operator: &Operator) {
+    fn leave(&mut self, operator: &Operator) -> Result<()> {
         self.narrator.chapter(&format!(
             "Everything stays up ({} in all)",
             seconds(self.narrator.elapsed())
         ));
-        let log = operator.server.log_file();
+        let (log, tools) = (operator.server.log_file(), self.stage.tools()?);
         self.narrator.say(&format!(
-            "{NODES} nodes, 13 pods, the operator: metrics at http://{}/metrics, log in {}.\n\
-             Manifests and keys: {}. Remove it all with `make demo-down`. Look around with:",
+            "The operator serves http://{}/metrics and logs to {}. Manifests and keys are in {}, kubectl is in {}. \
+             `make demo-down` removes it all. To look around:",
             operator.address,
             shown(&log),
             shown(self.stage.folder()),
+            tools.display(),
         ));
         println!("export KUBECONFIG={}", quoted(self.stage.cluster.kubeconfig()));
+        Ok(())
     }
 
     async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
@@ -335,9 +342,9 @@ impl Story {
     }
 
     /// Runs a command line and shows what it prints.
-    async fn show(&self, line: &str, fit: Fit) -> Result<()> {
+    async fn show(&self, line: &str) -> Result<()> {
         let output = self.run_line(line).await?;
-        self.narrator.show(line, &output, fit);
+        self.narrator.show(line, &output);
         Ok(())
     }
 
@@ -347,35 +354,34 @@ impl Story {
         self.kubectl(&arguments).await
     }
 
-    fn log_positions(&self) -> Result<[LogPosition; 2]> {
-        Ok([
-            self.stage.distribution.log_position()?,
-            self.stage.referrers.log_position()?,
-        ])
-    }
-
-    /// Requests about the images that rest on release-2026 alone. The nodes' are left out; and so are other
-    /// repositories, whose unsigned images are looked at again in their own time.
-    fn requests_since(&self, positions: &[LogPosition; 2], gallery: &Gallery) -> Result<usize> {
+    /// How often registries were asked about the images that rest on release-2026 alone. Other repositories are left
+    /// out: their unsigned images are looked at again in their own time.
+    fn operator_requests(&self, gallery: &Gallery) -> Result<usize> {
         let repositories = gallery.sole_trust_repositories();
+        let prefixes: Vec<String> = repositories.iter().map(|path| format!("/v2/{path}/")).collect();
+        let concerns = |path: &str| prefixes.iter().any(|prefix| path.starts_with(prefix));
         let mut count = 0;
-        for (registry, position) in [&self.stage.distribution, &self.stage.referrers]
-            .into_iter()
-            .zip(positions)
-        {
-            let requests = registry.access_log_since(*position)?;
-            let concerns = |path: &str| {
-                repositories
-                    .iter()
-                    .any(|repository| path.starts_with(&format!("/v2/{repository}/")))
-            };
-            count += requests
+        for registry in [&self.stage.distribution, &self.stage.referrers] {
+            let requests = registry.access_log()?;
+            let ours = requests
                 .iter()
-                .filter(|request| request.user_agent != NODE_USER_AGENT && concerns(&request.path))
-                .count();
+                .filter(|request| request.user_agent.starts_with(OPERATOR_AGENT));
+            count += ours.filter(|request| concerns(&request.path)).count();
         }
         Ok(count)
     }
+}
+
+/// The lines from `Status:` to the verdict, as the `sed` that is shown gives them.
+fn answer_of(described: &str) -> String {
+    let mut past_the_end = false;
+    let lines = described.lines().skip_while(|line| !line.starts_with("Status:"));
+    let lines = lines.take_while(|line| {
+        let wanted = !past_the_end;
+        past_the_end = line.starts_with("  Verdict:");
+        wanted
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// A path as seen from the workspace.
@@ -400,6 +406,16 @@ fn quoted(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_description_the_answer_is_shown() {
+        let described =
+            "Name:  web\nStatus:\n  Images:\n    Verdict:  Violating\n  Verdict:  Violating\n  Workload:\n";
+        assert_eq!(
+            answer_of(described),
+            "Status:\n  Images:\n    Verdict:  Violating\n  Verdict:  Violating"
+        );
+    }
 
     #[test]
     fn the_last_line_can_be_evaluated_whatever_the_folder_is_called() {
