@@ -57,7 +57,13 @@ advisories: ## look for known vulnerabilities of dependencies; needs the network
 
 .PHONY: test
 test: tools ## run all tests on real servers
-	@cargo test --workspace --locked
+	@cargo build --locked --workspace --bins
+	@ASSAY_TESTKIT_PREBUILT=1 cargo test --locked --workspace
+
+.PHONY: measure
+measure: tools ## print what the operator costs with 2,000 pods on a real API server (WORKLOADS=200 PODS=10)
+	@cargo build --locked --workspace --bins
+	@ASSAY_TESTKIT_PREBUILT=1 cargo run --quiet --locked --workspace --example measure -- $(or $(WORKLOADS),200) $(or $(PODS),10)
 
 # What the demo runs besides the tools. Built like the tests, so that nothing is built twice.
 demo_binaries := assay assay-demo assay-testkit-node assay-testkit-supervisor
@@ -67,7 +73,7 @@ demo: ## the whole story on this machine: a cluster, signed images, the operator
 	@hack/tools.sh build >/dev/null
 	@echo 'building the operator and the demo (minutes the first time, then seconds) …' >&2
 	@cargo build --locked --workspace $(addprefix --bin ,$(demo_binaries))
-	@ASSAY_TOOLS_DIR="$$(hack/tools.sh dir)" cargo run --locked --quiet --workspace --bin assay-demo -- up --folder .demo
+	@ASSAY_TESTKIT_PREBUILT=1 ASSAY_TOOLS_DIR="$$(hack/tools.sh dir)" cargo run --locked --quiet --bin assay-demo -- up --folder .demo
 
 .PHONY: demo-down
 demo-down: ## end everything that the demo started and remove its folder

@@ -35,7 +35,7 @@ impl ImageUse {
         match (&self.repository, &self.running) {
             (Some(repository), RunningDigest::Digest(digest)) => Some(SubjectKey {
                 repository: repository.clone(),
-                digest: digest.clone(),
+                digest: *digest,
             }),
             _ => None,
         }
@@ -52,7 +52,7 @@ impl ImageUse {
         match written.parse::<Reference>() {
             Ok(reference) => {
                 let origin = match &reference.digest {
-                    Some(digest) => Origin::Pinned(digest.clone()),
+                    Some(digest) => Origin::Pinned(*digest),
                     None => Origin::Tag(reference.tag().unwrap_or("latest").into()),
                 };
                 let running = running(image, reference.digest.as_ref());
@@ -80,7 +80,7 @@ fn running(image: &PodImage, pinned: Option<&Digest>) -> RunningDigest {
     let unresolved = |why: String| RunningDigest::Unresolved(why.into());
     let Some(image_id) = &image.image_id else {
         return match pinned {
-            Some(digest) => RunningDigest::Digest(digest.clone()),
+            Some(digest) => RunningDigest::Digest(*digest),
             None => unresolved(
                 "Kubernetes does not report which digest an image volume mounts; name the volume's image by digest".into(),
             ),

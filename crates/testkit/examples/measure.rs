@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use api::{ImageCompliance, Reason};
 use assay_testkit::{
-    Audit, BulkSigner, Cluster, ClusterOptions, Cosign, CosignVersion, NodeOptions, NodeSimulator, Registry, Result, Server,
-    ServerSpec, TestkitError, eventually, free_port, run_folder, workspace_binary, workspace_root,
+    Audit, BulkSigner, Cluster, ClusterOptions, Cosign, CosignVersion, NodeOptions, NodeSimulator, Registry,
+    Result, Server, ServerSpec, TestkitError, eventually, free_port, run_folder, workspace_binary,
+    workspace_root,
 };
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Pod;
@@ -28,11 +29,19 @@ const HOLDS: Reason = Reason::AllVerified;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let mut numbers = std::env::args().skip(1).filter_map(|argument| argument.parse::<usize>().ok());
+    let mut numbers = std::env::args()
+        .skip(1)
+        .filter_map(|argument| argument.parse::<usize>().ok());
     let (workloads, pods) = (numbers.next().unwrap_or(200), numbers.next().unwrap_or(10));
     let fleet = Fleet::start(workloads, pods).await?;
-    println!("{workloads} workloads, {} pods, {workloads} images, one signature each", workloads * pods);
-    println!("{:<26}{:>10}{:>12}{:>12}{:>12}{:>10}", "", "seconds", "requests", "statuses", "events", "RSS MiB");
+    println!(
+        "{workloads} workloads, {} pods, {workloads} images, one signature each",
+        workloads * pods
+    );
+    println!(
+        "{:<26}{:>10}{:>12}{:>12}{:>12}{:>10}",
+        "", "seconds", "requests", "statuses", "events", "RSS MiB"
+    );
     let operator = fleet.start_operator()?;
     fleet.first_scan(&operator).await?;
     fleet.second_scan(&operator).await?;
@@ -59,12 +68,32 @@ impl Fleet {
     async fn start(workloads: usize, pods: usize) -> Result<Fleet> {
         let folder = run_folder()?;
         let registry = Registry::distribution(folder.join("registry")).await?;
-        let options = ClusterOptions { audit: Audit::Writes, ..ClusterOptions::default() };
+        let options = ClusterOptions {
+            audit: Audit::Writes,
+            ..ClusterOptions::default()
+        };
         let cluster = Cluster::start(folder.join("cluster"), options).await?;
-        let nodes = NodeSimulator::start(&cluster, NodeOptions { nodes: 10, ..NodeOptions::default() }).await?;
+        let nodes = NodeSimulator::start(
+            &cluster,
+            NodeOptions {
+                nodes: 10,
+                ..NodeOptions::default()
+            },
+        )
+        .await?;
         let crds = workspace_root().join("crds");
-        cluster.kubectl(&["apply", "-f", &crds.display().to_string()]).await?;
-        cluster.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", "-f", &crds.display().to_string()]).await?;
+        cluster
+            .kubectl(&["apply", "-f", &crds.display().to_string()])
+            .await?;
+        cluster
+            .kubectl(&[
+                "wait",
+                "--for=condition=Established",
+                "--timeout=30s",
+                "-f",
+                &crds.display().to_string(),
+            ])
+            .await?;
         cluster.kubectl(&["create", "namespace", "assay-system"]).await?;
         let cosign = Cosign::new(CosignVersion::V3, folder.join("home"))?;
         let key = cosign.generate_key_pair("release-2026").await?;
@@ -74,18 +103,39 @@ impl Fleet {
             .buffer_unordered(16)
             .try_collect::<Vec<_>>()
             .await?;
-        cluster.apply(&trust(&registry, &key.public_pem()?).to_string()).await?;
+        cluster
+            .apply(&trust(&registry, &key.public_pem()?).to_string())
+            .await?;
         let client = cluster.admin_client().await?;
         all_run(Api::namespaced(client.clone(), "default"), workloads * pods).await?;
-        Ok(Fleet { workloads, registry, _nodes: nodes, answers: Api::namespaced(client, "default"), cluster, folder })
+        Ok(Fleet {
+            workloads,
+            registry,
+            _nodes: nodes,
+            answers: Api::namespaced(client, "default"),
+            cluster,
+            folder,
+        })
     }
 
     fn start_operator(&self) -> Result<Server> {
-        let kubeconfig = self.cluster.kubeconfig_for_user(OPERATOR, Some("system:masters"))?;
-        let spec = ServerSpec::new(OPERATOR, workspace_binary("assay-cli", "assay")?, self.folder.join("operator"))
-            .args(["controller", "--insecure-registry", &self.registry.host(), "--listen", &format!("127.0.0.1:{}", free_port()?)])
-            .args(["--data-dir", &self.folder.join("data").display().to_string()])
-            .env("KUBECONFIG", kubeconfig);
+        let kubeconfig = self
+            .cluster
+            .kubeconfig_for_user(OPERATOR, Some("system:masters"))?;
+        let spec = ServerSpec::new(
+            OPERATOR,
+            workspace_binary("assay-cli", "assay")?,
+            self.folder.join("operator"),
+        )
+        .args([
+            "controller",
+            "--insecure-registry",
+            &self.registry.host(),
+            "--listen",
+            &format!("127.0.0.1:{}", free_port()?),
+        ])
+        .args(["--data-dir", &self.folder.join("data").display().to_string()])
+        .env("KUBECONFIG", kubeconfig);
         Server::start(spec)
     }
 
@@ -94,7 +144,12 @@ impl Fleet {
         self.all_say(HOLDS, Duration::from_secs(120)).await?;
         // Totals of policies and keys follow within their own pace.
         tokio::time::sleep(Duration::from_secs(5)).await;
-        self.report("first scan", mark.began.elapsed() - Duration::from_secs(5), &mark, operator)
+        self.report(
+            "first scan",
+            mark.began.elapsed() - Duration::from_secs(5),
+            &mark,
+            operator,
+        )
     }
 
     async fn second_scan(&self, operator: &Server) -> Result<()> {
@@ -108,23 +163,46 @@ impl Fleet {
     async fn revocation(&self, operator: &Server) -> Result<()> {
         let mark = self.mark()?;
         let patch = r#"{"spec":{"stage":"Revoked"}}"#;
-        self.cluster.kubectl(&["patch", "signingkey", "release-2026", "--type=merge", "-p", patch]).await?;
+        self.cluster
+            .kubectl(&["patch", "signingkey", "release-2026", "--type=merge", "-p", patch])
+            .await?;
         let mut latencies = Vec::new();
         let mut seen = BTreeSet::new();
-        eventually("every ImageCompliance to say KeyRevoked", Duration::from_secs(60), async || {
-            let list = self.answers.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
-            let now = mark.began.elapsed();
-            for answer in list.items.iter().filter(|answer| says(answer, Reason::KeyRevoked)) {
-                if seen.insert(answer.metadata.name.clone()) {
-                    latencies.push(now);
+        eventually(
+            "every ImageCompliance to say KeyRevoked",
+            Duration::from_secs(60),
+            async || {
+                let list = self
+                    .answers
+                    .list(&ListParams::default())
+                    .await
+                    .map_err(|error| error.to_string())?;
+                let now = mark.began.elapsed();
+                for answer in list
+                    .items
+                    .iter()
+                    .filter(|answer| says(answer, Reason::KeyRevoked))
+                {
+                    if seen.insert(answer.metadata.name.clone()) {
+                        latencies.push(now);
+                    }
                 }
-            }
-            if seen.len() >= self.workloads { Ok(()) } else { Err(format!("{} of {}", seen.len(), self.workloads)) }
-        })
+                if seen.len() >= self.workloads {
+                    Ok(())
+                } else {
+                    Err(format!("{} of {}", seen.len(), self.workloads))
+                }
+            },
+        )
         .await?;
         self.report("key revoked", mark.began.elapsed(), &mark, operator)?;
         latencies.sort();
-        let at = |share: usize| latencies.get((latencies.len() * share).div_ceil(100).saturating_sub(1)).copied().unwrap_or_default();
+        let at = |share: usize| {
+            latencies
+                .get((latencies.len() * share).div_ceil(100).saturating_sub(1))
+                .copied()
+                .unwrap_or_default()
+        };
         println!(
             "from `kubectl patch` to KeyRevoked: p50 {:.2} s, p99 {:.2} s, last {:.2} s",
             at(50).as_secs_f64(),
@@ -135,38 +213,71 @@ impl Fleet {
     }
 
     fn mark(&self) -> Result<Mark> {
-        Ok(Mark { began: Instant::now(), log: self.registry.log_position()?, writes: self.cluster.writes_by(OPERATOR)?.len() })
+        Ok(Mark {
+            began: Instant::now(),
+            log: self.registry.log_position()?,
+            writes: self.cluster.writes_by(OPERATOR)?.len(),
+        })
     }
 
     fn report(&self, what: &str, took: Duration, mark: &Mark, operator: &Server) -> Result<()> {
         let requests = self.registry.access_log_since(mark.log)?;
-        let asked = requests.iter().filter(|request| request.user_agent.starts_with("assay/")).count();
+        let asked = requests
+            .iter()
+            .filter(|request| request.user_agent.starts_with("assay/"))
+            .count();
         let writes = self.cluster.writes_by(OPERATOR)?;
         let new = writes.get(mark.writes..).unwrap_or_default();
-        let statuses = new.iter().filter(|write| !matches!(write.resource.as_str(), "events" | "leases")).count();
+        let statuses = new
+            .iter()
+            .filter(|write| !matches!(write.resource.as_str(), "events" | "leases"))
+            .count();
         let events = new.iter().filter(|write| write.resource == "events").count();
         let memory = operator.resident_bytes().unwrap_or(0) / (1024 * 1024);
-        println!("{what:<26}{:>10.1}{asked:>12}{statuses:>12}{events:>12}{memory:>10}", took.as_secs_f64());
+        println!(
+            "{what:<26}{:>10.1}{asked:>12}{statuses:>12}{events:>12}{memory:>10}",
+            took.as_secs_f64()
+        );
         Ok(())
     }
 
     async fn all_say(&self, reason: Reason, limit: Duration) -> Result<()> {
         eventually("every ImageCompliance to have its answer", limit, async || {
-            let list = self.answers.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+            let list = self
+                .answers
+                .list(&ListParams::default())
+                .await
+                .map_err(|error| error.to_string())?;
             let count = list.items.iter().filter(|answer| says(answer, reason)).count();
-            if count >= self.workloads { Ok(()) } else { Err(format!("{count} of {} say {reason}", self.workloads)) }
+            if count >= self.workloads {
+                Ok(())
+            } else {
+                Err(format!("{count} of {} say {reason}", self.workloads))
+            }
         })
         .await
     }
 }
 
 fn says(answer: &ImageCompliance, reason: Reason) -> bool {
-    answer.status.conditions.iter().any(|condition| condition.type_ == "Compliant" && condition.reason == reason.as_str())
+    answer
+        .status
+        .conditions
+        .iter()
+        .any(|condition| condition.type_ == "Compliant" && condition.reason == reason.as_str())
 }
 
-async fn deploy(cluster: &Cluster, registry: &Registry, signer: &BulkSigner, number: usize, replicas: usize) -> Result<()> {
+async fn deploy(
+    cluster: &Cluster,
+    registry: &Registry,
+    signer: &BulkSigner,
+    number: usize,
+    replicas: usize,
+) -> Result<()> {
     let writer = registry.writer();
-    let image = writer.push_image(&format!("fleet/app-{number}"), "1", &number.to_string()).await?;
+    let image = writer
+        .push_image(&format!("fleet/app-{number}"), "1", &number.to_string())
+        .await?;
     signer.sign(&writer, &image).await?;
     let deployment = json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
@@ -192,8 +303,15 @@ fn trust(registry: &Registry, pem: &str) -> Value {
 async fn all_run(pods: Api<Pod>, expected: usize) -> Result<()> {
     let running = ListParams::default().fields("status.phase=Running");
     eventually("all pods to run", Duration::from_secs(300), async || {
-        let list = pods.list_metadata(&running).await.map_err(|error| error.to_string())?;
-        if list.items.len() >= expected { Ok(()) } else { Err(format!("{} run", list.items.len())) }
+        let list = pods
+            .list_metadata(&running)
+            .await
+            .map_err(|error| error.to_string())?;
+        if list.items.len() >= expected {
+            Ok(())
+        } else {
+            Err(format!("{} run", list.items.len()))
+        }
     })
     .await
     .map_err(|error: TestkitError| error)
