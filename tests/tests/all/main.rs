@@ -16,6 +16,7 @@ mod config;
 mod crds;
 mod crds_bad_keys;
 mod crds_bad_policies;
+mod docs;
 mod manifests;
 mod servers;
 mod stand_in;

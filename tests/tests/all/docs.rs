@@ -1,0 +1,324 @@
+//! The documents: every command that they show is run, in order, on a cluster of its own with the operator under the
+//! rights of `config/rbac`, and what they print beside it is what it prints.
+//!
+//! - A block `sh` is run by bash and must succeed.
+//! - A block `sh checked` is too long for a test or about another machine; its commands and make targets must exist.
+//! - A block `console` shows commands behind `$ ` with their output. It is compared, without ages, digests and the
+//!   registry's address, until it fits or a minute is over. A command that shows nothing must succeed.
+//!
+//! All documents share one folder, the README first. It begins with `release-2026.pub`; the namespace `shop` runs the
+//! Deployments `web`, signed by that key, and `cart`, which nobody signed.
+//! The one difference to what a reader types: the registry has no TLS, so `assay check` is told so behind its back.
+
+mod blocks;
+mod text;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use testkit::{
+    Cluster, ClusterOptions, Cosign, CosignVersion, Format, NodeOptions, NodeSimulator, Registry, Server,
+    ServerSpec, Tools, eventually, free_port, run_folder, workspace_root,
+};
+
+use self::blocks::{Block, Kind, blocks, commands, normal, shown};
+use crate::binary::assay;
+
+/// How long a command may take to print what the document shows.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The README first: what it writes, the others use.
+fn documents() -> Vec<PathBuf> {
+    let folder = workspace_root().join("docs");
+    let entries = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> = entries
+        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+        .collect();
+    files.sort();
+    files.insert(0, workspace_root().join("README.md"));
+    files
+}
+
+fn read(file: &Path) -> String {
+    std::fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+}
+
+fn all_blocks() -> Vec<Block> {
+    let short = |file: &Path| file.strip_prefix(workspace_root()).unwrap_or(file).to_owned();
+    let of = |file: &PathBuf| blocks(&short(file), &read(file));
+    documents().iter().flat_map(of).collect()
+}
+
+/// Deliverables 7 to 9: what the documents tell a user to type works, and gives what they show.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_of_the_documents_works_and_prints_what_they_show() {
+    let stage = Stage::start().await;
+    let mut failed = Vec::new();
+    let mut count = 0;
+    for block in all_blocks() {
+        let result = match block.kind {
+            Kind::Run => stage.run(&block).await,
+            Kind::Console => stage.compare(&block).await,
+            Kind::Checked => stage.check(&block).await,
+            Kind::Other => continue,
+        };
+        count += 1;
+        failed.extend(result.err().map(|why| format!("{}: {why}", block.place)));
+    }
+    failed.extend(stage.metrics_that_are_not_told());
+    assert!(count > 20, "found only {count} blocks of commands");
+    assert!(
+        failed.is_empty(),
+        "\n{}\n{}",
+        failed.join("\n"),
+        stage.operator.log_tail()
+    );
+}
+
+/// Everything that the commands need.
+struct Stage {
+    folder: PathBuf,
+    cluster: Cluster,
+    _nodes: NodeSimulator,
+    registry: Registry,
+    operator: Server,
+    address: String,
+    path: String,
+}
+
+impl Stage {
+    async fn start() -> Self {
+        let folder = run_folder().unwrap().join("docs");
+        let work = folder.join("work");
+        std::fs::create_dir_all(&work).unwrap();
+        let (cluster, registry) = tokio::try_join!(
+            Cluster::start(folder.join("cluster"), ClusterOptions::default()),
+            Registry::referrers(folder.join("registry")),
+        )
+        .unwrap();
+        let nodes = NodeSimulator::start(&cluster, NodeOptions::default())
+            .await
+            .unwrap();
+        for base in ["config/crd", "config/rbac"] {
+            cluster.kubectl(&["apply", "-k", base]).await.unwrap();
+        }
+        let established = [
+            "wait",
+            "--for=condition=Established",
+            "crd",
+            "--all",
+            "--timeout=30s",
+        ];
+        cluster.kubectl(&established).await.unwrap();
+        run_the_shop(&cluster, &registry, &work).await;
+        let (operator, address) = start_operator(&cluster, &registry, &folder.join("operator")).await;
+        let path = search_path(&folder.join("bin"));
+        Self {
+            folder,
+            cluster,
+            _nodes: nodes,
+            registry,
+            operator,
+            address,
+            path,
+        }
+    }
+
+    async fn run(&self, block: &Block) -> Result<(), String> {
+        self.bash(&block.text).await.map(drop)
+    }
+
+    /// Each command must come to print what is shown.
+    async fn compare(&self, block: &Block) -> Result<(), String> {
+        for shown in shown(block) {
+            let wanted = normal(&shown.output, "$REGISTRY");
+            let look = async || {
+                let output = self.output(&shown.command).await?;
+                if wanted.is_empty() && !output.status.success() {
+                    return Err(told(&shown.command, &output));
+                }
+                let found = normal(&String::from_utf8_lossy(&output.stdout), &self.registry.host());
+                match found == wanted {
+                    true => Ok(()),
+                    false => Err(format!("prints\n{found}\nand not\n{wanted}")),
+                }
+            };
+            let result = eventually(&shown.command, LIMIT, look).await;
+            result.map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// The commands exist, and the make targets.
+    async fn check(&self, block: &Block) -> Result<(), String> {
+        let targets = self
+            .bash(&format!("make -s -C '{}' help", workspace_root().display()))
+            .await?;
+        for words in commands(&block.text) {
+            let word = |at: usize| words.get(at).map_or("", String::as_str);
+            match word(0) {
+                "make" => {
+                    let mut words = words.iter().skip(1).filter(|word| !word.starts_with('-'));
+                    let target = words.next().map_or("", String::as_str);
+                    let is_told = |line: &str| line.split_whitespace().nth(1) == Some(target);
+                    if !targets.lines().any(is_told) {
+                        return Err(format!("`make help` tells no target {target:?}"));
+                    }
+                }
+                "kubectl" => {
+                    let mut words = words
+                        .iter()
+                        .skip(1)
+                        .skip_while(|word| word.starts_with('-') || *word == "assay-system");
+                    let command = words.next().map_or("", String::as_str);
+                    self.bash(&format!("kubectl {command} --help")).await?;
+                }
+                "assay" => drop(self.bash(&format!("assay {} --help", word(1))).await?),
+                other => return Err(format!("found the command {other:?}, which cannot be checked")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs a script that must succeed; gives what it prints.
+    async fn bash(&self, script: &str) -> Result<String, String> {
+        let output = self.output(script).await?;
+        match output.status.success() {
+            true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+            false => Err(told(script, &output)),
+        }
+    }
+
+    async fn output(&self, script: &str) -> Result<Output, String> {
+        let mut command = tokio::process::Command::new("bash");
+        command
+            .args(["-euo", "pipefail", "-c", script])
+            .current_dir(self.folder.join("work"))
+            .env("PATH", &self.path)
+            .env("HOME", &self.folder)
+            .env("KUBECONFIG", self.cluster.kubeconfig())
+            .env("REGISTRY", self.registry.host())
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        let ended = tokio::time::timeout(LIMIT, command.output()).await;
+        let output = ended.map_err(|_| format!("`{script}` does not end"))?;
+        output.map_err(|error| format!("`{script}`: {error}"))
+    }
+
+    /// The metrics of docs/operations.md that the operator does not tell, and the other way round.
+    fn metrics_that_are_not_told(&self) -> Vec<String> {
+        let page = get(&self.address, "/metrics").unwrap();
+        let operations = read(&workspace_root().join("docs/operations.md"));
+        let names: Vec<&str> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+            .collect();
+        let explains = |name: &&str| operations.contains(&format!("`{name}"));
+        let unexplained = names.iter().filter(|name| !explains(name));
+        let unexplained =
+            unexplained.map(|name| format!("docs/operations.md does not explain the metric {name}"));
+        let rows = operations
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `assay_"));
+        let source = ["mod.rs", "totals.rs"]
+            .map(|file| read(&workspace_root().join("crates/controller/src/metrics").join(file)));
+        // A counter that counted nothing yet is not on the page.
+        let registers = |name: &str| {
+            let bare = name.trim_end_matches("_total").trim_end_matches("_info");
+            source.iter().any(|text| text.contains(&format!("\"{bare}\"")))
+        };
+        let unknown = rows
+            .filter_map(|row| row.split('`').next())
+            .filter(|name| !registers(name))
+            .map(|name| format!("docs/operations.md explains the metric assay_{name}, which there is not"));
+        unexplained.chain(unknown).collect()
+    }
+}
+
+/// What a script that failed told.
+fn told(script: &str, output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (printed, error) = (text(&output.stdout), text(&output.stderr));
+    format!("`{script}` ends with {}:\n{printed}{error}", output.status)
+}
+
+/// What the README takes for granted: a key, a signed image, an unsigned one, and their Deployments.
+async fn run_the_shop(cluster: &Cluster, registry: &Registry, work: &Path) {
+    let writer = registry.writer();
+    let web = writer.push_image("shop/web", "1.4", "docs/web").await.unwrap();
+    let cart = writer.push_image("shop/cart", "2.0", "docs/cart").await.unwrap();
+    let cosign = Cosign::new(CosignVersion::V3, work).unwrap();
+    let key = cosign.generate_key_pair("release-2026").await.unwrap();
+    cosign.sign(&web.by_digest(), &key, Format::Bundle).await.unwrap();
+    cluster.kubectl(&["create", "namespace", "shop"]).await.unwrap();
+    cluster.wait_for_service_account("shop").await.unwrap();
+    for (name, image) in [("web", &web), ("cart", &cart)] {
+        let image = image.by_tag();
+        let create = ["-n", "shop", "create", "deployment", name, "--image", &image];
+        cluster.kubectl(&create).await.unwrap();
+    }
+}
+
+async fn start_operator(cluster: &Cluster, registry: &Registry, folder: &Path) -> (Server, String) {
+    let kubeconfig = cluster
+        .kubeconfig_for_service_account("assay-system", "assay")
+        .await
+        .unwrap();
+    std::fs::create_dir_all(folder).unwrap();
+    let address = format!("127.0.0.1:{}", free_port().unwrap());
+    let spec = ServerSpec::new("assay", assay(), folder)
+        .arg("controller")
+        .arg("--data-dir")
+        .arg(folder.join("data"))
+        .args(["--listen", &address, "--insecure-registry", &registry.host()])
+        .env("KUBECONFIG", kubeconfig)
+        .env("POD_NAMESPACE", "assay-system")
+        .env("HOME", folder);
+    let operator = Server::start(spec).unwrap();
+    let probe = || std::future::ready(get(&address, "/readyz").map(|_| true));
+    operator.wait_until_ready(LIMIT, probe).await.unwrap();
+    (operator, address)
+}
+
+/// A page of the operator; an error where it is not 200.
+fn get(address: &str, page: &str) -> Result<String, String> {
+    let ask = || {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        write!(
+            stream,
+            "GET {page} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok::<_, std::io::Error>(answer)
+    };
+    let answer = ask().map_err(|error| error.to_string())?;
+    match answer.starts_with("HTTP/1.1 200") {
+        true => Ok(answer),
+        false => Err(answer),
+    }
+}
+
+/// A PATH with `assay`, kubectl and what the system has.
+fn search_path(bin: &Path) -> String {
+    std::fs::create_dir_all(bin).unwrap();
+    let script = format!(
+        "#!/usr/bin/env bash\n\
+         if [ \"${{1:-}}\" = check ] && [ \"${{2:-}}\" != --help ]; then set -- \"$@\" --insecure-registry \"$REGISTRY\"; fi\n\
+         exec '{}' \"$@\"\n",
+        assay().display()
+    );
+    let file = bin.join("assay");
+    std::fs::write(&file, script).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let tools = Tools::locate().unwrap();
+    let system = std::env::var("PATH").unwrap();
+    format!("{}:{}:{system}", bin.display(), tools.folder().display())
+}
