@@ -76,12 +76,17 @@ impl ComplianceSink {
     }
 
     async fn put_right(&self, place: &Place) -> Result<(), Stopped> {
-        let Some(key) = self.ledger.key_at(place) else {
-            return Ok(());
-        };
-        self.engine
-            .done(Target::Workload(key), Some(Duration::ZERO))
-            .await
+        match self.ledger.key_at(place).filter(|key| Place::of(key) == *place) {
+            Some(key) => {
+                self.engine
+                    .done(Target::Workload(key), Some(Duration::ZERO))
+                    .await
+            }
+            None => {
+                self.ledger.report_stray();
+                Ok(())
+            }
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use api::{ImageCompliance, ImageComplianceStatus, WorkloadRef};
 use engine::WorkloadKey;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use tokio::sync::Notify;
 
 use crate::names::compliance_name;
 use crate::said::Said;
@@ -93,6 +94,7 @@ struct Book {
 pub(crate) struct Ledger {
     book: Arc<Mutex<Book>>,
     printer: RandomState,
+    strays: Arc<Notify>,
 }
 
 impl Ledger {
@@ -253,6 +255,16 @@ impl Ledger {
     /// The workload that the object at this place was last said to be about.
     pub(crate) fn key_at(&self, place: &Place) -> Option<WorkloadKey> {
         self.lock().entries.get(place)?.said.key(&place.namespace)
+    }
+
+    /// Somebody created an object that is about no workload.
+    pub(crate) fn report_stray(&self) {
+        self.strays.notify_one();
+    }
+
+    /// Waits until somebody creates an object that is about no workload.
+    pub(crate) async fn stray_reported(&self) {
+        self.strays.notified().await;
     }
 
     /// Every object that exists and is not being written, with the workload it is said to be about.

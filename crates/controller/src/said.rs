@@ -72,6 +72,11 @@ impl Said {
             .collect()
     }
 
+    /// The uid of the workload that this speaks of; empty where it speaks of none.
+    pub(crate) fn uid(&self) -> &str {
+        self.workload.as_ref().map_or("", |workload| &workload.uid)
+    }
+
     /// The workload that this speaks of.
     pub(crate) fn key(&self, namespace: &str) -> Option<WorkloadKey> {
         self.workload.as_ref().map(|workload| key_of(workload, namespace))

@@ -1,6 +1,6 @@
 //! Tells transitions: one structured log line each, and Events where they are news.
 
-use api::{Mode, WorkloadRef};
+use api::{Mode, Verdict, WorkloadRef};
 use k8s_openapi::api::core::v1::ObjectReference;
 
 use crate::events::{EventQueue, Note};
@@ -118,6 +118,9 @@ fn finding(transition: &Transition) -> String {
     } else {
         format!(" ({digest})")
     };
+    if let (Verdict::NotCovered, Some((before, _))) = (verdict, transition.previous) {
+        return format!("{image}{at} is not covered any more; before it was {before}");
+    }
     let why = if message.is_empty() {
         String::new()
     } else {
@@ -186,7 +189,7 @@ mod tests {
     use super::*;
     use crate::testing::{time, workload};
     use crate::transitions::News;
-    use api::{Reason, Verdict};
+    use api::Reason;
 
     fn transition() -> Transition {
         Transition {
@@ -252,6 +255,23 @@ mod tests {
                 Some("p")
             )
             .is_empty()
+        );
+    }
+
+    #[test]
+    fn leaving_coverage_tells_what_the_verdict_was() {
+        let left = Transition {
+            verdict: Verdict::NotCovered,
+            reason: Reason::NotCovered,
+            message: String::new(),
+            previous: Some((Verdict::Violating, Reason::KeyRevoked)),
+            news: Some(News::LeftCoverage),
+            ..transition()
+        };
+        let text = &notes_of(&left, None)[0].text;
+        assert!(
+            text.ends_with("is not covered any more; before it was Violating"),
+            "{text}"
         );
     }
 

@@ -12,7 +12,7 @@ use super::workloads::{Existence, Work};
 use crate::ledger::{After, Place};
 use crate::said::Said;
 
-/// How often it is looked for orphans; also at the begin of each term of writing.
+/// How often it is looked for orphans; also at the begin of each term of writing, and when a stray shows.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 /// Between two orphans, so that a sweep never crowds out anything else.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -44,6 +44,7 @@ impl Writer {
             self.sweep_once(&stop).await;
             tokio::select! {
                 () = tokio::time::sleep(SWEEP_EVERY) => {}
+                () = self.ledger.stray_reported() => {}
                 () = stop.cancelled() => return,
             }
         }
@@ -68,7 +69,8 @@ impl Writer {
         let Some(before) = self.ledger.begin(place) else {
             return;
         };
-        if says_that_nothing_runs(&before.said) && self.exists(key, &before.said).await != Existence::No {
+        if says_that_nothing_runs(&before.said) && self.exists(key, before.said.uid()).await != Existence::No
+        {
             self.ledger.end(place, After::Nothing);
             return;
         }

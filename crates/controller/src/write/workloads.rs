@@ -105,12 +105,13 @@ impl Writer {
     ) -> Ended {
         let result = match work {
             Work::Say(report) => self.say(place, before, Content::Report(&report)).await,
-            Work::SayAgain(report) => match self.exists(key, &before.said).await {
+            Work::SayAgain(report) => match self.exists(key, &report.workload.reference.uid).await {
                 Existence::Yes => self.say(place, before, Content::Report(&report)).await,
-                Existence::No => Ok(After::Gone),
+                // What was said is kept, so that the pods' last moments do not make it new.
+                Existence::No => Ok(After::Nothing),
                 Existence::CannotTell => return self.ended(place, After::Nothing, Some(ASK_AGAIN)),
             },
-            Work::Rest => match self.exists(key, &before.said).await {
+            Work::Rest => match self.exists(key, before.said.uid()).await {
                 Existence::Yes => self.say(place, before, Content::NothingRuns).await,
                 Existence::No => self.remove(place, before.stored).await,
                 Existence::CannotTell => return self.ended(place, After::Nothing, Some(ASK_AGAIN)),
@@ -243,15 +244,11 @@ impl Writer {
         })
     }
 
-    /// Whether the workload that was spoken of still exists under its uid.
-    pub(crate) async fn exists(&self, key: &WorkloadKey, said: &Said) -> Existence {
-        let Some(workload) = &said.workload else {
-            return Existence::No;
-        };
+    /// Whether a workload exists under this uid.
+    pub(crate) async fn exists(&self, key: &WorkloadKey, uid: &str) -> Existence {
         match self.lookup.find(&self.requests.client, key).await {
-            Found::Metadata(found) if found.uid.as_deref() != Some(workload.uid.as_str()) => Existence::No,
-            Found::Metadata(_) => Existence::Yes,
-            Found::Nothing => Existence::No,
+            Found::Metadata(found) if found.uid.as_deref() == Some(uid) => Existence::Yes,
+            Found::Metadata(_) | Found::Nothing => Existence::No,
             Found::OutOfReach => Existence::CannotTell,
         }
     }
