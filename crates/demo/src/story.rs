@@ -232,7 +232,7 @@ impl Story {
                 sole_trust: 0,
             },
         ];
-        let what = "policies and keys have counted, which each does once in 30 s";
+        let what = "policies and keys have counted (each at most once in 30 s)";
         let counts = self.observer.counts(COUNTS_LIMIT, operator, &policies, &keys);
         self.narrator.during(what, counts).await?;
         self.observer.events(EVENTS_LIMIT, operator, &FIRST_NEWS).await?;
