@@ -212,7 +212,14 @@ impl Subject {
         });
         let known = self.knowledge().map(|knowledge| {
             let items = knowledge.items.iter().map(|item| item.item.clone()).collect();
-            let seen = self.seen.get(&knowledge.digest).cloned().unwrap_or_default();
+            // What was read in part is read again to the end, however little the listings changed.
+            let whole = !self.read_in_part.contains(&knowledge.digest);
+            let seen = self
+                .seen
+                .get(&knowledge.digest)
+                .filter(|_| whole)
+                .cloned()
+                .unwrap_or_default();
             (
                 knowledge.digest,
                 Known {
@@ -270,7 +277,12 @@ impl Subject {
     }
 
     fn absorb_part(&mut self, part: DigestPass) {
-        self.seen.insert(part.digest, part.seen);
+        if part.shortfall.is_none() {
+            self.seen.insert(part.digest, part.seen);
+            self.read_in_part.remove(&part.digest);
+        } else {
+            self.read_in_part.insert(part.digest);
+        }
         let knowledge = if part.digest == self.key.digest {
             &mut self.own
         } else {

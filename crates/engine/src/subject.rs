@@ -59,8 +59,10 @@ pub(crate) struct Subject {
     pub(crate) index_gap: Option<Gap>,
     /// What tags resolved to when they were first seen here.
     pub(crate) first_resolved: BTreeMap<Arc<str>, Digest>,
-    /// What the last pass saw in each way of discovery, by digest.
+    /// What the last pass that read everything saw in each way of discovery, by digest.
     pub(crate) seen: BTreeMap<Digest, crate::lookup::WaysSeen>,
+    /// Digests of which the last pass could not read everything.
+    pub(crate) read_in_part: BTreeSet<Digest>,
     /// What each digest names, as read.
     pub(crate) shapes: BTreeMap<Digest, crate::lookup::Shape>,
     /// Why the last attempt was not complete.
@@ -106,6 +108,7 @@ impl Subject {
             index_gap: None,
             first_resolved: BTreeMap::new(),
             seen: BTreeMap::new(),
+            read_in_part: BTreeSet::new(),
             shapes: BTreeMap::new(),
             last_gap: None,
             asked: crate::passes::Wants::default(),

@@ -140,3 +140,31 @@ fn a_signature_that_was_deleted_makes_the_image_violating_at_the_next_check() {
         Some((Verdict::Violating, Reason::SignatureMissing))
     );
 }
+
+/// Weakened once: with what a partial pass listed taken as read, the second pass says SignatureMissing.
+#[test]
+fn a_signature_that_is_listed_and_not_served_is_no_absence_at_any_later_pass() {
+    let mut world = shop(&Signer::new());
+    let signer = Signer::new();
+    world.tell(key_fact(
+        "release-2027",
+        key_spec("release", &signer, Stage::Active),
+    ));
+    world
+        .signatures
+        .insert(digest("shop/new"), vec![signer.sign(&digest("shop/new"))]);
+    world.bodiless = true;
+    world.tell(pod("new", "shop/new"));
+    world.look_up();
+    live(&mut world, 5);
+    assert_eq!(
+        world.verdict("new", "prod"),
+        Some((Verdict::Unknown, Reason::RegistryUnavailable))
+    );
+    world.bodiless = false;
+    live(&mut world, 10);
+    assert_eq!(
+        world.verdict("new", "prod"),
+        Some((Verdict::Compliant, Reason::AllVerified))
+    );
+}

@@ -67,6 +67,8 @@ pub(crate) struct World {
     /// What the registry holds, by digest.
     pub(crate) signatures: BTreeMap<Digest, Vec<Arc<Item>>>,
     pub(crate) down: bool,
+    /// The registry lists what it holds but serves no body.
+    pub(crate) bodiless: bool,
     /// Every digest that was asked for.
     pub(crate) asked: Vec<Digest>,
 }
@@ -82,6 +84,7 @@ impl World {
             now: Timestamp::from_second(1_800_000_000).unwrap(),
             signatures: BTreeMap::new(),
             down: false,
+            bodiless: false,
             asked: Vec::new(),
         }
     }
@@ -112,8 +115,18 @@ impl World {
             return Pass::failed(ask, Shortfall::unavailable("the registry is down"));
         }
         let digest = ask.subject.digest;
-        let items = self.signatures.get(&digest).cloned().unwrap_or_default();
-        let listed: BTreeSet<Digest> = items.iter().map(|item| *item.id()).collect();
+        let held = self.signatures.get(&digest).cloned().unwrap_or_default();
+        let listed: BTreeSet<Digest> = held.iter().map(|item| *item.id()).collect();
+        let known = ask.known.get(&digest).cloned().unwrap_or_default();
+        // As the real look-up does: an unchanged listing is not read again.
+        let unchanged = known.seen.referrers.as_ref() == Some(&listed);
+        let items = match (unchanged, self.bodiless) {
+            (true, _) => known.items,
+            (false, true) => Vec::new(),
+            (false, false) => held,
+        };
+        let shortfall =
+            (self.bodiless && !unchanged).then(|| Shortfall::unavailable("a listed item is not served"));
         Pass {
             subject: ask.subject.clone(),
             asked_indexes: true,
@@ -130,7 +143,7 @@ impl World {
                     signatures: Some(Tagged::Absent),
                 },
                 items,
-                shortfall: None,
+                shortfall,
             },
             relatives: Vec::new(),
             proven: BTreeSet::new(),
