@@ -209,9 +209,32 @@ impl Engine {
     fn apply_policy(&mut self, facts: PolicyFacts, now: Timestamp) {
         let name = facts.name.clone();
         let old = self.policies.remove(&name);
-        self.policies
-            .insert(name.clone(), PolicyObject::update(old, facts));
+        let before = old.as_ref().and_then(PolicyObject::spec_in_force);
+        let policy = PolicyObject::update(old, facts);
+        let edited = before.is_none() || before != policy.spec_in_force();
+        self.policies.insert(name.clone(), policy);
         self.policy_changed(&name, now);
+        if edited {
+            self.users_changed(&name, now);
+        }
+    }
+
+    /// Renders every workload again that runs what the policy covers: the mode, and which of several namespaces that
+    /// run one image are covered, are no part of a judgement.
+    fn users_changed(&mut self, policy: &Arc<str>, now: Timestamp) {
+        if !self.synced {
+            return;
+        }
+        let covered = self
+            .subjects
+            .values()
+            .filter(|subject| subject.covering.contains(policy));
+        let users: BTreeSet<WorkloadKey> = covered
+            .flat_map(|subject| subject.users.keys().cloned())
+            .collect();
+        for user in users {
+            self.workload_changed(user, Urgency::Changed, now);
+        }
     }
 
     fn forget_policy(&mut self, name: &Arc<str>, now: Timestamp) {

@@ -96,6 +96,11 @@ impl PolicyObject {
             .map_or(self.mode, |version| version.compiled.mode())
     }
 
+    /// The spec that decides.
+    pub(crate) fn spec_in_force(&self) -> Option<Arc<ImagePolicySpec>> {
+        self.in_force.as_ref().map(|version| version.spec.clone())
+    }
+
     /// Whether the policy trusts the ring.
     pub(crate) fn trusts(&self, ring: &str) -> bool {
         self.in_force

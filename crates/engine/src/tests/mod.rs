@@ -1,6 +1,7 @@
 //! The engine driven directly: facts and passes in, answers out; no network, no clock.
 
 mod deadlines;
+mod edits;
 mod incremental;
 mod memory;
 mod outages;

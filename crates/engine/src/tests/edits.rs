@@ -1,0 +1,78 @@
+//! Edits of a policy that change no judgement and still change what is to be written.
+
+use std::collections::BTreeSet;
+
+use api::{Mode, Stage, Verdict};
+
+use super::world::*;
+use crate::fact::{Fact, PolicyFacts};
+use crate::report::WorkloadAnswer;
+
+/// The same signed image in two namespaces; the policy covers one of them.
+fn two_namespaces() -> (World, PolicyFacts) {
+    let mut world = World::new();
+    let signer = Signer::new();
+    let signature = signer.sign(&digest("shop/web"));
+    world.signatures.insert(digest("shop/web"), vec![signature]);
+    world.tell(key_fact(
+        "release-2026",
+        key_spec("release", &signer, Stage::Active),
+    ));
+    let mut policy = policy("prod", "shop/**", &["release"]);
+    policy.spec.as_mut().unwrap().match_.namespaces = vec!["one".into()];
+    world.tell(Fact::Policy(Box::new(policy.clone())));
+    world.tell(pod("one/web", "shop/web"));
+    world.tell(pod("two/web", "shop/web"));
+    world.tell(Fact::Synced);
+    world.look_up();
+    world.drain();
+    (world, policy)
+}
+
+fn names(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// C5.07.
+#[test]
+fn c5_07_another_mode_is_written_although_no_verdict_changes() {
+    let (mut world, mut policy) = two_namespaces();
+    for mode in [Mode::DryRun, Mode::Warn, Mode::Enforce] {
+        policy.generation += 1;
+        policy.spec.as_mut().unwrap().mode = mode;
+        world.tell(Fact::Policy(Box::new(policy.clone())));
+        assert!(world.drain().contains("one/web"), "{mode:?}");
+        assert_eq!(world.result("one/web", "prod").unwrap().mode, mode);
+    }
+}
+
+/// C5.17.
+#[test]
+fn c5_17_a_namespace_that_comes_and_goes_is_written_although_another_runs_the_same_image() {
+    let (mut world, mut policy) = two_namespaces();
+    assert!(matches!(
+        world.engine.answer(&key("two/web"), world.now),
+        WorkloadAnswer::NotCovered
+    ));
+    policy.spec.as_mut().unwrap().match_.namespaces.push("two".into());
+    world.tell(Fact::Policy(Box::new(policy.clone())));
+    assert_eq!(world.drain(), names(&["one/web", "two/web"]));
+    assert_eq!(
+        world.result("two/web", "prod").unwrap().verdict,
+        Verdict::Compliant
+    );
+    policy.spec.as_mut().unwrap().match_.namespaces.remove(0);
+    world.tell(Fact::Policy(Box::new(policy.clone())));
+    assert_eq!(world.drain(), names(&["one/web", "two/web"]));
+    assert!(matches!(
+        world.engine.answer(&key("one/web"), world.now),
+        WorkloadAnswer::NotCovered
+    ));
+}
+
+#[test]
+fn a_policy_that_is_told_again_unchanged_writes_nothing() {
+    let (mut world, policy) = two_namespaces();
+    world.tell(Fact::Policy(Box::new(policy)));
+    assert_eq!(world.drain(), names(&[]));
+}
