@@ -32,6 +32,9 @@ pub(crate) struct CheckArguments {
     /// Speak plain http with this registry, as HOST or HOST:PORT (repeatable)
     #[arg(long, value_name = "HOST")]
     insecure_registry: Vec<String>,
+    /// A docker config.json with registry credentials; only its `auths` are read
+    #[arg(long, value_name = "FILE")]
+    registry_config: Option<PathBuf>,
     /// How to print the answer
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -70,6 +73,7 @@ fn judge(arguments: &CheckArguments) -> Result<Examination, Box<dyn std::error::
             .iter()
             .cloned()
             .collect::<BTreeSet<_>>(),
+        docker_config: arguments.registry_config.clone(),
         user_agent: concat!("assay-check/", env!("CARGO_PKG_VERSION")).to_owned(),
         ..ClientOptions::default()
     })?;

@@ -16,7 +16,7 @@ use tracing_subscriber::EnvFilter;
 
 /// Run the operator: re-check every running image and write what is found.
 ///
-/// The cluster is the one of the service account in a pod, else that of KUBECONFIG.
+/// The cluster is that of KUBECONFIG or ~/.kube/config, else the one of the pod's service account.
 #[derive(Args, Debug)]
 pub(crate) struct ControllerArguments {
     /// Where evidence, listings and resolved tags are kept over restarts

@@ -8,9 +8,14 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Keeps looking: are the images that run still signed by keys you trust?
+/// The command line.
 #[derive(Parser, Debug)]
-#[command(name = "assay", version, about, max_term_width = 100)]
+#[command(
+    name = "assay",
+    version,
+    about = "Keeps looking: are the images that run still signed by keys you trust?",
+    max_term_width = 100
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
