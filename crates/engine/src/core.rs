@@ -24,6 +24,9 @@ pub(crate) const START_GRACE: SignedDuration = SignedDuration::from_secs(15);
 /// Totals are gathered for so long before they are handed over.
 const TOTALS_DELAY: SignedDuration = SignedDuration::from_millis(500);
 
+/// The first totals after a start are handed over so late, when most first look-ups ended.
+const FIRST_TOTALS_DELAY: SignedDuration = SignedDuration::from_secs(3);
+
 /// What is counted since the start.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
@@ -318,6 +321,15 @@ impl Engine {
             return;
         }
         self.synced = true;
+        // Totals wait for the first look-ups: counted at once they would be wrong for a while.
+        let later = now.checked_add(FIRST_TOTALS_DELAY).unwrap_or(now);
+        for policy in self.policies.keys() {
+            self.queue.push_gathered(Target::Policy(policy.clone()), later);
+        }
+        let keys: Vec<_> = self.keys.names().cloned().collect();
+        for key in keys {
+            self.queue.push_gathered(Target::Key(key), later);
+        }
         let subjects: Vec<SubjectKey> = self.subjects.keys().cloned().collect();
         for key in subjects {
             if self
@@ -334,13 +346,6 @@ impl Engine {
         let workloads: Vec<WorkloadKey> = self.index.workloads().map(|(key, _)| key.clone()).collect();
         for workload in workloads {
             self.queue.push(Target::Workload(workload), Urgency::Changed);
-        }
-        for policy in self.policies.keys() {
-            self.queue.push(Target::Policy(policy.clone()), Urgency::Totals);
-        }
-        let keys: Vec<_> = self.keys.names().cloned().collect();
-        for key in keys {
-            self.queue.push(Target::Key(key), Urgency::Totals);
         }
     }
 
