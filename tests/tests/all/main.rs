@@ -9,6 +9,7 @@
 )]
 
 mod binary;
+mod changes;
 mod check;
 mod check_run;
 mod check_trouble;
@@ -18,5 +19,14 @@ mod crds_bad_keys;
 mod crds_bad_policies;
 mod docs;
 mod manifests;
+mod operations;
+mod operator;
+mod outage;
+mod own;
+mod owners;
+mod restart;
+mod scale;
+mod scene;
 mod servers;
 mod stand_in;
+mod verdicts;

@@ -58,6 +58,9 @@ pub(crate) struct StandIn {
     sent: Arc<AtomicU64>,
 }
 
+/// The node simulator asks too; what it does is not counted.
+const NOT_COUNTED: &str = testkit::NODE_USER_AGENT;
+
 impl StandIn {
     /// `answers` is asked with the path of each request.
     pub(crate) async fn start(answers: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Self {
@@ -107,14 +110,19 @@ async fn serve(
     let mut connection = BufReader::new(connection);
     let mut request = String::new();
     connection.read_line(&mut request).await?;
+    let mut counted = true;
     loop {
         let mut header = String::new();
         if connection.read_line(&mut header).await? <= 2 {
             break;
         }
+        let by_node = header.to_lowercase().starts_with("user-agent:") && header.contains(NOT_COUNTED);
+        counted &= !by_node;
     }
     let path = request.split(' ').nth(1).unwrap_or_default();
-    requests.lock().unwrap().push(path.to_owned());
+    if counted {
+        requests.lock().unwrap().push(path.to_owned());
+    }
     let answer = answers(path);
     let length = answer.body.len() as u64 * answer.times;
     let mut head = format!(
@@ -130,7 +138,9 @@ async fn serve(
     }
     for _ in 0..answer.times {
         connection.write_all(&answer.body).await?;
-        sent.fetch_add(answer.body.len() as u64, Ordering::Relaxed);
+        if counted {
+            sent.fetch_add(answer.body.len() as u64, Ordering::Relaxed);
+        }
     }
     connection.shutdown().await
 }

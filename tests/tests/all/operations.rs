@@ -1,0 +1,311 @@
+//! What whoever runs the operator meets: flags, metrics, health, two replicas, an orderly end.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use testkit::Cluster;
+
+use crate::binary::assay;
+use crate::operator::{Operator, insecure, install, operator};
+use crate::own::own_cluster;
+use crate::scene::{Scene, simple};
+use crate::servers::servers;
+
+async fn run(arguments: &[&str]) -> std::process::Output {
+    let mut command = tokio::process::Command::new(assay());
+    command
+        .args(arguments)
+        .env_remove("KUBECONFIG")
+        .env("HOME", "/nonexistent");
+    command
+        .env_remove("KUBERNETES_SERVICE_HOST")
+        .kill_on_drop(true)
+        .output()
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn help_lists_every_command_and_flag_and_wrong_use_is_an_error() {
+    let help = run(&["--help"]).await;
+    let text = String::from_utf8(help.stdout).unwrap();
+    assert!(help.status.success());
+    for command in ["controller", "check", "crds"] {
+        assert!(text.contains(command), "{text}");
+    }
+    let controller = String::from_utf8(run(&["controller", "--help"]).await.stdout).unwrap();
+    for flag in [
+        "--data-dir",
+        "--listen",
+        "--insecure-registry",
+        "--leader-elect",
+        "--report-min-age",
+        "--namespace",
+    ] {
+        assert!(controller.contains(flag), "{flag} is not in {controller}");
+    }
+    let check = String::from_utf8(run(&["check", "--help"]).await.stdout).unwrap();
+    for text in [
+        "--insecure-registry",
+        "-f, --filename",
+        "-n, --namespace",
+        "-l, --labels",
+        "-o, --output",
+        "Exit codes: 0 compliant, 1 violating, 2 unknown or an error, 3 no policy",
+    ] {
+        assert!(check.contains(text), "{text} is not in {check}");
+    }
+    for wrong in [
+        ["controller", "--no-such-flag"].as_slice(),
+        &["check"],
+        &["no-such-command"],
+        &["controller", "--writes-burst", "0"],
+    ] {
+        let output = run(wrong).await;
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}: {output:?}");
+        assert!(!output.stderr.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn without_a_cluster_the_operator_ends_and_says_what_to_do() {
+    let folder = testkit::shared().unwrap().folder().join("no-cluster");
+    let output = run(&[
+        "controller",
+        "--listen",
+        "127.0.0.1:0",
+        "--data-dir",
+        folder.to_str().unwrap(),
+    ])
+    .await;
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("KUBECONFIG"),
+        "{output:?}"
+    );
+}
+
+#[tokio::test]
+async fn health_and_metrics_are_served_as_prometheus_reads_them() {
+    let (scene, shared) = Scene::shared("metrics").await;
+    let registry = &servers().await.referrers;
+    scene.signer("release", "release", "Active").await;
+    let image = scene.image(registry, "metrics/web").await;
+    scene
+        .create(&[
+            scene.policy("signed", "release", json!({})),
+            simple("web", &image.by_tag()),
+        ])
+        .await;
+    scene.says("deployment-web", "False/SignatureMissing").await;
+    let operator = &shared.operator;
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(operator.get(path).await.unwrap().0, 200, "{path}");
+    }
+    assert_eq!(operator.get("/nothing").await.unwrap().0, 404);
+    let labels = |verdict: &str| {
+        format!(
+            "assay_workloads{{namespace=\"{}\",policy=\"{}\",mode=\"Enforce\",verdict=\"{verdict}\"}}",
+            scene.name(),
+            scene.unique("signed")
+        )
+    };
+    operator.until_metric(&labels("Violating"), 1.0).await;
+    let (_, page) = operator.get("/metrics").await.unwrap();
+    for name in [
+        "assay_pods",
+        "assay_images",
+        "assay_lookups_total",
+        "assay_registry_requests_total",
+        "assay_registry_request_seconds_bucket",
+        "assay_signature_verifications_total",
+        "assay_evaluations_total",
+        "assay_api_writes_total",
+        "assay_events_total",
+        "assay_pending_updates",
+        "assay_leader",
+        "assay_oldest_check_timestamp_seconds",
+        "assay_policy_ready",
+        "assay_key_ready",
+        "assay_build_info",
+        "process_start_time_seconds",
+        "process_resident_memory_bytes",
+    ] {
+        let sample = |line: &str| line.starts_with(name) && line[name.len()..].starts_with([' ', '{']);
+        assert!(page.lines().any(sample), "{name} is not in {page}");
+    }
+    for label in ["pod=", "image=", "digest=", "sha256:"] {
+        assert!(!page.contains(label), "metrics are never labelled by {label}");
+    }
+    assert_eq!(operator.metric("assay_leader").await, Some(1.0));
+}
+
+/// The transition record: stable JSON, one line each.
+#[tokio::test]
+async fn each_transition_is_one_structured_line_in_the_log() {
+    let (scene, shared) = Scene::shared("transitions").await;
+    let registry = &servers().await.referrers;
+    let release = scene.signer("release", "release", "Active").await;
+    let image = scene.signed_image(registry, "transitions/web", &release).await;
+    scene
+        .create(&[
+            scene.policy("signed", "release", json!({})),
+            simple("web", &image.by_tag()),
+        ])
+        .await;
+    scene.says("deployment-web", "True/AllVerified").await;
+    scene
+        .patch(
+            "signingkey",
+            &scene.unique("release"),
+            &json!({"spec": {"stage": "Revoked"}}),
+        )
+        .await;
+    let compliance = scene.says("deployment-web", "False/KeyRevoked").await;
+    scene.event("Deployment", "web", "BecameNonCompliant").await;
+    let log = shared.operator.log();
+    let lines: Vec<serde_json::Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .filter(|line: &serde_json::Value| {
+            line.to_string().contains(scene.name()) && line["target"] == "assay::transition"
+        })
+        .collect();
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    let text = lines[1].to_string();
+    for part in [
+        compliance.status.workload.unwrap().uid.as_str(),
+        &image.digest,
+        &scene.unique("signed"),
+        &scene.unique("release"),
+        "Violating",
+        "KeyRevoked",
+        "AllVerified",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    for secret in ["BEGIN PUBLIC KEY", "Bearer "] {
+        assert!(!log.contains(secret), "{secret} is in the log");
+    }
+}
+
+/// A user with the operator's rights under a name of its own, so that the audit log tells two replicas apart.
+async fn replica(cluster: &Cluster, user: &str) -> PathBuf {
+    let binding = [
+        "create",
+        "clusterrolebinding",
+        user,
+        "--clusterrole=assay-operator",
+        &format!("--user={user}"),
+    ];
+    cluster.kubectl(&binding).await.unwrap();
+    let role = cluster
+        .kubectl(&[
+            "-n",
+            "assay-system",
+            "get",
+            "roles",
+            "-o",
+            "jsonpath={.items[0].metadata.name}",
+        ])
+        .await
+        .unwrap();
+    let arguments = [
+        "-n",
+        "assay-system",
+        "create",
+        "rolebinding",
+        user,
+        &format!("--role={role}"),
+        &format!("--user={user}"),
+    ];
+    cluster.kubectl(&arguments).await.unwrap();
+    cluster.kubeconfig_for_user(user, None).unwrap()
+}
+
+/// F13 in part, C2.11.
+#[tokio::test]
+async fn c2_11_two_replicas_never_both_write_and_one_takes_over_from_the_other() {
+    let cluster = own_cluster("replicas").await;
+    install(cluster).await;
+    let registry = &servers().await.referrers;
+    let arguments = insecure(&[registry.host()]);
+    let (one, two) = (
+        replica(cluster, "replica-one").await,
+        replica(cluster, "replica-two").await,
+    );
+    let one = Operator::launch_as(cluster, "one", &one, &arguments);
+    one.until_ready().await;
+    one.until_metric("assay_leader", 1.0).await;
+    let two = Operator::launch_as(cluster, "two", &two, &arguments);
+    two.until_ready().await;
+    assert_eq!(two.metric("assay_leader").await, Some(0.0));
+
+    let scene = Scene::on(cluster, "replicas").await;
+    let release = scene.signer("release", "release", "Active").await;
+    let image = scene.signed_image(registry, "replicas/web", &release).await;
+    let mut objects = vec![scene.policy("signed", "release", json!({}))];
+    objects.extend((0..5).map(|number| simple(&format!("web-{number}"), &image.by_tag())));
+    scene.create(&objects).await;
+    let all_say = async |says: &str| {
+        for number in 0..5 {
+            scene.says(&format!("deployment-web-{number}"), says).await;
+        }
+    };
+    let stage = async |stage: &str| {
+        scene
+            .patch(
+                "signingkey",
+                &scene.unique("release"),
+                &json!({"spec": {"stage": stage}}),
+            )
+            .await;
+    };
+    all_say("True/AllVerified").await;
+
+    // An orderly end hands the Lease over at once.
+    let started = Instant::now();
+    one.server.terminate().unwrap();
+    let end = one.server.wait_for_end(Duration::from_secs(30)).unwrap();
+    println!("ended {:?} after SIGTERM: {end}", started.elapsed());
+    assert!(end.contains("exit status: 0"), "{end}: {}", one.server.log_tail());
+    two.until_metric("assay_leader", 1.0).await;
+    println!("the other replica leads {:?} after SIGTERM", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(45));
+    stage("Disabled").await;
+    all_say("False/KeyDisabled").await;
+
+    // A killed one is followed when its Lease has run out.
+    one.server.start_again().unwrap();
+    one.until_ready().await;
+    two.server.kill().unwrap();
+    stage("Active").await;
+    all_say("True/AllVerified").await;
+    assert_eq!(one.metric("assay_leader").await, Some(1.0));
+
+    let mut writers: Vec<String> = cluster
+        .api_requests()
+        .unwrap()
+        .into_iter()
+        .filter(|request| {
+            request.is_write() && request.user.starts_with("replica-") && request.resource != "leases"
+        })
+        .map(|request| request.user)
+        .collect();
+    assert!(writers.len() >= 15, "{writers:?}");
+    writers.dedup();
+    assert_eq!(writers, ["replica-one", "replica-two", "replica-one"]);
+}
+
+/// The shared operator has the rights of `config/rbac` and no more; here is that they suffice.
+#[tokio::test]
+async fn the_operator_is_never_refused_anything_under_its_own_rights() {
+    let shared = operator().await;
+    let log = shared.operator.log();
+    let refused: Vec<&str> = log.lines().filter(|line| line.contains("is forbidden")).collect();
+    assert!(refused.is_empty(), "{refused:#?}");
+    let writes = servers().await.cluster.writes_by(crate::operator::USER).unwrap();
+    let refused: Vec<_> = writes.iter().filter(|write| write.code == 403).collect();
+    assert!(refused.is_empty(), "{refused:#?}");
+}

@@ -1,0 +1,226 @@
+//! The operator as a process: `assay controller` under the rights that `config/rbac` gives it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use testkit::{Cluster, Outage, Server, ServerSpec, eventually, free_port};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
+
+use crate::binary::assay;
+use crate::servers::servers;
+use crate::stand_in::{Answer, StandIn};
+
+/// The operator's user, as audit logs name it.
+pub(crate) const USER: &str = "system:serviceaccount:assay-system:assay";
+/// How the operator's requests to registries begin to name themselves.
+pub(crate) const USER_AGENT: &str = "assay/";
+
+/// One operator.
+pub(crate) struct Operator {
+    pub(crate) server: Server,
+    address: String,
+}
+
+impl Operator {
+    /// Starts one on a cluster with [`install`]ed rights, and waits until it is ready. Its log and its data lie in a
+    /// folder of its name.
+    pub(crate) async fn start(cluster: &Cluster, name: &str, arguments: &[String]) -> Self {
+        let operator = Self::launch(cluster, name, arguments).await;
+        operator.until_ready().await;
+        operator
+    }
+
+    /// Starts one without waiting.
+    pub(crate) async fn launch(cluster: &Cluster, name: &str, arguments: &[String]) -> Self {
+        let account = cluster
+            .kubeconfig_for_service_account("assay-system", "assay")
+            .await;
+        Self::launch_as(cluster, name, &account.unwrap(), arguments)
+    }
+
+    /// Starts one with the rights of a kubeconfig, without waiting.
+    pub(crate) fn launch_as(cluster: &Cluster, name: &str, kubeconfig: &Path, arguments: &[String]) -> Self {
+        let folder = cluster.folder().join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let address = format!("127.0.0.1:{}", free_port().unwrap());
+        let spec = ServerSpec::new("assay", assay(), &folder)
+            .arg("controller")
+            .args(["--listen", &address, "--namespace", "assay-system", "--data-dir"])
+            .arg(folder.join("data"))
+            .args(arguments.iter().map(String::as_str))
+            .env("KUBECONFIG", kubeconfig)
+            .env("HOME", &folder)
+            .grace(Duration::from_secs(30));
+        Self {
+            server: Server::start(spec).unwrap(),
+            address,
+        }
+    }
+
+    /// Waits until `/readyz` answers 200.
+    pub(crate) async fn until_ready(&self) {
+        let probe = || async { Ok(self.get("/readyz").await?.0 == 200) };
+        self.server
+            .wait_until_ready(Duration::from_secs(90), probe)
+            .await
+            .unwrap();
+    }
+
+    /// The status and the body of the answer to a GET.
+    pub(crate) async fn get(&self, path: &str) -> Result<(u16, String), String> {
+        let failed = |error: std::io::Error| error.to_string();
+        let mut connection = TcpStream::connect(&self.address).await.map_err(failed)?;
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n",
+            self.address
+        );
+        connection.write_all(request.as_bytes()).await.map_err(failed)?;
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await.map_err(failed)?;
+        let (head, body) = answer.split_once("\r\n\r\n").ok_or("no end of the head")?;
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        Ok((status.ok_or("no status")?, body.to_owned()))
+    }
+
+    /// The value of a metric, by its name and labels as they are printed; None where it is not printed.
+    pub(crate) async fn metric(&self, name: &str) -> Option<f64> {
+        let (status, page) = self.get("/metrics").await.unwrap();
+        assert_eq!(status, 200);
+        let line = page
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned))?;
+        Some(line.parse().unwrap())
+    }
+
+    /// Waits until a metric has a value.
+    pub(crate) async fn until_metric(&self, name: &str, value: f64) {
+        let look = async || match self.metric(name).await {
+            Some(found) if (found - value).abs() < f64::EPSILON => Ok(()),
+            other => Err(format!("{other:?}")),
+        };
+        eventually(&format!("{name} to be {value}"), Duration::from_secs(30), look)
+            .await
+            .unwrap();
+    }
+
+    /// Everything that it logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.server.log_file()).unwrap()
+    }
+}
+
+/// Applies the definitions and the operator's rights, as `config/` has them.
+pub(crate) async fn install(cluster: &Cluster) {
+    cluster.kubectl(&["apply", "-f", "crds/"]).await.unwrap();
+    cluster
+        .kubectl(&[
+            "wait",
+            "--for=condition=Established",
+            "--timeout=60s",
+            "-f",
+            "crds/",
+        ])
+        .await
+        .unwrap();
+    cluster.kubectl(&["apply", "-k", "config/rbac"]).await.unwrap();
+}
+
+/// `--insecure-registry` for each host.
+pub(crate) fn insecure(hosts: &[String]) -> Vec<String> {
+    hosts
+        .iter()
+        .flat_map(|host| ["--insecure-registry".to_owned(), host.clone()])
+        .collect()
+}
+
+/// The one operator of the shared cluster, with the flags that a user gets, and what stands between it and registries.
+pub(crate) struct SharedOperator {
+    pub(crate) operator: Operator,
+    /// Each in front of the registry with the referrers API; a test takes one for itself.
+    fronts: std::sync::Mutex<Vec<Outage>>,
+    pub(crate) strange: Strange,
+}
+
+impl SharedOperator {
+    /// A way to the registry with the referrers API that this test alone may cut.
+    pub(crate) fn front(&self) -> Outage {
+        self.fronts.lock().unwrap().pop().expect("a larger FRONTS")
+    }
+}
+
+/// What no real registry can be made to do.
+pub(crate) struct Strange {
+    /// Answers 403 to everything.
+    pub(crate) denying: StandIn,
+    /// Answers 429 to everything.
+    pub(crate) busy: StandIn,
+    /// Has manifests of 200 MB.
+    pub(crate) huge: StandIn,
+    /// Serves other bytes than those that were asked for.
+    pub(crate) lying: StandIn,
+}
+
+const FRONTS: usize = 4;
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+impl Strange {
+    async fn start() -> Self {
+        Self {
+            denying: StandIn::start(|_| Answer::status(403)).await,
+            busy: StandIn::start(|_| Answer::status(429).header("retry-after", "120")).await,
+            huge: StandIn::start(|_| Answer::content(MANIFEST, vec![b' '; 1 << 20]).times(200)).await,
+            lying: StandIn::start(|path| match path.contains("/manifests/sha256:") {
+                true => Answer::content(MANIFEST, br#"{"schemaVersion":2}"#.to_vec()),
+                false => Answer::status(404),
+            })
+            .await,
+        }
+    }
+}
+
+/// The shared operator; the first test that asks starts it.
+pub(crate) async fn operator() -> &'static SharedOperator {
+    static OPERATOR: OnceCell<SharedOperator> = OnceCell::const_new();
+    let shared = servers().await;
+    let start = || async {
+        shared
+            .cluster
+            .kubectl(&["apply", "-k", "config/rbac"])
+            .await
+            .unwrap();
+        let strange = on_a_runtime_of_its_own(Strange::start);
+        let mut fronts = Vec::new();
+        for _ in 0..FRONTS {
+            fronts.push(Outage::in_front_of(&shared.referrers.host()).await.unwrap());
+        }
+        let mut hosts = vec![shared.distribution.host(), shared.referrers.host()];
+        hosts.extend(fronts.iter().map(Outage::host));
+        hosts.extend([&strange.denying, &strange.busy, &strange.huge, &strange.lying].map(StandIn::host));
+        SharedOperator {
+            operator: Operator::start(&shared.cluster, "operator", &insecure(&hosts)).await,
+            fronts: std::sync::Mutex::new(fronts),
+            strange,
+        }
+    };
+    OPERATOR.get_or_init(start).await
+}
+
+/// Carries out what must outlive the test that comes first, and its runtime.
+fn on_a_runtime_of_its_own<T: Send + 'static, F: Future<Output = T>>(
+    work: impl FnOnce() -> F + Send + 'static,
+) -> T {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            sender.send(work().await).unwrap();
+            std::future::pending::<()>().await;
+        });
+    });
+    receiver.recv().unwrap()
+}

@@ -1,0 +1,225 @@
+//! Registries that go away and come back: nothing turns Violating, what is known stays, and all heals by itself.
+
+use serde_json::json;
+use testkit::Outage;
+
+use crate::manifests::with;
+use crate::operator::{Operator, insecure, install};
+use crate::own::own_cluster;
+use crate::scene::{PATIENCE, Scene, condition, condition_in, simple, summary};
+use crate::servers::servers;
+
+/// The same image through the front.
+fn through(front: &Outage, image: &testkit::Pushed) -> String {
+    let path = image.repository.split_once('/').unwrap().1;
+    format!("{}/{path}@{}", front.host(), image.digest)
+}
+
+fn stale(compliance: &api::ImageCompliance) -> bool {
+    compliance.status.images[0].policies[0].stale_since.is_some()
+}
+
+/// A good, a bad and a late image behind the front; what is known is judged.
+struct Fleet {
+    good: String,
+    bad: String,
+    late: String,
+}
+
+async fn fleet(scene: &Scene, front: &Outage, patch: serde_json::Value) -> Fleet {
+    let registry = &servers().await.referrers;
+    let release = scene.signer("release", "release", "Active").await;
+    let good = scene.signed_image(registry, "outage/good", &release).await;
+    let bad = scene.image(registry, "outage/bad").await;
+    let late = scene.signed_image(registry, "outage/late", &release).await;
+    let fleet = Fleet {
+        good: through(front, &good),
+        bad: through(front, &bad),
+        late: through(front, &late),
+    };
+    let often = json!({"spec": {"recheck": {"interval": "1s"}}});
+    scene
+        .create(&[
+            scene.policy("signed", "release", with(often, patch)),
+            simple("good", &fleet.good),
+            simple("bad", &fleet.bad),
+        ])
+        .await;
+    scene.says("deployment-good", "True/AllVerified").await;
+    scene.says("deployment-bad", "False/SignatureMissing").await;
+    fleet
+}
+
+/// A workload whose image was pulled before the outage, under an operator that never saw it.
+fn new_workload(image: &str) -> serde_json::Value {
+    let annotation = format!("{}.main", testkit::node::annotation::IMAGE_ID);
+    let spec = json!({"containers": [{"name": "main", "image": image}]});
+    crate::scene::deployment("late", spec, json!({(annotation.as_str()): image}))
+}
+
+/// During an outage: known verdicts are kept and marked stale, a new digest has no answer.
+async fn holds_during_the_outage(scene: &Scene) {
+    let kept = |says: &'static str| {
+        move |written: &api::ImageCompliance| condition(written) == says && stale(written)
+    };
+    scene
+        .until(
+            "deployment-good",
+            "kept and stale",
+            PATIENCE,
+            kept("True/AllVerified"),
+        )
+        .await;
+    scene
+        .until(
+            "deployment-bad",
+            "kept and stale",
+            PATIENCE,
+            kept("False/SignatureMissing"),
+        )
+        .await;
+    scene.says("deployment-late", "Unknown/RegistryUnavailable").await;
+}
+
+async fn heals(scene: &Scene) {
+    let healed = |says: &'static str| {
+        move |written: &api::ImageCompliance| condition(written) == says && !stale(written)
+    };
+    scene
+        .until("deployment-late", "healed", PATIENCE, healed("True/AllVerified"))
+        .await;
+    scene
+        .until("deployment-good", "healed", PATIENCE, healed("True/AllVerified"))
+        .await;
+    scene
+        .until(
+            "deployment-bad",
+            "healed",
+            PATIENCE,
+            healed("False/SignatureMissing"),
+        )
+        .await;
+}
+
+/// F01, C5.14, B43.
+#[tokio::test]
+async fn f01_c5_14_b43_in_an_outage_nothing_turns_violating_and_all_heals_by_itself() {
+    let (scene, shared) = Scene::shared("outage").await;
+    let front = shared.front();
+    let fleet = fleet(&scene, &front, json!({})).await;
+    front.refuse();
+    scene.create(&[new_workload(&fleet.late)]).await;
+    holds_during_the_outage(&scene).await;
+    let stale_workloads = format!(
+        "assay_stale_workloads{{namespace=\"{}\",policy=\"{}\"}}",
+        scene.name(),
+        scene.unique("signed")
+    );
+    shared.operator.until_metric(&stale_workloads, 2.0).await;
+    let (status, _) = shared.operator.get("/readyz").await.unwrap();
+    assert_eq!(status, 200, "an outage of a registry never removes readiness");
+    front.restore();
+    heals(&scene).await;
+    let told: Vec<String> = scene.events(scene.name()).await.iter().map(summary).collect();
+    let expected = [
+        "Deployment/bad BecameNonCompliant",
+        "Deployment/late VerdictUnknown",
+        "Deployment/late BecameCompliant",
+    ];
+    assert_eq!(told, expected);
+}
+
+/// A registry that takes connections and never answers is an outage too. F03.
+#[tokio::test]
+async fn f03_a_registry_that_hangs_holds_up_no_other() {
+    let (scene, shared) = Scene::shared("hanging").await;
+    let front = shared.front();
+    let fleet = fleet(&scene, &front, json!({})).await;
+    front.swallow();
+    scene.create(&[new_workload(&fleet.late)]).await;
+    let other = scene
+        .image(&servers().await.distribution, "outage/elsewhere")
+        .await;
+    let started = std::time::Instant::now();
+    scene.create(&[simple("elsewhere", &other.by_tag())]).await;
+    scene.says("deployment-elsewhere", "False/SignatureMissing").await;
+    println!(
+        "another registry was answered about within {:?}",
+        started.elapsed()
+    );
+    holds_during_the_outage(&scene).await;
+    front.restore();
+    heals(&scene).await;
+}
+
+/// Only Compliant decays: after `maxStaleness` it is not believed any more; a violation stays.
+#[tokio::test]
+async fn after_max_staleness_compliant_is_unknown_and_a_violation_stays() {
+    let (scene, shared) = Scene::shared("staleness").await;
+    let front = shared.front();
+    fleet(
+        &scene,
+        &front,
+        json!({"spec": {"recheck": {"maxStaleness": "5s"}}}),
+    )
+    .await;
+    front.refuse();
+    scene.says("deployment-good", "Unknown/Stale").await;
+    let bad = scene.until("deployment-bad", "stale", PATIENCE, stale).await;
+    assert_eq!(condition(&bad), "False/SignatureMissing");
+    scene.event("Deployment", "good", "VerdictUnknown").await;
+    front.restore();
+    scene.says("deployment-good", "True/AllVerified").await;
+    scene.event("Deployment", "good", "BecameCompliant").await;
+}
+
+/// F01 with a restart, B47: what was known is on disk.
+#[tokio::test]
+async fn f01_b47_an_operator_that_is_killed_and_started_again_in_an_outage_keeps_what_it_knew() {
+    let cluster = own_cluster("outage").await;
+    install(cluster).await;
+    let front = Outage::in_front_of(&servers().await.referrers.host())
+        .await
+        .unwrap();
+    let operator = Operator::start(cluster, "operator", &insecure(&[front.host()])).await;
+    let scene = Scene::on(cluster, "outage-restart").await;
+    let fleet = fleet(&scene, &front, json!({})).await;
+    front.refuse();
+    operator.server.kill().unwrap();
+    operator.server.start_again().unwrap();
+    operator.until_ready().await;
+    scene.create(&[new_workload(&fleet.late)]).await;
+    holds_during_the_outage(&scene).await;
+    // The key is revoked while the registry is away: what is known still decides.
+    scene
+        .patch(
+            "signingkey",
+            &scene.unique("release"),
+            &json!({"spec": {"stage": "Disabled"}}),
+        )
+        .await;
+    scene.says("deployment-good", "False/KeyDisabled").await;
+    scene
+        .patch(
+            "signingkey",
+            &scene.unique("release"),
+            &json!({"spec": {"stage": "Active"}}),
+        )
+        .await;
+    scene.says("deployment-good", "True/AllVerified").await;
+    front.restore();
+    heals(&scene).await;
+    let told: Vec<String> = scene.events(scene.name()).await.iter().map(summary).collect();
+    for once in [
+        "Deployment/bad BecameNonCompliant",
+        "Deployment/late VerdictUnknown",
+        "Deployment/late BecameCompliant",
+    ] {
+        assert_eq!(told.iter().filter(|told| *told == once).count(), 1, "{told:?}");
+    }
+    scene
+        .policy_status("signed", |status| {
+            condition_in(status, "Ready") == "True/PolicyCompiled"
+        })
+        .await;
+}

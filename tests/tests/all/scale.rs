@@ -1,0 +1,191 @@
+//! Two hundred workloads: how fast a revocation is told, and that an unchanged scan writes nothing.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use api::ImageCompliance;
+use futures::{StreamExt, TryStreamExt, stream};
+use kube::api::{Api, ListParams, PostParams, WatchEvent, WatchParams};
+use serde_json::json;
+use testkit::{BulkSigner, eventually};
+
+use crate::operator::{Operator, USER, USER_AGENT, insecure, install};
+use crate::own::own_cluster;
+use crate::scene::{Scene, condition, simple};
+use crate::servers::servers;
+
+const WORKLOADS: usize = 200;
+
+/// Writes of the operator but for its Lease.
+fn writes(cluster: &testkit::Cluster) -> Vec<testkit::ApiRequest> {
+    let mut writes = cluster.writes_by(USER).unwrap();
+    writes.retain(|write| write.resource != "leases");
+    writes
+}
+
+async fn until_all(scene: &Scene, says: &str) {
+    let api = scene.namespace.api::<ImageCompliance>();
+    let look = async || {
+        let list = api.list(&ListParams::default()).await.unwrap().items;
+        let saying = list
+            .iter()
+            .filter(|compliance| condition(compliance) == says)
+            .count();
+        if saying == WORKLOADS {
+            Ok(())
+        } else {
+            Err(format!("{saying} of {}", list.len()))
+        }
+    };
+    eventually(
+        &format!("{WORKLOADS} times {says}"),
+        Duration::from_secs(180),
+        look,
+    )
+    .await
+    .unwrap();
+}
+
+/// When each object was first seen to say something, until all do.
+async fn when_each_says(api: &Api<ImageCompliance>, version: &str, says: &str) -> BTreeMap<String, Instant> {
+    let parameters = WatchParams::default().timeout(120);
+    let mut events = std::pin::pin!(api.watch(&parameters, version).await.unwrap());
+    let mut seen = BTreeMap::new();
+    while seen.len() < WORKLOADS {
+        let event = tokio::time::timeout(Duration::from_secs(60), events.next()).await;
+        match event.unwrap_or_else(|_| panic!("only {} of {WORKLOADS} say {says}", seen.len())) {
+            Some(Ok(WatchEvent::Modified(object))) if condition(&object) == says => {
+                seen.entry(object.metadata.name.unwrap())
+                    .or_insert_with(Instant::now);
+            }
+            Some(Ok(_)) => {}
+            other => panic!("the watch ended: {other:?}"),
+        }
+    }
+    seen
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c5_05_two_hundred_workloads_flip_by_one_write_each_and_unchanged_scans_write_nothing() {
+    let cluster = own_cluster("scale").await;
+    install(cluster).await;
+    let registry = &servers().await.distribution;
+    let operator = Operator::start(cluster, "operator", &insecure(&[registry.host()])).await;
+    let scene = Scene::on(cluster, "scale").await;
+    let release = scene.signer("release", "release", "Active").await;
+    let signer = BulkSigner::new(&release).unwrap();
+    let writer = registry.writer();
+    let images: Vec<_> = stream::iter(0..WORKLOADS)
+        .map(async |number| {
+            let image = writer
+                .push_image(&format!("scale/{number}"), "1", scene.name())
+                .await?;
+            signer.sign(&writer, &image).await?;
+            Ok::<_, testkit::TestkitError>(image)
+        })
+        .buffered(8)
+        .try_collect()
+        .await
+        .unwrap();
+    scene
+        .create(&[scene.policy(
+            "signed",
+            "release",
+            json!({"spec": {"recheck": {"interval": "5s"}}}),
+        )])
+        .await;
+    let deployments: Api<k8s_openapi::api::apps::v1::Deployment> = scene.namespace.api();
+    let started = Instant::now();
+    stream::iter(images.iter().enumerate())
+        .map(async |(number, image)| {
+            let object = serde_json::from_value(simple(&format!("web-{number}"), &image.by_tag())).unwrap();
+            deployments
+                .create(&PostParams::default(), &object)
+                .await
+                .map(drop)
+        })
+        .buffer_unordered(8)
+        .try_collect::<Vec<()>>()
+        .await
+        .unwrap();
+    until_all(&scene, "True/AllVerified").await;
+    println!(
+        "first scan of {WORKLOADS} workloads that came one by one: {:?}",
+        started.elapsed()
+    );
+
+    // C5.12, C5.13: two more looks at every image, and not one write. Counts are written within 30 s.
+    let settled = |status: &serde_json::Value| status["compliant"] == WORKLOADS;
+    scene.policy_status("signed", settled).await;
+    scene
+        .key_status("release", |status| status["soleTrust"]["workloads"] == WORKLOADS)
+        .await;
+    let before = writes(cluster).len();
+    let position = registry.log_position().unwrap();
+    let manifests = |position| {
+        let asked = registry.access_log_since(position).unwrap();
+        let own = asked.iter().filter(|request| {
+            request.user_agent.starts_with(USER_AGENT) && request.path.starts_with("/v2/scale/")
+        });
+        own.map(|request| request.path.clone()).collect::<Vec<_>>()
+    };
+    let scanned = async || {
+        let mut times = BTreeMap::<String, usize>::new();
+        for path in manifests(position) {
+            *times
+                .entry(path.split('/').nth(3).unwrap_or_default().to_owned())
+                .or_default() += 1;
+        }
+        if times.len() == WORKLOADS {
+            Ok(())
+        } else {
+            Err(format!("{} images were looked at", times.len()))
+        }
+    };
+    eventually(
+        "every image to be looked at again",
+        Duration::from_secs(60),
+        scanned,
+    )
+    .await
+    .unwrap();
+    let new = writes(cluster).split_off(before);
+    assert!(new.is_empty(), "an unchanged scan wrote {new:#?}");
+
+    let api = scene.namespace.api::<ImageCompliance>();
+    let list = api.list(&ListParams::default().limit(1)).await.unwrap();
+    let version = list.metadata.resource_version.unwrap();
+    let before = writes(cluster).len();
+    let revoke = async {
+        let started = Instant::now();
+        scene
+            .patch(
+                "signingkey",
+                &scene.unique("release"),
+                &json!({"spec": {"stage": "Revoked"}}),
+            )
+            .await;
+        started
+    };
+    let (started, seen) = tokio::join!(revoke, when_each_says(&api, &version, "False/KeyRevoked"));
+    let mut times: Vec<Duration> = seen.values().map(|time| time.duration_since(started)).collect();
+    times.sort();
+    println!(
+        "revocation of {WORKLOADS} workloads: first {:?}, median {:?}, p99 {:?}, last {:?}",
+        times[0],
+        times[WORKLOADS / 2],
+        times[WORKLOADS * 99 / 100 - 1],
+        times[WORKLOADS - 1]
+    );
+    let flips = writes(cluster).split_off(before);
+    let flips = flips
+        .iter()
+        .filter(|write| write.resource == "imagecompliances")
+        .count();
+    assert_eq!(flips, WORKLOADS, "one write for each workload");
+    let (_, metrics) = operator.get("/metrics").await.unwrap();
+    let resident = metrics
+        .lines()
+        .find(|line| line.starts_with("process_resident_memory_bytes"));
+    println!("{}", resident.unwrap_or("no process_resident_memory_bytes"));
+}
