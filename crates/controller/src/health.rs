@@ -19,6 +19,7 @@ pub(crate) struct Health {
 struct State {
     beats: BTreeMap<&'static str, Instant>,
     ready: bool,
+    ends: bool,
 }
 
 impl Health {
@@ -28,12 +29,17 @@ impl Health {
     }
 
     /// The lists are synced and told, and the policies compiled.
-    pub(crate) fn set_ready(&self, ready: bool) {
-        self.with(|state| state.ready = ready);
+    pub(crate) fn set_ready(&self) {
+        self.with(|state| state.ready = true);
+    }
+
+    /// The process ends: it is not ready any more, whatever comes.
+    pub(crate) fn set_ending(&self) {
+        self.with(|state| state.ends = true);
     }
 
     pub(crate) fn is_ready(&self) -> bool {
-        self.with(|state| state.ready)
+        self.with(|state| state.ready && !state.ends)
     }
 
     /// The loops that are stuck.
@@ -57,6 +63,17 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_that_ends_is_never_ready_again() {
+        let health = Health::default();
+        assert!(!health.is_ready());
+        health.set_ready();
+        assert!(health.is_ready());
+        health.set_ending();
+        health.set_ready();
+        assert!(!health.is_ready());
+    }
 
     #[test]
     fn a_loop_without_a_sign_of_life_is_named() {

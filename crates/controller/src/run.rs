@@ -88,6 +88,7 @@ pub async fn run(
         () = shutdown => {
             tracing::info!("the process is asked to end");
             controller.end().await;
+            tracing::info!("the controller has ended");
             Ok(())
         }
     }
@@ -147,7 +148,7 @@ impl Controller {
         };
         let mut loops = JoinSet::new();
         let (roster, lookup) = (Roster::default(), Arc::new(Lookup::new()));
-        let compliances = watch_all(&shared, &mut loops, &roster, &lookup);
+        let (compliances, all_told) = watch_all(&shared, &mut loops, &roster, &lookup);
         let pages = tokio::spawn(serve(listener, shared.pages(), stop_pages.clone()));
         let (event_task, events) = EventTask::new(
             shared.client.clone(),
@@ -169,6 +170,7 @@ impl Controller {
             events,
             lookup,
             roster,
+            all_told,
             health: health.clone(),
             minimum_age: options.report_min_age,
             failures: AtomicU32::new(0),
@@ -210,7 +212,7 @@ impl Controller {
 
     /// Ends the loops in order: what writes first, the Lease after it, the rest at last.
     async fn end(mut self) {
-        self.health.set_ready(false);
+        self.health.set_ending();
         let abandoned: Vec<AbortHandle> = [self.writer.abort_handle(), self.events.abort_handle()]
             .into_iter()
             .collect();
@@ -272,13 +274,13 @@ impl Shared {
 }
 
 /// Starts every watch, and tells the engine when all that existed at the start was told. Gives the
-/// control over the list of ImageCompliances.
+/// control over the list of ImageCompliances, and what becomes true when every pod was told.
 fn watch_all(
     shared: &Shared,
     loops: &mut JoinSet<Result<(), ControllerError>>,
     roster: &Roster,
     lookup: &Arc<Lookup>,
-) -> ListControl {
+) -> (ListControl, watch::Receiver<bool>) {
     let Shared {
         client,
         engine,
@@ -330,8 +332,8 @@ fn watch_all(
         Ok(pods.run(api, inlet.pods()).await?)
     });
     let others = [namespaces, policies, keys, compliances.clone()];
-    loops.spawn(sync(engine.clone(), shared.health.clone(), others, told));
-    compliances
+    loops.spawn(sync(engine.clone(), shared.health.clone(), others, told.clone()));
+    (compliances, told)
 }
 
 /// Tells the engine when everything that existed at the start was told, and becomes ready when the
@@ -350,7 +352,7 @@ async fn sync(
     // The engine takes one thing in after the other: with this answer everything told is compiled.
     engine.totals().await?;
     tracing::info!("everything that existed at the start is told");
-    health.set_ready(true);
+    health.set_ready();
     std::future::pending().await
 }
 

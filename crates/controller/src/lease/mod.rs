@@ -151,7 +151,8 @@ impl Elector {
         };
         match attempt {
             Ok(Some(lease)) => {
-                if self.held.is_none() {
+                let led = self.until.borrow().is_some_and(|until| begun < until);
+                if !led {
                     tracing::info!(identity = self.options.identity, "this replica leads");
                 }
                 self.held = Some(lease);

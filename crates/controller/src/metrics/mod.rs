@@ -78,6 +78,8 @@ pub(crate) enum WriteOutcome {
     Deleted,
     Conflict,
     Throttled,
+    /// The namespace is going, and what was to be written goes with it.
+    Dropped,
     Failed,
 }
 
@@ -88,6 +90,7 @@ impl WriteOutcome {
             WriteOutcome::Deleted => "deleted",
             WriteOutcome::Conflict => "conflict",
             WriteOutcome::Throttled => "throttled",
+            WriteOutcome::Dropped => "dropped",
             WriteOutcome::Failed => "failed",
         }
     }

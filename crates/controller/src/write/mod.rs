@@ -23,7 +23,7 @@ use api::{ImagePolicyStatus, SigningKeyStatus};
 use engine::{Handle, Stopped, Target, Update, WorkloadAnswer, WorkloadKey};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -71,6 +71,8 @@ pub(crate) struct Writer {
     pub(crate) events: EventQueue,
     pub(crate) lookup: Arc<Lookup>,
     pub(crate) roster: Roster,
+    /// Becomes true when every pod of the first list is in the roster.
+    pub(crate) all_told: watch::Receiver<bool>,
     pub(crate) health: Health,
     pub(crate) minimum_age: Duration,
     pub(crate) failures: AtomicU32,
@@ -113,6 +115,8 @@ impl Writer {
     ) -> Result<(), Stopped> {
         let budget = RateLimiter::direct(Quota::per_second(pace.per_second).allow_burst(pace.burst));
         let mut leadership = self.requests.leadership.clone();
+        // Ends with this function, so that nothing holds the engine afterwards.
+        let mut handing_back = JoinSet::new();
         loop {
             let mut beat = tokio::time::interval(BEAT_EVERY);
             tokio::select! {
@@ -127,7 +131,7 @@ impl Writer {
                 () = stop.cancelled() => return Ok(()),
             }
             self.ledger.set_writes(true);
-            let term = self.clone().term(&budget, &stop).await;
+            let term = self.clone().term(&budget, &stop, &mut handing_back).await;
             self.ledger.set_writes(false);
             if let TermEnd::Stop = term? {
                 return Ok(());
@@ -140,11 +144,12 @@ impl Writer {
         self: Arc<Self>,
         budget: &DefaultDirectRateLimiter,
         stop: &CancellationToken,
+        handing_back: &mut JoinSet<()>,
     ) -> Result<TermEnd, Stopped> {
         let mut writes = JoinSet::new();
         let sweeps = CancellationToken::new();
         let sweeper = tokio::spawn(self.clone().sweep(sweeps.clone()));
-        let end = self.pull(budget, stop, &mut writes).await;
+        let end = self.pull(budget, stop, &mut writes, handing_back).await;
         sweeps.cancel();
         let drained = tokio::time::timeout(DRAIN_FOR, async {
             while writes.join_next().await.is_some() {}
@@ -163,6 +168,7 @@ impl Writer {
         budget: &DefaultDirectRateLimiter,
         stop: &CancellationToken,
         writes: &mut JoinSet<()>,
+        handing_back: &mut JoinSet<()>,
     ) -> Result<TermEnd, Stopped> {
         let slots = Arc::new(Semaphore::new(IN_FLIGHT));
         let mut leadership = self.requests.leadership.clone();
@@ -204,7 +210,7 @@ impl Writer {
             }
         };
         if let (TermEnd::Lost, Some(pull)) = (&end, pull) {
-            tokio::spawn(hand_back(self.engine.clone(), pull));
+            handing_back.spawn(hand_back(self.engine.clone(), pull));
         }
         Ok(end)
     }

@@ -38,8 +38,13 @@ fn judge(place: &Place, key: Option<WorkloadKey>, runs: impl Fn(&WorkloadKey) ->
 }
 
 impl Writer {
-    /// Sweeps now and from time to time until `stop`.
+    /// Sweeps as soon as it is known what runs, and from time to time, until `stop`.
     pub(super) async fn sweep(self: Arc<Self>, stop: CancellationToken) {
+        let mut all_told = self.all_told.clone();
+        tokio::select! {
+            told = all_told.wait_for(|told| *told) => if told.is_err() { return },
+            () = stop.cancelled() => return,
+        }
         loop {
             self.sweep_once(&stop).await;
             tokio::select! {

@@ -155,6 +155,7 @@ impl Requests {
             Ok(_) => done,
             Err(Refused::NotAsItWas(_)) => WriteOutcome::Conflict,
             Err(Refused::Throttled(_)) => WriteOutcome::Throttled,
+            Err(Refused::NamespaceGone) => WriteOutcome::Dropped,
             Err(Refused::NotLeading) => return answer,
             Err(_) => WriteOutcome::Failed,
         };
