@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use image::Digest;
@@ -21,8 +21,10 @@ use crate::lookup::{Shape, WaysSeen};
 const BODIES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("bodies");
 const SUBJECTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("subjects");
 const FILE: &str = "evidence.redb";
-/// How long writes are gathered before they are committed together.
+/// How long a write waits for others to be committed with, however many come.
 const GATHER: Duration = Duration::from_millis(200);
+/// How long nothing is waited for at the most.
+const IDLE: Duration = Duration::from_secs(3600);
 /// Writes that are committed together at the most.
 const BATCH: usize = 512;
 /// Larger bodies are not kept.
@@ -210,12 +212,13 @@ fn in_memory() -> Result<Database, StoreError> {
 
 fn write_all(database: &Database, receive: &Receiver<Write>, pending: &Mutex<HashMap<Digest, Bytes>>) {
     let mut batch = Vec::new();
+    let mut since = Instant::now();
     loop {
-        let open = match receive.recv_timeout(if batch.is_empty() {
-            Duration::from_secs(3600)
-        } else {
-            GATHER
-        }) {
+        let patience = match batch.is_empty() {
+            true => IDLE,
+            false => GATHER.saturating_sub(since.elapsed()),
+        };
+        let open = match receive.recv_timeout(patience) {
             Ok(Write::Flush(done)) => {
                 commit_logged(database, &mut batch, pending);
                 // The one who waits may have given up; nothing is lost then.
@@ -223,6 +226,9 @@ fn write_all(database: &Database, receive: &Receiver<Write>, pending: &Mutex<Has
                 true
             }
             Ok(write) => {
+                if batch.is_empty() {
+                    since = Instant::now();
+                }
                 batch.push(write);
                 batch.len() < BATCH || {
                     commit_logged(database, &mut batch, pending);
