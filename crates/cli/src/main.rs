@@ -23,9 +23,8 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Run the operator: re-check every running image and write what is found
+    // The text of these two is their arguments' own: one here would hide its second paragraph.
     Controller(Box<controller::ControllerArguments>),
-    /// Judge one image by keys and policies in files; no cluster is needed
     Check(check::CheckArguments),
     /// Print the CustomResourceDefinitions as YAML
     Crds,
