@@ -47,7 +47,7 @@ pub(crate) struct ControllerArguments {
     #[arg(long, value_name = "N", default_value_t = ControllerOptions::WRITES_BURST)]
     writes_burst: NonZeroU32,
     /// Look-ups at registries at the same time
-    #[arg(long, value_name = "N", default_value = "32")]
+    #[arg(long, value_name = "N", default_value = "64")]
     concurrent_lookups: usize,
     /// How log lines are written
     #[arg(long, value_enum, default_value_t = LogFormat::Json)]

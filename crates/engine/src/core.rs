@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::fact::{Fact, KeyFacts, PodFacts, PolicyFacts, RememberedViolation, WorkloadKey};
 use crate::index::{Index, Touched};
+use crate::judge::Cause;
 use crate::keys::KeySet;
 use crate::policies::PolicyObject;
 use crate::queue::{UpdateQueue, Urgency};
@@ -21,6 +22,9 @@ use crate::subject::{Origin, Subject, SubjectKey};
 
 /// A pod that has not started says nothing until it is this old.
 pub(crate) const START_GRACE: SignedDuration = SignedDuration::from_secs(15);
+/// After a start the first look-ups of everything are under way: for so long a workload waits for
+/// all its images, so that what an earlier process wrote is not taken back in part.
+const START_PHASE: SignedDuration = SignedDuration::from_secs(60);
 /// Totals are gathered for so long before they are handed over.
 const TOTALS_DELAY: SignedDuration = SignedDuration::from_millis(500);
 
@@ -46,8 +50,12 @@ pub(crate) struct Engine {
     pub(crate) queue: UpdateQueue,
     pub(crate) due: Agenda,
     pub(crate) wakes: Agenda,
+    /// Look-ups under way, by registry.
+    pub(crate) under_way: HashMap<String, usize>,
     pub(crate) remembered: HashMap<WorkloadKey, Vec<RememberedViolation>>,
     pub(crate) synced: bool,
+    /// When everything that existed at the start was told.
+    pub(crate) began: Option<Timestamp>,
     pub(crate) counters: Counters,
 }
 
@@ -62,8 +70,10 @@ impl Engine {
             queue: UpdateQueue::default(),
             due: Agenda::default(),
             wakes: Agenda::default(),
+            under_way: HashMap::new(),
             remembered: HashMap::new(),
             synced: false,
+            began: None,
             counters: Counters::default(),
         }
     }
@@ -102,8 +112,15 @@ impl Engine {
             if let Some(subject) = self.subjects.get_mut(&key) {
                 subject.wake = None;
             }
-            self.judge(&key, now);
+            self.judge(&key, now, Cause::Evidence);
         }
+    }
+
+    /// The first look-ups after the start are still under way.
+    pub(crate) fn is_starting(&self, now: Timestamp) -> bool {
+        self.began
+            .and_then(|began| began.checked_add(START_PHASE).ok())
+            .is_none_or(|end| now < end)
     }
 
     /// The next time at which something is to be done.
@@ -150,7 +167,7 @@ impl Engine {
                 self.forget_subject(&key, now);
             } else {
                 self.cover(&key, now);
-                self.judge(&key, now);
+                self.judge(&key, now, Cause::Evidence);
             }
         }
         for workload in touched.workloads {
@@ -202,7 +219,7 @@ impl Engine {
             .collect();
         for key in subjects {
             self.cover(&key, now);
-            self.judge(&key, now);
+            self.judge(&key, now, Cause::Evidence);
         }
         for workload in workloads {
             self.workload_changed(workload, Urgency::Changed, now);
@@ -263,7 +280,7 @@ impl Engine {
             .collect();
         for key in subjects {
             self.cover(&key, now);
-            self.judge(&key, now);
+            self.judge(&key, now, Cause::Edit);
         }
         // Images without a digest are judged when their workload is rendered.
         let workloads: Vec<WorkloadKey> = self.index.workloads().map(|(key, _)| key.clone()).collect();
@@ -307,7 +324,7 @@ impl Engine {
             .map(|subject| subject.key.clone())
             .collect();
         for key in subjects {
-            self.judge(&key, now);
+            self.judge(&key, now, Cause::Edit);
         }
         for policy in trusting {
             self.queue.push(Target::Policy(policy), Urgency::Totals);
@@ -321,6 +338,7 @@ impl Engine {
             return;
         }
         self.synced = true;
+        self.began = Some(now);
         // Totals wait for the first look-ups: counted at once they would be wrong for a while.
         let later = now.checked_add(FIRST_TOTALS_DELAY).unwrap_or(now);
         for policy in self.policies.keys() {
@@ -341,7 +359,7 @@ impl Engine {
                 continue;
             }
             self.cover(&key, now);
-            self.judge(&key, now);
+            self.judge(&key, now, Cause::Edit);
         }
         let workloads: Vec<WorkloadKey> = self.index.workloads().map(|(key, _)| key.clone()).collect();
         for workload in workloads {

@@ -16,8 +16,18 @@ use crate::core::Engine;
 use crate::fact::WorkloadKey;
 use crate::policies::PolicyObject;
 use crate::queue::Urgency;
+use crate::report::Target;
 use crate::schedule::{FIRST_RETRY, after};
-use crate::subject::{Judged, JudgementKey, Origin, Subject, SubjectKey};
+use crate::subject::{FIRST_LOOK_UP, Judged, JudgementKey, Origin, Subject, SubjectKey};
+
+/// Why a subject is judged again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// Evidence, time or use changed.
+    Evidence,
+    /// A key or a policy changed.
+    Edit,
+}
 
 /// With more keys than this a message does not name an untrusted signer: it would cost a
 /// verification by each key.
@@ -57,13 +67,25 @@ impl Engine {
             }
         }
         if new {
-            self.recall(key);
+            self.note_covered(key, now);
+            self.recall(key, now);
         }
+        self.note_unasked(key);
         self.plan(key, now);
     }
 
+    fn note_covered(&mut self, key: &SubjectKey, now: Timestamp) {
+        if let Some(subject) = self.subjects.get_mut(key) {
+            subject.covered_since = Some(now);
+            let later = now.checked_add(FIRST_LOOK_UP).unwrap_or(now);
+            for user in subject.users.keys() {
+                self.queue.push_later(Target::Workload(user.clone()), later);
+            }
+        }
+    }
+
     /// Judges the subject under every covering policy; what differs waits to be written.
-    pub(crate) fn judge(&mut self, key: &SubjectKey, now: Timestamp) {
+    pub(crate) fn judge(&mut self, key: &SubjectKey, now: Timestamp, cause: Cause) {
         self.verify_by(key, &self.trusted_keys(key));
         let mut judgements = self.judgements(key, now);
         let untrusted = |judged: &Judged| judged.judgement.reason == Reason::SignerNotTrusted;
@@ -72,7 +94,28 @@ impl Engine {
             self.verify_by(key, &self.keys.all_public_keys());
             judgements = self.judgements(key, now);
         }
+        if cause == Cause::Evidence {
+            self.keep_violations(key, &mut judgements);
+        }
         self.replace_judgements(key, judgements, now);
+    }
+
+    /// A violation stays until positive evidence, or until keys or policies change: what cannot be
+    /// read, whoever put it there, does not take it back.
+    fn keep_violations(&self, key: &SubjectKey, judgements: &mut HashMap<JudgementKey, Judged>) {
+        let Some(subject) = self.subjects.get(key) else {
+            return;
+        };
+        for (name, judged) in judgements {
+            let unreadable = judged.judgement.verdict == Verdict::Unknown && is_gap(judged.judgement.reason);
+            let before = subject
+                .judgements
+                .get(name)
+                .filter(|old| old.judgement.verdict == Verdict::Violating);
+            if let Some(before) = before.filter(|_| unreadable) {
+                judged.judgement = before.judgement.clone();
+            }
+        }
     }
 
     fn judgements(&mut self, key: &SubjectKey, now: Timestamp) -> HashMap<JudgementKey, Judged> {
@@ -120,7 +163,7 @@ impl Engine {
                 judgement = stale(subject);
             }
         }
-        let stale_since = subject.overdue_since.filter(|_| subject.checked.is_some());
+        let stale_since = subject.overdue_since.filter(|_| subject.last_seen().is_some());
         Judged {
             judgement,
             stale_since,
@@ -275,7 +318,7 @@ impl Subject {
 
 /// When a Compliant verdict that cannot be refreshed is not believed any more.
 fn decays(subject: &Subject, max_staleness: Duration) -> Option<Timestamp> {
-    subject.checked.map(|checked| after(checked, max_staleness))
+    subject.last_seen().map(|seen| after(seen, max_staleness))
 }
 
 fn stale(subject: &Subject) -> Judgement {
@@ -312,4 +355,18 @@ pub(crate) fn shortened(text: &str) -> String {
         return text.to_owned();
     }
     text.chars().take(LIMIT - 1).chain(std::iter::once('…')).collect()
+}
+
+/// The reasons that say that something could not be asked.
+pub(crate) fn is_gap(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::Pending
+            | Reason::RegistryUnavailable
+            | Reason::RegistryDenied
+            | Reason::RateLimited
+            | Reason::EvidenceTooLarge
+            | Reason::ImageNotFound
+            | Reason::Stale
+    )
 }

@@ -1,40 +1,74 @@
 //! What is asked of registries, when, and what the answers change.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use image::Digest;
 use jiff::Timestamp;
-use policy::{Completeness, Gap, ItemFacts, RecheckPlan};
+use policy::{Completeness, Gap, ItemFacts, Knowledge, Nature, RecheckPlan};
 
 use crate::core::Engine;
-use crate::lookup::{Ask, DigestPass, Known, Pass, stored};
+use crate::judge::Cause;
+use crate::lookup::{Ask, DigestPass, Known, Pass, Shape, stored};
 use crate::queue::Urgency;
 use crate::schedule::{after, spread};
-use crate::store::SubjectRecord;
+use crate::store::{Store, SubjectRecord};
 use crate::subject::{Origin, Subject, SubjectKey, unknown};
 
+/// Look-ups at one registry at the same time.
+const PER_REGISTRY: usize = 16;
+/// Due subjects of crowded registries that are passed over in one go.
+const LOOKED_THROUGH: usize = 512;
+/// When a subject comes again whose registry was crowded.
+const CROWDED_PAUSE: Duration = Duration::from_millis(200);
+
 impl Engine {
-    /// The look-ups whose time has come, at most so many.
+    /// The look-ups whose time has come, at most so many in all and so many for one registry: a slow
+    /// one leaves room for the others.
     pub(crate) fn due_lookups(&mut self, now: Timestamp, room: usize) -> Vec<Ask> {
         let mut asks = Vec::new();
+        let mut crowded = Vec::new();
         while asks.len() < room
+            && crowded.len() < LOOKED_THROUGH
             && let Some(key) = self.due.pop_due(now)
         {
             let wants = self.wants(&key);
-            if let Some(subject) = self.subjects.get_mut(&key) {
-                subject.plan.due = None;
+            let Some(subject) = self.subjects.get_mut(&key) else {
+                continue;
+            };
+            subject.plan.due = None;
+            let under_way = self
+                .under_way
+                .entry(key.repository.registry().to_owned())
+                .or_default();
+            if *under_way >= PER_REGISTRY {
+                crowded.push(key);
+            } else {
+                *under_way += 1;
                 subject.plan.in_flight = true;
                 asks.push(subject.ask(wants));
             }
         }
+        for key in crowded {
+            self.set_due(&key, Some(after(now, CROWDED_PAUSE)));
+        }
         asks
+    }
+
+    fn lookup_ended(&mut self, key: &SubjectKey) {
+        let registry = key.repository.registry();
+        if let Some(under_way) = self.under_way.get_mut(registry) {
+            *under_way = under_way.saturating_sub(1);
+            if *under_way == 0 {
+                self.under_way.remove(registry);
+            }
+        }
     }
 
     /// Takes the answer of a look-up in.
     pub(crate) fn absorb_pass(&mut self, pass: Pass, now: Timestamp) {
         let key = pass.subject.clone();
+        self.lookup_ended(&key);
         let limit = self.shortest_interval(&key);
         let regular = self.regular_due(&key);
         let Some(subject) = self.subjects.get_mut(&key) else {
@@ -43,28 +77,55 @@ impl Engine {
         subject.plan.in_flight = false;
         let first = !subject.attempted;
         let retry_after = pass.retry_after;
+        let refreshed = pass.own.refreshed || pass.relatives.iter().any(|relative| relative.refreshed);
         let complete = subject.absorb(pass);
+        if refreshed {
+            subject.evidence_seen = Some(now);
+        }
         if complete {
             subject.checked = Some(now);
             subject.overdue_since = None;
             self.counters.complete_lookups += 1;
         } else {
-            if subject.overdue_since.is_none() {
+            if refreshed {
+                subject.overdue_since = None;
+            } else if subject.overdue_since.is_none() {
                 subject.overdue_since = regular.filter(|due| *due <= now);
             }
             self.counters.incomplete_lookups += 1;
         }
-        self.store.keep_subject(key.text(), &subject.record());
+        if complete {
+            // What an incomplete pass saw is less than what is kept.
+            self.store.keep_subject(key.text(), &subject.record());
+        }
         let users: Vec<_> = if first {
             subject.users.keys().cloned().collect()
         } else {
             Vec::new()
         };
-        self.judge(&key, now);
+        self.note_unasked(&key);
+        self.judge(&key, now, Cause::Evidence);
         for user in users {
             self.workload_changed(user, Urgency::Changed, now);
         }
         self.plan_next(&key, complete, limit, retry_after, now);
+    }
+
+    /// A name that may lead to an index and was not followed yet may be what makes the subject hold.
+    pub(crate) fn note_unasked(&mut self, key: &SubjectKey) {
+        let wants = self.wants(key);
+        if let Some(subject) = self.subjects.get_mut(key) {
+            let origins = subject.users.values().flat_map(BTreeMap::keys);
+            let followed = subject.asked.indexes
+                && origins
+                    .into_iter()
+                    .all(|origin| subject.asked_origins.contains(origin));
+            let concerned = wants.indexes && subject.attempted && subject.own.nature != Nature::Index;
+            subject.unasked = (concerned && !followed).then(|| Gap {
+                reason: api::Reason::Pending,
+                detail: "whether an index that the workload names lists the image is being looked up".into(),
+            });
+        }
     }
 
     /// Puts a subject on the schedule that is covered and not on it, and takes one off that is not
@@ -79,6 +140,7 @@ impl Engine {
         }
         let wants = self.wants(key);
         let unasked = !subject.attempted
+            || subject.unasked.is_some() && !subject.all_hold()
             || (wants.indexes && !subject.asked.indexes)
             || (wants.children && !subject.asked.children);
         if subject.plan.in_flight {
@@ -104,22 +166,21 @@ impl Engine {
         }
     }
 
-    /// Recalls what an earlier process saw. Signatures are verified again; absences do not count.
-    pub(crate) fn recall(&mut self, key: &SubjectKey) {
+    /// Recalls what an earlier process saw. Signatures are verified again, membership in an index is
+    /// proven again from hashed bytes; absences do not count.
+    pub(crate) fn recall(&mut self, key: &SubjectKey, now: Timestamp) {
         let Some(subject) = self.subjects.get_mut(key) else {
             return;
         };
         if subject.attempted || subject.from_disk {
             return;
         }
-        if let Some(record) = self.store.subject(&key.text()) {
-            let items = |digest: &Digest| {
-                record
-                    .seen
-                    .get(digest)
-                    .map(|seen| stored::items(&self.store, seen))
-            };
-            subject.restore(&record, items);
+        if let Some(mut record) = self.store.subject(&key.text()) {
+            record.checked = record.checked.map(|checked| checked.min(now));
+            record
+                .proven
+                .retain(|index| stored::proves(&self.store, index, &key.digest));
+            subject.restore(&record, &self.store);
         }
     }
 
@@ -168,7 +229,7 @@ impl Engine {
 
     /// When the next regular check is due after the last complete one.
     fn regular_due(&self, key: &SubjectKey) -> Option<Timestamp> {
-        self.regular_after(key, self.subjects.get(key)?.checked?)
+        self.regular_after(key, self.subjects.get(key)?.last_seen()?)
     }
 
     fn regular_after(&self, key: &SubjectKey, last: Timestamp) -> Option<Timestamp> {
@@ -264,9 +325,10 @@ impl Subject {
         if !pass.children.is_empty() {
             self.children = pass.children;
         }
-        if pass.index_gap.is_none() || !was_complete {
+        if pass.asked_indexes && (pass.index_gap.is_none() || !was_complete) {
             self.index_gap = pass.index_gap;
         }
+        self.asked_origins.extend(pass.asked_origins);
         for part in std::iter::once(pass.own).chain(pass.relatives) {
             self.absorb_part(part);
         }
@@ -315,36 +377,45 @@ impl Subject {
         };
     }
 
-    fn restore(&mut self, record: &SubjectRecord, items: impl Fn(&Digest) -> Option<Vec<Arc<verify::Item>>>) {
+    fn restore(&mut self, record: &SubjectRecord, store: &Store) {
         self.from_disk = record.checked.is_some();
         self.checked = record.checked;
         self.indexes = record.proven.clone();
-        self.children = record.children.clone();
         self.first_resolved = record.first_resolved.clone();
-        self.shapes = record.shapes.clone();
-        let own = self.key.digest;
-        for digest in std::iter::once(&own)
-            .chain(&record.proven)
-            .chain(&record.children)
-        {
-            let mut knowledge = unknown(*digest);
-            knowledge.nature = record
-                .shapes
-                .get(digest)
-                .map_or(policy::Nature::NotRead, crate::lookup::Shape::nature);
-            let kept = items(digest).unwrap_or_default();
-            knowledge.items = kept
-                .into_iter()
-                .map(|item| ItemFacts {
-                    item,
-                    outcomes: Vec::new(),
-                })
+        if let Some(Shape::Index { runnable }) = stored::shape(store, &self.key.digest) {
+            self.children = record
+                .children
+                .iter()
+                .filter(|child| runnable.contains(child))
+                .copied()
                 .collect();
-            knowledge.completeness = Completeness::Incomplete(from_disk());
-            if *digest == own {
+        }
+        let digests = std::iter::once(self.key.digest).chain(record.proven.iter().copied());
+        let digests: Vec<Digest> = digests.chain(self.children.iter().copied()).collect();
+        for digest in digests {
+            let shape = stored::shape(store, &digest);
+            let kept = record
+                .seen
+                .get(&digest)
+                .map(|seen| stored::items(store, seen))
+                .unwrap_or_default();
+            let knowledge = Knowledge {
+                nature: shape.as_ref().map_or(Nature::NotRead, Shape::nature),
+                items: kept
+                    .into_iter()
+                    .map(|item| ItemFacts {
+                        item,
+                        outcomes: Vec::new(),
+                    })
+                    .collect(),
+                completeness: Completeness::Incomplete(from_disk()),
+                ..unknown(digest)
+            };
+            self.shapes.extend(shape.map(|shape| (digest, shape)));
+            if digest == self.key.digest {
                 self.own = knowledge;
             } else {
-                self.relatives.insert(*digest, knowledge);
+                self.relatives.insert(digest, knowledge);
             }
         }
     }

@@ -92,7 +92,9 @@ impl UpdateQueue {
         self.queued.len() + self.in_flight.len()
     }
 
-    fn wake(&mut self, now: Timestamp) {
+    /// Puts what comes back by now in line. Called whether or not anybody pulls: a replica that does
+    /// not write must not gather it for ever.
+    pub(crate) fn wake(&mut self, now: Timestamp) {
         while self.later.first().is_some_and(|(time, _)| *time <= now) {
             if let Some((_, target)) = self.later.pop_first() {
                 self.gathered.remove(&target);

@@ -3,17 +3,18 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use api::{ContainerRef, Reason, Verdict};
+use api::{ContainerRef, Verdict};
 use jiff::Timestamp;
 use policy::{ImageFacts, Running};
+use verify::Outcome;
 
 use crate::core::{Engine, START_GRACE};
 use crate::fact::{RememberedViolation, WorkloadKey};
 use crate::index::{ImageUse, RunningDigest};
-use crate::judge::badness;
+use crate::judge::{badness, is_gap};
 use crate::policies::PolicyObject;
 use crate::report::{ImageReport, PolicyAnswer, WorkloadAnswer, WorkloadReport};
-use crate::subject::{JudgementKey, Subject};
+use crate::subject::{Judged, JudgementKey, Subject};
 
 impl Engine {
     /// The answer about a workload as of now.
@@ -27,11 +28,16 @@ impl Engine {
         }
         let policies = self.policies_for(key);
         let mut reports = Vec::new();
+        let mut undecided = Vec::new();
         for (image, containers) in images {
             match self.image_report(key, &policies, &image, containers, now) {
                 Some(report) => reports.push(report),
-                None => return WorkloadAnswer::Undecided,
+                None => undecided.push(image),
             }
+        }
+        // An image whose first look-up is under way says nothing yet, and hides no other one.
+        if reports.is_empty() || !undecided.is_empty() && self.is_starting(now) {
+            return WorkloadAnswer::Undecided;
         }
         if reports.iter().all(|report| report.policies.is_empty()) {
             return WorkloadAnswer::NotCovered;
@@ -81,7 +87,7 @@ impl Engine {
         };
         let covering: Vec<&PolicyObject> = policies.iter().filter(covers).copied().collect();
         let subject = image.subject().and_then(|subject| self.subjects.get(&subject));
-        if !covering.is_empty() && subject.is_some_and(Subject::is_undecided) {
+        if !covering.is_empty() && subject.is_some_and(|subject| subject.is_new(now)) {
             return None;
         }
         let answers = covering.into_iter().map(|policy| match subject {
@@ -141,12 +147,7 @@ impl Engine {
                 .flat_map(|known| &known.items)
                 .map(|item| item.item.id().to_string())
                 .collect(),
-            signers: judged
-                .judgement
-                .relied_on
-                .iter()
-                .map(ToString::to_string)
-                .collect(),
+            signers: signers(judged, subject),
         }
     }
 
@@ -186,7 +187,7 @@ impl Engine {
         image: &ImageUse,
         answer: PolicyAnswer,
     ) -> PolicyAnswer {
-        if answer.verdict != Verdict::Unknown || subject.is_complete() || !is_gap(answer.reason) {
+        if answer.verdict != Verdict::Unknown || subject.is_settled() || !is_gap(answer.reason) {
             return answer;
         }
         let digest = digest_text(image);
@@ -229,23 +230,31 @@ fn digest_text(image: &ImageUse) -> String {
     }
 }
 
+/// The keys that the verdict rests on; where none suffices, every known key that signed.
+fn signers(judged: &Judged, subject: &Subject) -> Vec<String> {
+    let relied_on: BTreeSet<String> = judged
+        .judgement
+        .relied_on
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    if !relied_on.is_empty() {
+        return relied_on.into_iter().collect();
+    }
+    let outcomes = subject
+        .knowledge()
+        .flat_map(|known| &known.items)
+        .flat_map(|item| &item.outcomes);
+    let signed: BTreeSet<String> = outcomes
+        .filter(|(_, outcome)| matches!(outcome, Outcome::Verified(_)))
+        .map(|(key, _)| key.to_string())
+        .collect();
+    signed.into_iter().collect()
+}
+
 fn generation(policy: &PolicyObject) -> i64 {
     policy
         .in_force
         .as_ref()
         .map_or(policy.generation, |version| version.generation)
-}
-
-/// The reasons that say that something could not be asked.
-fn is_gap(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::Pending
-            | Reason::RegistryUnavailable
-            | Reason::RegistryDenied
-            | Reason::RateLimited
-            | Reason::EvidenceTooLarge
-            | Reason::ImageNotFound
-            | Reason::Stale
-    )
 }

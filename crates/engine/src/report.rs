@@ -100,7 +100,7 @@ pub struct PolicyAnswer {
     pub stale_since: Option<Timestamp>,
     /// The evidence items that were seen (content digests), for the transition record.
     pub evidence: Vec<String>,
-    /// The fingerprints of the keys that made it hold, for the transition record.
+    /// The fingerprints of the keys that made it hold, or of all known ones that signed, for the transition record.
     pub signers: Vec<String>,
 }
 

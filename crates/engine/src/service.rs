@@ -36,7 +36,7 @@ impl Default for EngineOptions {
     fn default() -> Self {
         EngineOptions {
             data_dir: None,
-            concurrent_lookups: 32,
+            concurrent_lookups: 64,
         }
     }
 }
@@ -86,6 +86,7 @@ impl Service {
             }
             let now = Timestamp::now();
             self.engine.wake(now);
+            self.engine.queue.wake(now);
             self.start_lookups(now);
             self.hand_over(now);
         }

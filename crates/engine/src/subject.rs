@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use image::{Digest, Repository};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use policy::{Completeness, DigestFacts, Gap, Judgement, Knowledge, Nature};
 use verify::Fingerprint;
 
 use crate::fact::WorkloadKey;
 use crate::schedule::Plan;
+
+/// An image whose first look-up takes longer is shown as Pending.
+pub(crate) const FIRST_LOOK_UP: SignedDuration = SignedDuration::from_secs(60);
 
 /// Names what is looked up: a digest under the repository of the pod's spec.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -67,6 +70,12 @@ pub(crate) struct Subject {
     pub(crate) shapes: BTreeMap<Digest, crate::lookup::Shape>,
     /// Why the last attempt was not complete.
     pub(crate) last_gap: Option<Gap>,
+    /// When a pass last saw every item that is held; it may not have been complete.
+    pub(crate) evidence_seen: Option<Timestamp>,
+    /// Names that may lead to an index and were followed.
+    pub(crate) asked_origins: BTreeSet<Origin>,
+    /// Such a name was not followed yet.
+    pub(crate) unasked: Option<Gap>,
     /// Which relatives were asked about.
     pub(crate) asked: crate::passes::Wants,
     /// When the last complete pass ended.
@@ -77,6 +86,8 @@ pub(crate) struct Subject {
     pub(crate) attempted: bool,
     /// The knowledge is from disk: its absences are not authoritative.
     pub(crate) from_disk: bool,
+    /// Since when a policy covers it.
+    pub(crate) covered_since: Option<Timestamp>,
     /// Policies that cover it for at least one user.
     pub(crate) covering: BTreeSet<Arc<str>>,
     /// The current answers.
@@ -111,11 +122,15 @@ impl Subject {
             read_in_part: BTreeSet::new(),
             shapes: BTreeMap::new(),
             last_gap: None,
+            evidence_seen: None,
+            asked_origins: BTreeSet::new(),
+            unasked: None,
             asked: crate::passes::Wants::default(),
             checked: None,
             overdue_since: None,
             attempted: false,
             from_disk: false,
+            covered_since: None,
             covering: BTreeSet::new(),
             judgements: HashMap::new(),
             plan: Plan::default(),
@@ -129,7 +144,7 @@ impl Subject {
         DigestFacts {
             own: &self.own,
             indexes: self.indexes.iter().filter_map(known).collect(),
-            index_gap: self.index_gap.as_ref(),
+            index_gap: self.index_gap.as_ref().or(self.unasked.as_ref()),
             children: self.children.iter().filter_map(known).collect(),
         }
     }
@@ -147,6 +162,28 @@ impl Subject {
     /// No look-up of it ended in this process, and what an earlier one kept does not suffice.
     pub(crate) fn is_undecided(&self) -> bool {
         !self.attempted && !self.all_hold()
+    }
+
+    /// Its first look-up is under way for no longer than one may take.
+    pub(crate) fn is_new(&self, now: Timestamp) -> bool {
+        self.is_undecided()
+            && self
+                .covered_since
+                .is_none_or(|since| now.duration_since(since) < FIRST_LOOK_UP)
+    }
+
+    /// When what it rests on was last seen at the registry.
+    pub(crate) fn last_seen(&self) -> Option<Timestamp> {
+        self.checked.max(self.evidence_seen)
+    }
+
+    /// Everything that is known of it and of its relatives stems from complete passes of this process.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.index_gap.is_none()
+            && self.unasked.is_none()
+            && self
+                .knowledge()
+                .all(|known| known.completeness == Completeness::Complete)
     }
 
     /// The knowledge stems from a complete pass of this process.

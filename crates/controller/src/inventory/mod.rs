@@ -32,7 +32,7 @@ pub(crate) use self::slim::{SlimOwner, SlimPod};
 use self::texts::Texts;
 
 /// How long a new pod waits for an owner that was not seen yet.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a pod stays with a workload of which an owner vanished.
 const GRACE: Duration = Duration::from_secs(60);
 

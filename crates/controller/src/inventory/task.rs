@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::climb::BuiltIn;
 use super::lookup::{Found, Lookup};
 use super::slim::{SlimOwner, SlimPod};
-use super::{Effects, Inventory, Roster};
+use super::{Effects, Inventory, PATIENCE, Roster};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::watch::Sink;
@@ -83,7 +83,7 @@ pub(crate) struct InventoryTask {
     engine: Handle,
     metrics: Arc<Metrics>,
     health: Health,
-    pods_listed: bool,
+    pods_listed: Option<Instant>,
     told: watch::Sender<bool>,
 }
 
@@ -109,7 +109,7 @@ impl InventoryTask {
             engine,
             metrics,
             health,
-            pods_listed: false,
+            pods_listed: None,
             told,
         };
         (task, Inlet(inlet), all_told)
@@ -160,7 +160,7 @@ impl InventoryTask {
         match event {
             Event::Init => self.inventory.pods_list_begins(),
             Event::InitDone => {
-                self.pods_listed = true;
+                self.pods_listed.get_or_insert_with(Instant::now);
                 return self.inventory.pods_list_ended();
             }
             Event::Delete(pod) => return self.inventory.pod_deleted(&pod),
@@ -204,7 +204,13 @@ impl InventoryTask {
         for fact in effects.facts {
             self.tell(fact).await?;
         }
-        if self.pods_listed && !*self.told.borrow() && self.inventory.holds_nobody() {
+        // Every pod of the first list is told after the inventory's patience; pods that came since
+        // may be held, and must not hold everything up.
+        let patient = |listed: Instant| listed.elapsed() > PATIENCE * 2;
+        let all_told = self
+            .pods_listed
+            .is_some_and(|listed| patient(listed) || self.inventory.holds_nobody());
+        if all_told && !*self.told.borrow() {
             self.told.send_replace(true);
         }
         Ok(())

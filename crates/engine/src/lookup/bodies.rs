@@ -39,17 +39,20 @@ impl Bodies {
         Ok(manifest)
     }
 
-    /// The blob with this digest.
+    /// The blob with this digest, of at most the size that its descriptor says.
     pub(crate) async fn blob(
         &self,
         client: &Client,
         repository: &Repository,
         digest: &Digest,
+        size: u64,
     ) -> Result<Bytes, Error> {
         if let Some(bytes) = self.store.body(digest) {
             return Ok(bytes);
         }
-        let bytes = client.blob(repository, digest, EVIDENCE_BLOB_LIMIT).await?;
+        let bytes = client
+            .blob(repository, digest, size.min(EVIDENCE_BLOB_LIMIT))
+            .await?;
         self.store.keep_body(*digest, bytes.clone());
         Ok(bytes)
     }

@@ -24,7 +24,7 @@ use verify::Item;
 pub(crate) use bodies::Bodies;
 pub(crate) use gap::Shortfall;
 
-use crate::subject::SubjectKey;
+use crate::subject::{Origin, SubjectKey};
 
 /// A pass that takes longer is given up; what is not read by then is a gap.
 const PASS_DEADLINE: Duration = Duration::from_secs(30);
@@ -104,6 +104,14 @@ pub(crate) struct Ask {
     pub(crate) known: BTreeMap<Digest, Known>,
 }
 
+impl Ask {
+    fn origins(&self) -> BTreeSet<Origin> {
+        let tags = self.tags.keys().cloned().map(Origin::Tag);
+        tags.chain(self.pinned.iter().copied().map(Origin::Pinned))
+            .collect()
+    }
+}
+
 /// What was found out about one digest.
 #[derive(Clone, Debug)]
 pub(crate) struct DigestPass {
@@ -112,6 +120,8 @@ pub(crate) struct DigestPass {
     pub(crate) seen: WaysSeen,
     /// Every item found in this pass, in order of id.
     pub(crate) items: Vec<Arc<Item>>,
+    /// Every item that was known before was seen again, and there is one.
+    pub(crate) refreshed: bool,
     /// Why `items` may not be all; None where it is.
     pub(crate) shortfall: Option<Shortfall>,
 }
@@ -122,6 +132,8 @@ pub(crate) struct Pass {
     pub(crate) subject: SubjectKey,
     /// Indexes that may list the digest were looked for.
     pub(crate) asked_indexes: bool,
+    /// The names that may lead to an index and were followed.
+    pub(crate) asked_origins: BTreeSet<Origin>,
     /// The platform manifests that it lists were looked at.
     pub(crate) asked_children: bool,
     pub(crate) own: DigestPass,
@@ -143,6 +155,7 @@ impl Pass {
         Pass {
             subject: ask.subject.clone(),
             asked_indexes: false,
+            asked_origins: BTreeSet::new(),
             asked_children: false,
             retry_after: shortfall.retry_after,
             own: DigestPass {
@@ -150,6 +163,7 @@ impl Pass {
                 shape: known.shape,
                 seen: known.seen,
                 items: known.items,
+                refreshed: false,
                 shortfall: Some(shortfall),
             },
             relatives: Vec::new(),
@@ -199,7 +213,12 @@ async fn pass(client: &registry::Client, bodies: &Bodies, ask: &Ask) -> Pass {
         .await;
     let mut pass = Pass {
         subject: ask.subject.clone(),
-        asked_indexes: ask.wants_indexes,
+        asked_indexes: ask.wants_indexes && own.shape.is_some(),
+        asked_origins: if ask.wants_indexes && own.shape.is_some() {
+            ask.origins()
+        } else {
+            BTreeSet::new()
+        },
         asked_children: ask.wants_children,
         retry_after: own.shortfall.as_ref().and_then(|shortfall| shortfall.retry_after),
         relatives: Vec::new(),

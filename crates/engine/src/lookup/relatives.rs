@@ -72,7 +72,7 @@ fn note_gap(pass: &mut Pass, error: &Error) {
 }
 
 /// The index lists the manifest directly, as what it is, for a real platform.
-fn lists(index: &Manifest, digest: &Digest, media_type: &str, size: u64) -> bool {
+pub(crate) fn lists(index: &Manifest, digest: &Digest, media_type: &str, size: u64) -> bool {
     let Document::Index { children } = &index.document else {
         return false;
     };

@@ -21,17 +21,22 @@ const SIGNATURE_ANNOTATION: &str = "dev.cosignproject.cosign/signature";
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
 /// More items of evidence than this are not read.
 const ITEM_LIMIT: usize = 1000;
+/// More bytes of evidence than this are not read for one digest.
+const BYTE_BUDGET: u64 = 16 * 1024 * 1024;
 /// Bodies that are fetched at the same time.
 const CONCURRENCY: usize = 4;
 
 /// A layer that holds evidence.
 type Layer = Descriptor;
 
+/// What the referrers API lists, and why that may not be all.
+type Listing = (BTreeSet<Digest>, Option<Shortfall>);
+
 impl Look<'_> {
     /// Finds out everything about one digest.
     pub(crate) async fn at(&self, digest: Digest, known: &Known) -> DigestPass {
         let (referrers, fallback, signatures) = tokio::join!(
-            self.referrers(&digest),
+            self.referrers(&digest, known.seen.referrers.as_ref()),
             self.tag(digest.tag_prefix(), known.seen.fallback),
             self.tag(format!("{}.sig", digest.tag_prefix()), known.seen.signatures),
         );
@@ -49,6 +54,11 @@ impl Look<'_> {
         } else {
             self.items(&seen, &mut found).await
         };
+        let refreshed = !items.is_empty()
+            && known
+                .items
+                .iter()
+                .all(|before| items.iter().any(|item| item.id() == before.id()));
         // What was seen before and could not be read now still counts where it verifies.
         let before = if found.shortfall.is_some() {
             known.items.clone()
@@ -74,12 +84,17 @@ impl Look<'_> {
             shape,
             seen,
             items,
+            refreshed,
             shortfall: found.shortfall,
         }
     }
 
     /// What the referrers API lists, and why that may not be all.
-    async fn referrers(&self, digest: &Digest) -> Result<(BTreeSet<Digest>, Option<Shortfall>), Shortfall> {
+    async fn referrers(
+        &self,
+        digest: &Digest,
+        before: Option<&BTreeSet<Digest>>,
+    ) -> Result<Listing, Shortfall> {
         let digests = |descriptors: Vec<Descriptor>| {
             descriptors
                 .into_iter()
@@ -89,6 +104,12 @@ impl Look<'_> {
         match self.client.referrers(self.repository, digest).await {
             Ok(Referrers::Listed(descriptors)) => Ok((digests(descriptors), None)),
             Ok(Referrers::Truncated { seen, error }) => Ok((digests(seen), Some(Shortfall::of(&error)))),
+            Ok(Referrers::Unsupported) if before.is_some_and(|before| !before.is_empty()) => {
+                Err(Shortfall::unavailable(&format!(
+                    "{} listed referrers before and says now that it has no referrers API",
+                    self.repository
+                )))
+            }
             Ok(Referrers::Unsupported) => Ok((BTreeSet::new(), None)),
             Err(error) => Err(Shortfall::of(&error)),
         }
@@ -142,6 +163,9 @@ impl Look<'_> {
             found.miss(Some(self.too_many()));
             layers.truncate(ITEM_LIMIT);
         }
+        if !within_budget(&mut layers) {
+            found.miss(Some(self.too_many_bytes()));
+        }
         let items: Vec<Result<Arc<Item>, Shortfall>> = stream::iter(layers)
             .map(|layer| self.item(layer))
             .buffer_unordered(CONCURRENCY)
@@ -177,7 +201,7 @@ impl Look<'_> {
     async fn item(&self, layer: Layer) -> Result<Arc<Item>, Shortfall> {
         let bytes: Bytes = self
             .bodies
-            .blob(self.client, self.repository, &layer.digest)
+            .blob(self.client, self.repository, &layer.digest, layer.size)
             .await
             .map_err(|error| Shortfall::of(&error))?;
         Ok(item(&layer, bytes))
@@ -188,12 +212,34 @@ impl Look<'_> {
         body.map_err(|error| Shortfall::of(&error))
     }
 
+    fn too_many_bytes(&self) -> Shortfall {
+        Shortfall::too_large(&format!(
+            "{} holds more than {BYTE_BUDGET} bytes of evidence for one image",
+            self.repository
+        ))
+    }
+
     fn too_many(&self) -> Shortfall {
         Shortfall::too_large(&format!(
             "{} lists more than {ITEM_LIMIT} items of evidence for one image",
             self.repository
         ))
     }
+}
+
+/// Keeps the first layers that fit the budget; false where some did not. The sizes are those of the
+/// descriptors: a body that is larger than its descriptor says is refused when it is read.
+pub(crate) fn within_budget(layers: &mut Vec<Layer>) -> bool {
+    let all = layers.len();
+    let mut total = 0_u64;
+    layers.retain(|layer| {
+        let fits = total.saturating_add(layer.size) <= BYTE_BUDGET;
+        if fits {
+            total = total.saturating_add(layer.size);
+        }
+        fits
+    });
+    layers.len() == all
 }
 
 /// Gathers what failed on the way.

@@ -1,10 +1,14 @@
 //! Registries that do not answer: what is known is kept, what is not is Unknown, time decays only
 //! what holds.
 
-use api::{Reason, Recheck, Stage, Verdict};
+use std::sync::Arc;
+
+use api::{ContainerType, Reason, Recheck, Stage, Verdict};
+use verify::Item;
 
 use super::world::*;
-use crate::fact::Fact;
+use crate::fact::{Fact, PodFacts, PodImage};
+use crate::report::WorkloadAnswer;
 
 const MINUTE: i64 = 60;
 
@@ -166,5 +170,74 @@ fn a_signature_that_is_listed_and_not_served_is_no_absence_at_any_later_pass() {
     assert_eq!(
         world.verdict("new", "prod"),
         Some((Verdict::Compliant, Reason::AllVerified))
+    );
+}
+
+/// Weakened once: with the gap cleared by a pass that failed as a whole, the answer is SignatureMissing.
+#[test]
+fn a_pass_that_fails_as_a_whole_does_not_settle_what_an_index_may_say() {
+    let mut world = shop(&Signer::new());
+    world.index_down = true;
+    world.tell(pod("new", "shop/new"));
+    world.look_up();
+    assert_eq!(
+        world.verdict("new", "prod"),
+        Some((Verdict::Unknown, Reason::RegistryUnavailable))
+    );
+    world.down = true;
+    live(&mut world, 5);
+    assert_eq!(
+        world.verdict("new", "prod"),
+        Some((Verdict::Unknown, Reason::RegistryUnavailable))
+    );
+}
+
+#[test]
+fn b43_an_item_that_nobody_can_read_does_not_take_a_violation_back() {
+    let mut world = shop(&Signer::new());
+    let junk = br#"{"mediaType":"application/vnd.dev.sigstore.bundle.v9+json"}"#;
+    world
+        .signatures
+        .insert(digest("shop/bare"), vec![Arc::new(Item::from_bundle(junk))]);
+    live(&mut world, 10);
+    assert_eq!(
+        world.verdict("bare", "prod"),
+        Some((Verdict::Violating, Reason::SignatureMissing))
+    );
+}
+
+#[test]
+fn an_image_that_is_being_looked_up_hides_no_other_image_of_its_workload() {
+    let mut world = shop(&Signer::new());
+    live(&mut world, 2);
+    let image = |name: &str| PodImage {
+        container: name.into(),
+        container_type: ContainerType::Container,
+        written: format!("r.example/shop/{name}:1").into(),
+        image_id: Some(format!("r.example/shop/{name}@{}", digest(&format!("shop/{name}"))).into()),
+    };
+    world.tell(Fact::Pod(PodFacts {
+        uid: "pod-web".into(),
+        name: "web-0".into(),
+        workload: Arc::new(workload("web")),
+        images: vec![image("bare"), image("decoy")],
+    }));
+    assert_eq!(
+        world.verdict("web", "prod"),
+        Some((Verdict::Violating, Reason::SignatureMissing))
+    );
+    world.pass_time(61);
+    let WorkloadAnswer::Covered(report) = world.engine.answer(&key("web"), world.now) else {
+        panic!("the workload is covered");
+    };
+    let reasons: Vec<Reason> = report
+        .images
+        .iter()
+        .map(|image| image.policies[0].reason)
+        .collect();
+    assert_eq!(
+        reasons,
+        [Reason::SignatureMissing, Reason::Pending],
+        "a look-up that never ends is told"
     );
 }

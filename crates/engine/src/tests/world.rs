@@ -69,6 +69,8 @@ pub(crate) struct World {
     pub(crate) down: bool,
     /// The registry lists what it holds but serves no body.
     pub(crate) bodiless: bool,
+    /// A tag or an index that may list what runs cannot be read.
+    pub(crate) index_down: bool,
     /// Every digest that was asked for.
     pub(crate) asked: Vec<Digest>,
 }
@@ -85,6 +87,7 @@ impl World {
             signatures: BTreeMap::new(),
             down: false,
             bodiless: false,
+            index_down: false,
             asked: Vec::new(),
         }
     }
@@ -131,6 +134,12 @@ impl World {
             subject: ask.subject.clone(),
             asked_indexes: true,
             asked_children: true,
+            asked_origins: ask
+                .tags
+                .keys()
+                .cloned()
+                .map(crate::subject::Origin::Tag)
+                .collect(),
             own: DigestPass {
                 digest,
                 shape: Some(Shape::Manifest {
@@ -143,12 +152,15 @@ impl World {
                     signatures: Some(Tagged::Absent),
                 },
                 items,
+                refreshed: !self.bodiless,
                 shortfall,
             },
             relatives: Vec::new(),
             proven: BTreeSet::new(),
             children: Vec::new(),
-            index_gap: None,
+            index_gap: self
+                .index_down
+                .then(|| Shortfall::unavailable("the index is not served").gap),
             resolved: Vec::new(),
             retry_after: None,
         }
