@@ -166,7 +166,10 @@ fn answers(
         .filter_map(|(name, parts)| {
             let requirements = parts.iter().filter_map(|(part, requirement)| {
                 let answer = of(part)?;
-                let signed_by = engine.keys.names_of(&answer.signers);
+                let signed_by = match answer.verdict {
+                    Verdict::Compliant => engine.keys.names_of(&answer.signers),
+                    _ => Vec::new(),
+                };
                 Some(RequirementExamination {
                     name: requirement.clone(),
                     answer,

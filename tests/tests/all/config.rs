@@ -21,7 +21,7 @@ const CUSTOM_GROUP: &str = "rollouts.example.com";
 
 /// A cluster of these tests alone, with `kubectl apply -k config` carried out: what is installed here counts for the
 /// whole cluster, so it does not share one with other tests.
-fn installed() -> &'static Cluster {
+pub(crate) fn installed() -> &'static Cluster {
     static INSTALLED: OnceLock<Result<Cluster, String>> = OnceLock::new();
     let installed = INSTALLED.get_or_init(|| {
         // On a runtime of its own that outlives the test that comes first.

@@ -3,9 +3,10 @@
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
-use testkit::Shared;
+use testkit::{Shared, TestNamespace};
 
 use crate::binary::assay;
+use crate::config::installed;
 use crate::manifests::{PEM, key, policy, with};
 use crate::servers::servers;
 
@@ -209,20 +210,19 @@ async fn c5_21_null_is_an_absent_field_and_so_refused_where_the_field_is_mandato
 
 #[tokio::test]
 async fn every_kind_is_found_by_category_and_short_name_with_its_columns() {
-    let servers = servers().await;
-    let namespace = servers.namespace("columns").await.unwrap();
-    let kubectl = async |arguments: &[&str]| servers.cluster.kubectl(arguments).await.unwrap();
+    let cluster = installed();
+    let namespace = TestNamespace::create(cluster, "columns").await.unwrap();
+    let kubectl = async |arguments: &[&str]| cluster.kubectl(arguments).await.unwrap();
     let key_name = namespace.unique("columns-key");
     let policy_name = namespace.unique("columns-policy");
     // No namespace in the cluster matches: the policy covers nothing.
     let nowhere = json!({"spec": {"match": {"namespaces": ["nowhere"]}}});
     let mut manifest = key(&key_name, "columns", PEM).to_string();
     manifest += &format!("\n---\n{}", with(policy(&policy_name, "**", "columns"), nowhere));
-    servers.cluster.apply(&manifest).await.unwrap();
+    cluster.apply(&manifest).await.unwrap();
     let object = compliance("deployment-web", "Violating", "False", "KeyRevoked").to_string();
     let in_namespace = ["-n", namespace.name(), "apply", "-f", "-"];
-    servers
-        .cluster
+    cluster
         .kubectl_output(&in_namespace, &object)
         .await
         .unwrap()
@@ -273,11 +273,11 @@ async fn every_kind_is_found_by_category_and_short_name_with_its_columns() {
 
 #[tokio::test]
 async fn one_write_creates_a_compliance_with_its_status_which_is_selected_and_waited_for() {
-    let servers = servers().await;
-    let namespace = servers.namespace("compliance").await.unwrap();
+    // Where an operator runs it would remove what it did not write.
+    let cluster = installed();
+    let namespace = TestNamespace::create(cluster, "compliance").await.unwrap();
     let kubectl = async |arguments: &[&str]| {
-        servers
-            .cluster
+        cluster
             .kubectl(&[&["-n", namespace.name()], arguments].concat())
             .await
             .unwrap()
@@ -286,8 +286,7 @@ async fn one_write_creates_a_compliance_with_its_status_which_is_selected_and_wa
     let good = compliance("deployment-good", "Compliant", "True", "AllVerified");
     for object in [&bad, &good] {
         let arguments = ["-n", namespace.name(), "create", "-f", "-"];
-        let output = servers
-            .cluster
+        let output = cluster
             .kubectl_output(&arguments, &object.to_string())
             .await
             .unwrap();
@@ -321,14 +320,7 @@ async fn one_write_creates_a_compliance_with_its_status_which_is_selected_and_wa
         "--timeout=1s",
         "imgc/deployment-bad",
     ];
-    assert!(
-        !servers
-            .cluster
-            .kubectl_output(&arguments, "")
-            .await
-            .unwrap()
-            .succeeded()
-    );
+    assert!(!cluster.kubectl_output(&arguments, "").await.unwrap().succeeded());
 }
 
 #[tokio::test]
