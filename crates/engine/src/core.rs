@@ -296,7 +296,10 @@ impl Engine {
     fn apply_key(&mut self, facts: KeyFacts, now: Timestamp) {
         let name = facts.name.clone();
         let rings = self.keys.insert(facts);
-        self.queue.push(Target::Key(name), Urgency::Totals);
+        // Before everything is told the first totals wait; see `begin`.
+        if self.synced {
+            self.queue.push(Target::Key(name), Urgency::Totals);
+        }
         self.rings_changed(&rings, now);
     }
 

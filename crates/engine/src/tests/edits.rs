@@ -6,7 +6,7 @@ use api::{Mode, Stage, Verdict};
 
 use super::world::*;
 use crate::fact::{Fact, PolicyFacts};
-use crate::report::WorkloadAnswer;
+use crate::report::{Target, WorkloadAnswer};
 
 /// The same signed image in two namespaces; the policy covers one of them.
 fn two_namespaces() -> (World, PolicyFacts) {
@@ -75,4 +75,30 @@ fn a_policy_that_is_told_again_unchanged_writes_nothing() {
     let (mut world, policy) = two_namespaces();
     world.tell(Fact::Policy(Box::new(policy)));
     assert_eq!(world.drain(), names(&[]));
+}
+
+/// C2.11: what an earlier process wrote about keys is not taken back while the first look-ups are under way.
+#[test]
+fn c2_11_the_first_totals_of_keys_wait_for_the_first_look_ups() {
+    let mut world = World::new();
+    let signer = Signer::new();
+    world.tell(key_fact(
+        "release-2026",
+        key_spec("release", &signer, Stage::Active),
+    ));
+    world.tell(policy_fact("prod", "shop/**", &["release"]));
+    world.tell(pod("web", "shop/web"));
+    world.tell(Fact::Synced);
+    let mut handed_over = Vec::new();
+    while let Some(target) = world.engine.queue.pop(world.now) {
+        handed_over.push(target.clone());
+        world.engine.queue.done(target, None);
+    }
+    let is_workload = |target: &Target| matches!(target, Target::Workload(_));
+    assert!(handed_over.iter().all(is_workload), "{handed_over:?}");
+    world.look_up();
+    world.pass_time(3);
+    let key = Target::Key("release-2026".into());
+    let mut later = std::iter::from_fn(|| world.engine.queue.pop(world.now));
+    assert!(later.any(|target| target == key));
 }
