@@ -4,9 +4,13 @@
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+.PHONY: preflight
+preflight: ## say what this machine lacks: programs, and versions that are too old
+	@hack/preflight.sh
+
 .PHONY: tools
-tools: ## build the pinned servers and clients that tests and the demo need; prints their folder last
-	@hack/tools.sh build
+tools: ## build the pinned servers and clients that tests and the demo need (TOOLS="crane kubectl" for some); prints their folder last
+	@hack/tools.sh build $(TOOLS)
 
 .PHONY: tools-dir
 tools-dir: ## print the folder of the tools without building them
@@ -21,7 +25,7 @@ image: ## build the image and push it to REF=registry/repository:tag (INSECURE=1
 	@hack/image.sh push "$(REF)"
 
 .PHONY: deploy-manifests
-deploy-manifests: ## print all manifests with the image REF=registry/repository@sha256:… (or the one pushed last)
+deploy-manifests: ## print all manifests with the image REF=registry/repository@sha256:… (or the one pushed last), ARCH=… for its nodes
 	@hack/image.sh manifests "$(REF)"
 
 .PHONY: crds
@@ -56,12 +60,12 @@ advisories: ## look for known vulnerabilities of dependencies; needs the network
 	@hack/cargo-deny.sh check advisories
 
 .PHONY: test
-test: tools ## run all tests on real servers
+test: preflight tools ## run all tests on real servers; all of them, also where one fails
 	@cargo build --locked --workspace --bins
-	@ASSAY_TESTKIT_PREBUILT=1 cargo test --locked --workspace
+	@ASSAY_TESTKIT_PREBUILT=1 cargo test --locked --workspace --no-fail-fast
 
 .PHONY: measure
-measure: tools ## print what the operator costs with 2,000 pods on a real API server (WORKLOADS=200 PODS=10)
+measure: preflight tools ## print what the operator costs with 2,000 pods on a real API server (WORKLOADS=200 PODS=10)
 	@cargo build --locked --workspace --bins --example measure
 	@ASSAY_TESTKIT_PREBUILT=1 $(or $(CARGO_TARGET_DIR),target)/debug/examples/measure $(or $(WORKLOADS),200) $(or $(PODS),10)
 
@@ -69,7 +73,7 @@ measure: tools ## print what the operator costs with 2,000 pods on a real API se
 demo_binaries := assay assay-demo assay-testkit-node assay-testkit-supervisor
 
 .PHONY: demo
-demo: ## the whole story on this machine: a cluster, signed images, the operator; leaves it up
+demo: preflight ## the whole story on this machine: a cluster, signed images, the operator; leaves it up
 	@hack/tools.sh build >/dev/null
 	@echo 'building the operator and the demo (minutes the first time, then seconds) …' >&2
 	@cargo build --locked --workspace $(addprefix --bin ,$(demo_binaries))

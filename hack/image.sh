@@ -5,7 +5,11 @@
 #   hack/image.sh push REF         build, make an image of one layer, push it to registry/repository:tag;
 #                                  its digest is the last line. INSECURE=1 for a registry on plain http
 #   hack/image.sh manifests [REF]  print config/default with the image REF, registry/repository@sha256:…;
-#                                  without REF, the one that was pushed last
+#                                  without REF, the one that was pushed last. Pods are scheduled on nodes of the
+#                                  architecture that was pushed; for a REF from elsewhere, name it in ARCH
+#
+# crane and kubectl are those on PATH; where there are none, they are built (hack/tools.sh). crane reads the credentials
+# that `docker login`, `podman login` or `crane auth login` wrote.
 #
 # The layer holds /assay and the CA certificates; no shell, no library, nothing writable. The same sources, compiler
 # and CA certificates give the same digest: files are owned by root and dated 1970, blobs are compressed without a name.
@@ -94,6 +98,12 @@ architecture() {
   esac
 }
 
+# A client on PATH, else the pinned one, built where it is missing.
+client() {
+  command -v "$1" && return
+  "$root/hack/tools.sh" build "$1" | sed "s|\$|/$1|"
+}
+
 # The commit, marked where the files are not those of the commit.
 revision() {
   local commit
@@ -143,32 +153,32 @@ push() {
     *@*) fail "found a digest in '$reference', expected registry/repository:tag: the digest is what this computes" ;;
   esac
   [ -z "${INSECURE:-}" ] || insecure=(--insecure)
-  crane=$("$root/hack/tools.sh" dir)/crane
-  [ -x "$crane" ] || "$root/hack/tools.sh" build >/dev/null
+  crane=$(client crane)
   mkdir -p "$work"
   if [ -n "${ASSAY_BINARY:-}" ]; then binary=$ASSAY_BINARY; else build; fi
   require_static "$binary"
   make_layout "$binary"
-  "$crane" push ${insecure[@]+"${insecure[@]}"} "$layout" "$reference" >&2
+  "$crane" push ${insecure[@]+"${insecure[@]}"} "$layout" "$reference" >&2 ||
+    fail "$reference was not pushed; if the registry refused access, log in first: docs/operations.md#a-private-registry"
   [ "$("$crane" digest ${insecure[@]+"${insecure[@]}"} "$reference")" = "$digest" ] ||
     fail "the registry serves another digest than the one pushed to $reference, $digest"
   repository=$reference
   [[ ${reference##*/} != *:* ]] || repository=${reference%:*}
-  printf '%s@%s\n' "$repository" "$digest" >"$pushed"
+  printf '%s@%s %s\n' "$repository" "$digest" "$(architecture)" >"$pushed"
   say "pushed $repository@$digest; install it with: make -s deploy-manifests | kubectl apply -f -"
   echo "$digest"
 }
 
 manifests() {
-  local reference=$1 kubectl
+  local reference=$1 arch=${ARCH:-} kubectl
   if [ -z "$reference" ]; then
     [ -s "$pushed" ] || fail "no image was pushed from here yet: name one, REF=registry/repository@sha256:…, or run make image"
-    reference=$(<"$pushed")
+    read -r reference arch <"$pushed"
   fi
   [[ $reference =~ ^[^@[:space:]\"]+@sha256:[0-9a-f]{64}$ ]] ||
     fail "found '$reference', expected registry/repository@sha256:<64 hex digits>: the operator is installed by digest only"
-  kubectl=$("$root/hack/tools.sh" dir)/kubectl
-  [ -x "$kubectl" ] || kubectl=$(command -v kubectl) || fail "found no kubectl: run make tools"
+  [[ $arch =~ ^[a-z0-9]*$ ]] || fail "found the architecture '$arch', expected one such as amd64 or arm64"
+  kubectl=$(client kubectl)
   # kustomize takes bases by relative path only, so the overlay lies in the clone.
   mkdir -p "$root/target"
   overlay=$(mktemp -d "$root/target/deploy.XXXXXX")
@@ -181,6 +191,14 @@ images:
   - name: assay
     newName: "${reference%@*}"
     digest: "${reference#*@}"
+OVERLAY
+  [ -z "$arch" ] || cat >>"$overlay/kustomization.yaml" <<OVERLAY
+patches:
+  - target: {kind: Deployment, name: assay}
+    patch: |
+      - op: add
+        path: /spec/template/spec/nodeSelector/kubernetes.io~1arch
+        value: $arch
 OVERLAY
   "$kubectl" kustomize "$overlay"
 }

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Builds the servers and clients that tests and the demo need, from the Go modules pinned in hack/tools.
 #
-#   hack/tools.sh build   build what is missing, progress on stderr, the folder as the last line of stdout
-#   hack/tools.sh dir     print the folder, build nothing
+#   hack/tools.sh build [NAME…]   build what is missing, of all or of the binaries named; progress on stderr, the folder
+#                                 as the last line of stdout
+#   hack/tools.sh dir             print the folder, build nothing
 #
 # A folder of hack/tools with one `tool` line in its go.mod gives a binary of the folder's name, one with several
 # gives a binary for each package, one with a main.go is itself the program. An optional build.env adds flags.
@@ -129,26 +130,39 @@ link() {
   mv -f "$2.linking" "$2"
 }
 
+# Keeps of the binaries those that are named, all where none is.
+select_named() {
+  local name
+  selected=$binaries
+  [ $# -gt 0 ] || return 0
+  for name in "$@"; do
+    grep -q "^$name " <<<"$binaries" ||
+      fail "found no tool '$name', expected one of: $(cut -d' ' -f1 <<<"$binaries" | paste -sd' ')"
+  done
+  selected=$(awk -v names="$*" 'BEGIN {n = split(names, list, " "); for (i = 1; i <= n; i++) named[list[i]] = 1}
+    $1 in named' <<<"$binaries")
+}
+
 all_linked() {
   local name rest
-  while read -r name rest; do [ -x "$dir/$name" ] || return 1; done <<<"$binaries"
+  while read -r name rest; do [ -x "$dir/$name" ] || return 1; done <<<"$selected"
 }
 
 # The names of what the store lacks, one a line.
 missing() {
   local name folder package key
-  while read -r name folder package key; do [ -x "$cache/store/$name-$key" ] || echo "$name"; done <<<"$binaries"
+  while read -r name folder package key; do [ -x "$cache/store/$name-$key" ] || echo "$name"; done <<<"$selected"
 }
 
 build_missing() {
   local name folder package key stored number=0 total
-  total=$(wc -l <<<"$binaries")
-  say "$(missing | wc -l) of $total tools are to be built (all of them: about 25 minutes on two cores, once)"
+  total=$(wc -l <<<"$selected")
+  say "$(missing | wc -l) of $total tools are to be built (all there are: about 25 minutes on two cores, once)"
   while read -r name folder package key; do
     number=$((number + 1)) stored=$cache/store/$name-$key
     [ -x "$stored" ] || make_binary "$name" "$folder" "$package" "$stored" "[$number/$total]" </dev/null
     [ -x "$dir/$name" ] || link "$stored" "$dir/$name"
-  done <<<"$binaries"
+  done <<<"$selected"
 }
 
 platform=$(platform)
@@ -159,6 +173,7 @@ dir=$cache/$(short_hash <<<"$binaries")
 
 case ${1:-} in
   build)
+    select_named "${@:2}"
     if ! all_linked; then
       mkdir -p "$cache/store" "$dir"
       take_lock
