@@ -6,17 +6,19 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::fact::{Fact, KeyFacts, PodFacts, PolicyFacts, RememberedViolation, WorkloadKey};
+use crate::gone::Gone;
 use crate::index::{Index, Touched};
 use crate::judge::Cause;
 use crate::keys::KeySet;
 use crate::policies::PolicyObject;
 use crate::queue::{UpdateQueue, Urgency};
 use crate::report::Target;
-use crate::schedule::Agenda;
+use crate::schedule::{Agenda, after};
 use crate::store::Store;
 use crate::subject::{Origin, Subject, SubjectKey};
 
@@ -30,6 +32,9 @@ const TOTALS_DELAY: SignedDuration = SignedDuration::from_millis(500);
 
 /// The first totals after a start are handed over so late, when most first look-ups ended.
 const FIRST_TOTALS_DELAY: SignedDuration = SignedDuration::from_secs(3);
+
+/// How often the store is rid of what nothing uses.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(6 * 3600);
 
 /// What is counted since the start.
 #[derive(Debug, Default)]
@@ -52,7 +57,12 @@ pub(crate) struct Engine {
     pub(crate) wakes: Agenda,
     /// Look-ups under way, by registry.
     pub(crate) under_way: HashMap<String, usize>,
+    /// Violations that an earlier process wrote.
     pub(crate) remembered: HashMap<WorkloadKey, Vec<RememberedViolation>>,
+    /// Violations of what ran in this process and does not run now.
+    pub(crate) gone: Gone,
+    /// When the store is next rid of what nothing uses.
+    pub(crate) prune_at: Option<Timestamp>,
     pub(crate) synced: bool,
     /// When everything that existed at the start was told.
     pub(crate) began: Option<Timestamp>,
@@ -72,6 +82,8 @@ impl Engine {
             wakes: Agenda::default(),
             under_way: HashMap::new(),
             remembered: HashMap::new(),
+            gone: Gone::default(),
+            prune_at: None,
             synced: false,
             began: None,
             counters: Counters::default(),
@@ -106,13 +118,20 @@ impl Engine {
         }
     }
 
-    /// Judges again what changes by time alone.
+    /// Does what time alone brings: judges again, puts in line what comes back, and prunes the store.
+    /// Whether or not anybody pulls updates: a replica that does not write gathers nothing for ever.
     pub(crate) fn wake(&mut self, now: Timestamp) {
         while let Some(key) = self.wakes.pop_due(now) {
             if let Some(subject) = self.subjects.get_mut(&key) {
                 subject.wake = None;
             }
             self.judge(&key, now, Cause::Evidence);
+        }
+        self.queue.wake(now);
+        if self.prune_at.is_some_and(|time| time <= now) {
+            self.prune_at = Some(after(now, PRUNE_INTERVAL));
+            let running = self.subjects.keys().map(SubjectKey::text).collect();
+            self.store.prune(running, now);
         }
     }
 
@@ -158,21 +177,32 @@ impl Engine {
         if !self.synced {
             return;
         }
-        for key in subjects {
-            if self
-                .subjects
-                .get(&key)
-                .is_some_and(|subject| subject.users.is_empty())
-            {
-                self.forget_subject(&key, now);
-            } else {
-                self.cover(&key, now);
-                self.judge(&key, now, Cause::Evidence);
-            }
-        }
+        self.reconsider(subjects, now, Cause::Evidence);
         for workload in touched.workloads {
             self.workload_changed(workload, Urgency::Changed, now);
         }
+    }
+
+    /// The subjects that a change concerns are covered anew and judged anew; one that nobody runs any
+    /// more is forgotten.
+    fn reconsider(&mut self, concerned: impl IntoIterator<Item = SubjectKey>, now: Timestamp, cause: Cause) {
+        for key in concerned {
+            let unused = |subject: &Subject| subject.users.is_empty();
+            if self.subjects.get(&key).is_some_and(unused) {
+                self.forget_subject(&key, now);
+            } else {
+                self.cover(&key, now);
+                self.judge(&key, now, cause);
+            }
+        }
+    }
+
+    fn subjects_that(&self, concerned: impl Fn(&Subject) -> bool) -> Vec<SubjectKey> {
+        self.subjects
+            .values()
+            .filter(|subject| concerned(subject))
+            .map(|subject| subject.key.clone())
+            .collect()
     }
 
     fn count_use(&mut self, key: &SubjectKey, workload: WorkloadKey, origin: Origin, more: bool) {
@@ -199,6 +229,7 @@ impl Engine {
         if let Some(subject) = self.subjects.remove(key) {
             self.due.set(key, subject.plan.due, None);
             self.wakes.set(key, subject.wake, None);
+            self.gone.keep(key, subject.violations());
             for policy in &subject.covering {
                 self.totals_changed(policy, now);
             }
@@ -210,17 +241,8 @@ impl Engine {
             return;
         }
         let workloads: BTreeSet<WorkloadKey> = self.index.in_namespace(name).cloned().collect();
-        let affected = |subject: &Subject| subject.users.keys().any(|user| user.namespace == *name);
-        let subjects: Vec<_> = self
-            .subjects
-            .values()
-            .filter(|subject| affected(subject))
-            .map(|subject| subject.key.clone())
-            .collect();
-        for key in subjects {
-            self.cover(&key, now);
-            self.judge(&key, now, Cause::Evidence);
-        }
+        let affected = self.subjects_that(|subject| subject.users.keys().any(|user| user.namespace == *name));
+        self.reconsider(affected, now, Cause::Evidence);
         for workload in workloads {
             self.workload_changed(workload, Urgency::Changed, now);
         }
@@ -233,9 +255,12 @@ impl Engine {
         let policy = PolicyObject::update(old, facts);
         let edited = before.is_none() || before != policy.spec_in_force();
         self.policies.insert(name.clone(), policy);
-        self.policy_changed(&name, now);
         if edited {
+            self.policy_changed(&name, now, Cause::Edit);
             self.users_changed(&name, now);
+        } else {
+            // Told again, by a list or after its status was written: nobody takes a violation back by that.
+            self.policy_changed(&name, now, Cause::Evidence);
         }
     }
 
@@ -259,29 +284,23 @@ impl Engine {
 
     fn forget_policy(&mut self, name: &Arc<str>, now: Timestamp) {
         self.policies.remove(name);
-        self.policy_changed(name, now);
+        self.policy_changed(name, now, Cause::Edit);
     }
 
     /// Covers and judges what the policy covers or covered, and nothing else.
-    fn policy_changed(&mut self, name: &Arc<str>, now: Timestamp) {
+    fn policy_changed(&mut self, name: &Arc<str>, now: Timestamp, cause: Cause) {
         if !self.synced {
             return;
         }
+        if cause == Cause::Edit {
+            self.gone.forget_policy(name);
+        }
         let policy = self.policies.get(name);
-        let concerned = |subject: &Subject| {
+        let concerned = self.subjects_that(|subject| {
             subject.covering.contains(name)
                 || policy.is_some_and(|policy| policy.covers_image(&subject.key.repository))
-        };
-        let subjects: Vec<_> = self
-            .subjects
-            .values()
-            .filter(|subject| concerned(subject))
-            .map(|subject| subject.key.clone())
-            .collect();
-        for key in subjects {
-            self.cover(&key, now);
-            self.judge(&key, now, Cause::Edit);
-        }
+        });
+        self.reconsider(concerned, now, cause);
         // Images without a digest are judged when their workload is rendered.
         let workloads: Vec<WorkloadKey> = self.index.workloads().map(|(key, _)| key.clone()).collect();
         for workload in workloads {
@@ -316,20 +335,14 @@ impl Engine {
             .map(|policy| policy.name.clone())
             .collect();
         // What fails may name the key in its message, trusted or not.
-        let concerned = |subject: &&Subject| {
-            !subject.judgements.is_empty() && !subject.all_hold()
-                || subject.covering.iter().any(|policy| trusting.contains(policy))
-        };
-        let subjects: Vec<_> = self
-            .subjects
-            .values()
-            .filter(concerned)
-            .map(|subject| subject.key.clone())
-            .collect();
-        for key in subjects {
+        let concerned = self.subjects_that(|subject| {
+            subject.fails() || subject.covering.iter().any(|policy| trusting.contains(policy))
+        });
+        for key in concerned {
             self.judge(&key, now, Cause::Edit);
         }
         for policy in trusting {
+            self.gone.forget_policy(&policy);
             self.queue.push(Target::Policy(policy), Urgency::Totals);
         }
         self.all_keys_changed(now);
@@ -342,6 +355,7 @@ impl Engine {
         }
         self.synced = true;
         self.began = Some(now);
+        self.prune_at = Some(after(now, PRUNE_INTERVAL));
         // Totals wait for the first look-ups: counted at once they would be wrong for a while.
         let later = now.checked_add(FIRST_TOTALS_DELAY).unwrap_or(now);
         for policy in self.policies.keys() {
@@ -351,19 +365,8 @@ impl Engine {
         for key in keys {
             self.queue.push_gathered(Target::Key(key), later);
         }
-        let subjects: Vec<SubjectKey> = self.subjects.keys().cloned().collect();
-        for key in subjects {
-            if self
-                .subjects
-                .get(&key)
-                .is_some_and(|subject| subject.users.is_empty())
-            {
-                self.forget_subject(&key, now);
-                continue;
-            }
-            self.cover(&key, now);
-            self.judge(&key, now, Cause::Edit);
-        }
+        let everything = self.subjects_that(|_| true);
+        self.reconsider(everything, now, Cause::Edit);
         let workloads: Vec<WorkloadKey> = self.index.workloads().map(|(key, _)| key.clone()).collect();
         for workload in workloads {
             self.queue.push(Target::Workload(workload), Urgency::Changed);

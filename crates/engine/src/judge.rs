@@ -10,7 +10,7 @@ use std::time::Duration;
 use api::{Reason, Verdict};
 use jiff::Timestamp;
 use policy::{ImageFacts, Judgement, Running, evaluate, rests_on};
-use verify::PublicKey;
+use verify::{Fingerprint, PublicKey};
 
 use crate::core::Engine;
 use crate::fact::WorkloadKey;
@@ -29,8 +29,8 @@ pub(crate) enum Cause {
     Edit,
 }
 
-/// With more keys than this a message does not name an untrusted signer: it would cost a
-/// verification by each key.
+/// A message names an untrusted signer only where it is one of so many keys, the first by name: each
+/// costs a verification.
 const NAMED_SIGNERS: usize = 32;
 
 impl Engine {
@@ -86,18 +86,49 @@ impl Engine {
 
     /// Judges the subject under every covering policy; what differs waits to be written.
     pub(crate) fn judge(&mut self, key: &SubjectKey, now: Timestamp, cause: Cause) {
-        self.verify_by(key, &self.trusted_keys(key));
+        self.note_overdue(key, now);
+        let trusted = self.trusted_keys(key);
+        let named = self.keys.first_public_keys(NAMED_SIGNERS);
+        self.forget_outcomes_but_of(key, trusted.iter().chain(&named));
+        self.verify_by(key, &trusted);
         let mut judgements = self.judgements(key, now);
         let untrusted = |judged: &Judged| judged.judgement.reason == Reason::SignerNotTrusted;
-        if judgements.values().any(untrusted) && self.keys.names().len() <= NAMED_SIGNERS {
+        if judgements.values().any(untrusted) {
             // Nothing is decided by this: the message names who signed instead.
-            self.verify_by(key, &self.keys.all_public_keys());
+            self.verify_by(key, &named);
             judgements = self.judgements(key, now);
         }
         if cause == Cause::Evidence {
             self.keep_violations(key, &mut judgements);
         }
         self.replace_judgements(key, judgements, now);
+    }
+
+    /// Finds out since when a regular check is missing, whether or not one was tried.
+    fn note_overdue(&mut self, key: &SubjectKey, now: Timestamp) {
+        let due = self.regular_due(key);
+        if let Some(subject) = self.subjects.get_mut(key) {
+            subject.check_due = due;
+            let noticed = subject.overdue_at().is_some_and(|time| time <= now);
+            subject.overdue_since = due.filter(|_| noticed);
+        }
+    }
+
+    /// Which keys were ever asked depends on history; what is said may not. So only what these keys
+    /// make of the evidence is kept.
+    fn forget_outcomes_but_of<'a>(
+        &mut self,
+        key: &SubjectKey,
+        keys: impl Iterator<Item = &'a Arc<PublicKey>>,
+    ) {
+        let asked: BTreeSet<Fingerprint> = keys.map(|key| key.fingerprint()).collect();
+        let Some(subject) = self.subjects.get_mut(key) else {
+            return;
+        };
+        let items = subject.knowledge_mut().flat_map(|known| &mut known.items);
+        for item in items {
+            item.outcomes.retain(|(key, _)| asked.contains(key));
+        }
     }
 
     /// A violation stays until positive evidence, or until keys or policies change: what cannot be
@@ -163,10 +194,9 @@ impl Engine {
                 judgement = stale(subject);
             }
         }
-        let stale_since = subject.overdue_since.filter(|_| subject.last_seen().is_some());
         Judged {
             judgement,
-            stale_since,
+            stale_since: subject.overdue_since,
             sole_trust,
         }
     }
@@ -247,7 +277,7 @@ impl Engine {
         }
         let soon = after(now, FIRST_RETRY);
         let far = subject.plan.due.is_some_and(|due| due > soon);
-        if far && subject.plan.pause.is_none() && !subject.judgements.is_empty() && !subject.all_hold() {
+        if far && subject.plan.pause.is_none() && subject.fails() {
             self.set_due(key, Some(soon));
         }
     }
@@ -312,7 +342,8 @@ impl Subject {
                 .filter_map(|version| decays(self, version.compiled.max_staleness()))
                 .min()
         });
-        [valid_until, decay].into_iter().flatten().min()
+        let overdue = self.overdue_at().filter(|_| self.overdue_since.is_none());
+        [valid_until, decay, overdue].into_iter().flatten().min()
     }
 }
 

@@ -74,11 +74,12 @@ impl KeySet {
             .collect()
     }
 
-    /// Every readable key.
-    pub(crate) fn all_public_keys(&self) -> Vec<Arc<PublicKey>> {
+    /// The first readable keys, by name.
+    pub(crate) fn first_public_keys(&self, limit: usize) -> Vec<Arc<PublicKey>> {
         self.objects
             .values()
             .filter_map(|object| object.public.as_ref().ok().cloned())
+            .take(limit)
             .collect()
     }
 

@@ -7,6 +7,7 @@
 mod core;
 mod examine;
 mod fact;
+mod gone;
 mod handle;
 mod index;
 mod judge;

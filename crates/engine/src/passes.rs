@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use image::Digest;
 use jiff::Timestamp;
-use policy::{Completeness, Gap, ItemFacts, Knowledge, Nature, RecheckPlan};
+use policy::{Completeness, Gap, ItemFacts, Judgement, Knowledge, Nature, RecheckPlan};
 
 use crate::core::Engine;
 use crate::judge::Cause;
-use crate::lookup::{Ask, DigestPass, Known, Pass, Shape, stored};
+use crate::lookup::{Ask, DigestPass, Known, Pass, Shape, WaysSeen, stored};
 use crate::queue::Urgency;
 use crate::schedule::{after, spread};
-use crate::store::{Store, SubjectRecord};
-use crate::subject::{Origin, Subject, SubjectKey, unknown};
+use crate::store::{Read, SubjectRecord};
+use crate::subject::{Judged, JudgementKey, Origin, Subject, SubjectKey, unknown};
 
 /// Look-ups at one registry at the same time.
 const PER_REGISTRY: usize = 16;
@@ -70,45 +70,50 @@ impl Engine {
         let key = pass.subject.clone();
         self.lookup_ended(&key);
         let limit = self.shortest_interval(&key);
-        let regular = self.regular_due(&key);
         let Some(subject) = self.subjects.get_mut(&key) else {
             return;
         };
         subject.plan.in_flight = false;
         let first = !subject.attempted;
         let retry_after = pass.retry_after;
-        let refreshed = pass.own.refreshed || pass.relatives.iter().any(|relative| relative.refreshed);
-        let complete = subject.absorb(pass);
-        if refreshed {
+        if subject.is_refreshed_by(&pass) {
             subject.evidence_seen = Some(now);
         }
+        let complete = subject.absorb(pass);
         if complete {
             subject.checked = Some(now);
-            subject.overdue_since = None;
             self.counters.complete_lookups += 1;
-        } else {
-            if refreshed {
-                subject.overdue_since = None;
-            } else if subject.overdue_since.is_none() {
-                subject.overdue_since = regular.filter(|due| *due <= now);
-            }
-            self.counters.incomplete_lookups += 1;
-        }
-        if complete {
             // What an incomplete pass saw is less than what is kept.
             self.store.keep_subject(key.text(), &subject.record());
+        } else {
+            self.counters.incomplete_lookups += 1;
         }
         let users: Vec<_> = if first {
             subject.users.keys().cloned().collect()
         } else {
             Vec::new()
         };
+        if complete {
+            self.forget_remembered(&key);
+        }
         self.note_unasked(&key);
         self.judge(&key, now, Cause::Evidence);
         for user in users {
             self.workload_changed(user, Urgency::Changed, now);
         }
         self.plan_next(&key, complete, limit, retry_after, now);
+    }
+
+    /// A complete look-up says more than what an earlier process wrote.
+    fn forget_remembered(&mut self, key: &SubjectKey) {
+        let Some(subject) = self.subjects.get(key) else {
+            return;
+        };
+        for user in subject.users.keys() {
+            if let Some(violations) = self.remembered.get_mut(user) {
+                violations.retain(|violation| !violation.is_about(key));
+            }
+        }
     }
 
     /// A name that may lead to an index and was not followed yet may be what makes the subject hold.
@@ -148,7 +153,7 @@ impl Engine {
         }
         let regular = self.regular_due(key);
         let due = match (subject.plan.due, regular) {
-            (_, Some(regular)) if subject.from_disk && !subject.attempted => {
+            (_, Some(regular)) if subject.from_disk && !subject.attempted && !subject.fails() => {
                 spread(key, now, regular.max(now))
             }
             (_, _) if unasked => now,
@@ -175,12 +180,13 @@ impl Engine {
         if subject.attempted || subject.from_disk {
             return;
         }
+        subject.recall_violations(self.gone.take(key));
         if let Some(mut record) = self.store.subject(&key.text()) {
             record.checked = record.checked.map(|checked| checked.min(now));
             record
                 .proven
-                .retain(|index| stored::proves(&self.store, index, &key.digest));
-            subject.restore(&record, &self.store);
+                .retain(|index| stored::proves(&self.store.reader(), index, &key.digest));
+            subject.restore(&record, &self.store.reader());
         }
     }
 
@@ -227,8 +233,8 @@ impl Engine {
         }
     }
 
-    /// When the next regular check is due after the last complete one.
-    fn regular_due(&self, key: &SubjectKey) -> Option<Timestamp> {
+    /// When the next regular check is due after the last one that saw the evidence.
+    pub(crate) fn regular_due(&self, key: &SubjectKey) -> Option<Timestamp> {
         self.regular_after(key, self.subjects.get(key)?.last_seen()?)
     }
 
@@ -285,6 +291,7 @@ impl Subject {
                 knowledge.digest,
                 Known {
                     shape: self.shapes.get(&knowledge.digest).cloned(),
+                    listed: self.listed.contains(&knowledge.digest),
                     seen,
                     items,
                 },
@@ -302,6 +309,15 @@ impl Subject {
         }
     }
 
+    /// The pass saw every item again that is held, wherever it was found: trust in what holds is
+    /// renewed although the pass may not have been complete.
+    fn is_refreshed_by(&self, pass: &Pass) -> bool {
+        let parts = || std::iter::once(&pass.own).chain(&pass.relatives);
+        let seen = |digest: &Digest| parts().any(|part| part.digest == *digest && part.refreshed);
+        let mut holding = self.knowledge().filter(|known| !known.items.is_empty());
+        parts().any(|part| part.refreshed) && holding.all(|known| seen(&known.digest))
+    }
+
     /// Takes a pass in; answers whether it was complete. An incomplete one never takes away what a
     /// complete one found: the last complete knowledge stays and is marked overdue.
     fn absorb(&mut self, pass: Pass) -> bool {
@@ -312,6 +328,13 @@ impl Subject {
         self.attempted = true;
         self.asked.indexes |= pass.asked_indexes;
         self.asked.children |= pass.asked_children;
+        for part in std::iter::once(&pass.own).chain(&pass.relatives) {
+            match &part.seen.referrers {
+                Some(listed) if listed.is_empty() => self.listed.remove(&part.digest),
+                Some(_) => self.listed.insert(part.digest),
+                None => false,
+            };
+        }
         self.last_gap = pass
             .own
             .shortfall
@@ -377,12 +400,15 @@ impl Subject {
         };
     }
 
-    fn restore(&mut self, record: &SubjectRecord, store: &Store) {
+    fn restore(&mut self, record: &SubjectRecord, read: Read<'_>) {
         self.from_disk = record.checked.is_some();
         self.checked = record.checked;
         self.indexes = record.proven.clone();
         self.first_resolved = record.first_resolved.clone();
-        if let Some(Shape::Index { runnable }) = stored::shape(store, &self.key.digest) {
+        let listed = |seen: &WaysSeen| seen.referrers.as_ref().is_some_and(|listed| !listed.is_empty());
+        let had_referrers = record.seen.iter().filter(|(_, seen)| listed(seen));
+        self.listed = had_referrers.map(|(digest, _)| *digest).collect();
+        if let Some(Shape::Index { runnable }) = stored::shape(read, &self.key.digest) {
             self.children = record
                 .children
                 .iter()
@@ -393,11 +419,11 @@ impl Subject {
         let digests = std::iter::once(self.key.digest).chain(record.proven.iter().copied());
         let digests: Vec<Digest> = digests.chain(self.children.iter().copied()).collect();
         for digest in digests {
-            let shape = stored::shape(store, &digest);
+            let shape = stored::shape(read, &digest);
             let kept = record
                 .seen
                 .get(&digest)
-                .map(|seen| stored::items(store, seen))
+                .map(|seen| stored::items(read, seen))
                 .unwrap_or_default();
             let knowledge = Knowledge {
                 nature: shape.as_ref().map_or(Nature::NotRead, Shape::nature),
@@ -417,6 +443,18 @@ impl Subject {
             } else {
                 self.relatives.insert(digest, knowledge);
             }
+        }
+    }
+
+    /// What was Violating when it last ran in this process, until the first look-up says otherwise.
+    fn recall_violations(&mut self, violations: Vec<(JudgementKey, Judgement)>) {
+        for (key, judgement) in violations {
+            let judged = Judged {
+                judgement,
+                stale_since: None,
+                sole_trust: Vec::new(),
+            };
+            self.judgements.insert(key, judged);
         }
     }
 

@@ -14,7 +14,7 @@ use crate::index::{ImageUse, RunningDigest};
 use crate::judge::{badness, is_gap};
 use crate::policies::PolicyObject;
 use crate::report::{ImageReport, PolicyAnswer, WorkloadAnswer, WorkloadReport};
-use crate::subject::{Judged, JudgementKey, Subject};
+use crate::subject::{Judged, JudgementKey, Subject, SubjectKey};
 
 impl Engine {
     /// The answer about a workload as of now.
@@ -216,6 +216,15 @@ impl Engine {
             },
             None => answer,
         }
+    }
+}
+
+impl RememberedViolation {
+    /// It speaks of this digest under this repository.
+    pub(crate) fn is_about(&self, key: &SubjectKey) -> bool {
+        let written = self.written.parse::<image::Reference>();
+        *self.digest == *key.digest.to_string()
+            && written.is_ok_and(|reference| reference.repository == key.repository)
     }
 }
 

@@ -86,7 +86,6 @@ impl Service {
             }
             let now = Timestamp::now();
             self.engine.wake(now);
-            self.engine.queue.wake(now);
             self.start_lookups(now);
             self.hand_over(now);
         }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use image::{Digest, Repository};
 use jiff::{SignedDuration, Timestamp};
@@ -9,10 +10,13 @@ use policy::{Completeness, DigestFacts, Gap, Judgement, Knowledge, Nature};
 use verify::Fingerprint;
 
 use crate::fact::WorkloadKey;
-use crate::schedule::Plan;
+use crate::schedule::{Plan, after};
 
 /// An image whose first look-up takes longer is shown as Pending.
 pub(crate) const FIRST_LOOK_UP: SignedDuration = SignedDuration::from_secs(60);
+
+/// A check that is due and did not end within this time is missing.
+const CHECK_TAKES: Duration = Duration::from_secs(15);
 
 /// Names what is looked up: a digest under the repository of the pod's spec.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -64,6 +68,8 @@ pub(crate) struct Subject {
     pub(crate) first_resolved: BTreeMap<Arc<str>, Digest>,
     /// What the last pass that read everything saw in each way of discovery, by digest.
     pub(crate) seen: BTreeMap<Digest, crate::lookup::WaysSeen>,
+    /// Digests for which the referrers API listed something when it was last heard.
+    pub(crate) listed: BTreeSet<Digest>,
     /// Digests of which the last pass could not read everything.
     pub(crate) read_in_part: BTreeSet<Digest>,
     /// What each digest names, as read.
@@ -80,7 +86,9 @@ pub(crate) struct Subject {
     pub(crate) asked: crate::passes::Wants,
     /// When the last complete pass ended.
     pub(crate) checked: Option<Timestamp>,
-    /// The last attempt failed; since when a due check is missing.
+    /// When the next regular check is due, after the last time that the evidence was seen.
+    pub(crate) check_due: Option<Timestamp>,
+    /// Since when a due check is missing; None where none is, or not for long enough to tell.
     pub(crate) overdue_since: Option<Timestamp>,
     /// A look-up ended in this process, whatever came of it.
     pub(crate) attempted: bool,
@@ -119,6 +127,7 @@ impl Subject {
             index_gap: None,
             first_resolved: BTreeMap::new(),
             seen: BTreeMap::new(),
+            listed: BTreeSet::new(),
             read_in_part: BTreeSet::new(),
             shapes: BTreeMap::new(),
             last_gap: None,
@@ -127,6 +136,7 @@ impl Subject {
             unasked: None,
             asked: crate::passes::Wants::default(),
             checked: None,
+            check_due: None,
             overdue_since: None,
             attempted: false,
             from_disk: false,
@@ -164,12 +174,37 @@ impl Subject {
         !self.attempted && !self.all_hold()
     }
 
-    /// Its first look-up is under way for no longer than one may take.
+    /// Its first look-up is under way for no longer than one may take, and what an earlier process
+    /// kept does not suffice or is due to be checked: what that process wrote stays until then.
     pub(crate) fn is_new(&self, now: Timestamp) -> bool {
-        self.is_undecided()
+        let is_due = self.check_due.is_some_and(|due| due <= now);
+        !self.attempted
+            && (is_due || !self.all_hold())
             && self
                 .covered_since
                 .is_none_or(|since| now.duration_since(since) < FIRST_LOOK_UP)
+    }
+
+    /// When it is noticed that a check is missing: a little after it is due, because a look-up takes
+    /// its time; the first look-up of a process has more of it.
+    pub(crate) fn overdue_at(&self) -> Option<Timestamp> {
+        let due = self.check_due?;
+        if self.attempted {
+            return Some(after(due, CHECK_TAKES));
+        }
+        let first = self
+            .covered_since
+            .and_then(|since| since.checked_add(FIRST_LOOK_UP).ok());
+        Some(after(due, CHECK_TAKES).max(first.unwrap_or(due)))
+    }
+
+    /// The answers that are Violating.
+    pub(crate) fn violations(&self) -> Vec<(JudgementKey, Judgement)> {
+        self.judgements
+            .iter()
+            .filter(|(_, judged)| judged.judgement.verdict == api::Verdict::Violating)
+            .map(|(key, judged)| (key.clone(), judged.judgement.clone()))
+            .collect()
     }
 
     /// When what it rests on was last seen at the registry.
@@ -189,6 +224,11 @@ impl Subject {
     /// The knowledge stems from a complete pass of this process.
     pub(crate) fn is_complete(&self) -> bool {
         self.own.completeness == Completeness::Complete
+    }
+
+    /// An answer is known, and it is not that every policy holds.
+    pub(crate) fn fails(&self) -> bool {
+        !self.judgements.is_empty() && !self.all_hold()
     }
 
     /// Every covering policy holds for every user.

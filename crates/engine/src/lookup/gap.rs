@@ -74,17 +74,17 @@ impl Shortfall {
         }
     }
 
-    /// Keeps the one that tells the user most.
+    /// Keeps the one that tells the user most; of equals the same one, whichever came first.
     pub(crate) fn worse(first: Option<Shortfall>, second: Option<Shortfall>) -> Option<Shortfall> {
         let retry_after = [&first, &second]
             .into_iter()
             .flatten()
             .filter_map(|shortfall| shortfall.retry_after)
             .max();
-        let mut told = [first, second]
-            .into_iter()
-            .flatten()
-            .min_by_key(|shortfall| rank(shortfall.gap.reason))?;
+        let mut told = [first, second].into_iter().flatten().min_by(|one, other| {
+            let order = |shortfall: &Shortfall| (rank(shortfall.gap.reason), shortfall.gap.detail.clone());
+            order(one).cmp(&order(other))
+        })?;
         told.retry_after = retry_after;
         Some(told)
     }
@@ -97,5 +97,18 @@ fn rank(reason: Reason) -> u8 {
         Reason::RateLimited => 2,
         Reason::EvidenceTooLarge => 3,
         _ => 4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Weakened once: by reason alone, the message depends on which of two bodies was asked for first.
+    #[test]
+    fn of_two_equal_shortfalls_the_same_is_told_whichever_came_first() {
+        let (one, other) = (Shortfall::unavailable("blob a"), Shortfall::unavailable("blob b"));
+        let first = Shortfall::worse(Some(one.clone()), Some(other.clone()));
+        assert_eq!(first, Shortfall::worse(Some(other), Some(one)));
     }
 }

@@ -79,6 +79,8 @@ impl Shape {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Known {
     pub(crate) shape: Option<Shape>,
+    /// The referrers API listed something when it was last heard, in this process or an earlier one.
+    pub(crate) listed: bool,
     pub(crate) seen: WaysSeen,
     pub(crate) items: Vec<Arc<Item>>,
 }
@@ -105,7 +107,7 @@ pub(crate) struct Ask {
 }
 
 impl Ask {
-    fn origins(&self) -> BTreeSet<Origin> {
+    pub(crate) fn origins(&self) -> BTreeSet<Origin> {
         let tags = self.tags.keys().cloned().map(Origin::Tag);
         tags.chain(self.pinned.iter().copied().map(Origin::Pinned))
             .collect()

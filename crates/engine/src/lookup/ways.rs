@@ -36,7 +36,7 @@ impl Look<'_> {
     /// Finds out everything about one digest.
     pub(crate) async fn at(&self, digest: Digest, known: &Known) -> DigestPass {
         let (referrers, fallback, signatures) = tokio::join!(
-            self.referrers(&digest, known.seen.referrers.as_ref()),
+            self.referrers(&digest, known.listed),
             self.tag(digest.tag_prefix(), known.seen.fallback),
             self.tag(format!("{}.sig", digest.tag_prefix()), known.seen.signatures),
         );
@@ -90,11 +90,7 @@ impl Look<'_> {
     }
 
     /// What the referrers API lists, and why that may not be all.
-    async fn referrers(
-        &self,
-        digest: &Digest,
-        before: Option<&BTreeSet<Digest>>,
-    ) -> Result<Listing, Shortfall> {
+    async fn referrers(&self, digest: &Digest, listed_before: bool) -> Result<Listing, Shortfall> {
         let digests = |descriptors: Vec<Descriptor>| {
             descriptors
                 .into_iter()
@@ -104,12 +100,10 @@ impl Look<'_> {
         match self.client.referrers(self.repository, digest).await {
             Ok(Referrers::Listed(descriptors)) => Ok((digests(descriptors), None)),
             Ok(Referrers::Truncated { seen, error }) => Ok((digests(seen), Some(Shortfall::of(&error)))),
-            Ok(Referrers::Unsupported) if before.is_some_and(|before| !before.is_empty()) => {
-                Err(Shortfall::unavailable(&format!(
-                    "{} listed referrers before and says now that it has no referrers API",
-                    self.repository
-                )))
-            }
+            Ok(Referrers::Unsupported) if listed_before => Err(Shortfall::unavailable(&format!(
+                "{} listed referrers before and says now that it has no referrers API",
+                self.repository
+            ))),
             Ok(Referrers::Unsupported) => Ok((BTreeSet::new(), None)),
             Err(error) => Err(Shortfall::of(&error)),
         }
@@ -159,6 +153,8 @@ impl Look<'_> {
             .filter_map(|list| found.note(list))
             .flatten()
             .collect();
+        // The same layers every time, whatever came first; signatures are small.
+        layers.sort_by_key(|layer| (layer.size, layer.digest));
         if layers.len() > ITEM_LIMIT {
             found.miss(Some(self.too_many()));
             layers.truncate(ITEM_LIMIT);

@@ -1,8 +1,13 @@
 //! The engine driven directly: facts and passes in, answers out; no network, no clock.
 
 mod deadlines;
+mod disk;
 mod edits;
+mod fairness;
+mod gone;
 mod incremental;
 mod memory;
+mod naming;
 mod outages;
+mod staleness;
 mod world;

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use api::{ContainerType, Reason, Recheck, Stage, Verdict};
-use verify::Item;
 
 use super::world::*;
 use crate::fact::{Fact, PodFacts, PodImage};
@@ -198,7 +197,7 @@ fn b43_an_item_that_nobody_can_read_does_not_take_a_violation_back() {
     let junk = br#"{"mediaType":"application/vnd.dev.sigstore.bundle.v9+json"}"#;
     world
         .signatures
-        .insert(digest("shop/bare"), vec![Arc::new(Item::from_bundle(junk))]);
+        .insert(digest("shop/bare"), vec![Held::bundle(junk)]);
     live(&mut world, 10);
     assert_eq!(
         world.verdict("bare", "prod"),

@@ -13,8 +13,10 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use image::Digest;
 use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
 use verify::Item;
 
 use crate::core::Engine;
@@ -48,15 +50,52 @@ impl Signer {
         )
     }
 
-    pub(crate) fn sign(&self, digest: &Digest) -> Arc<Item> {
+    pub(crate) fn sign(&self, digest: &Digest) -> Held {
         let payload = format!(
             r#"{{"critical":{{"identity":{{"docker-reference":""}},"image":{{"docker-manifest-digest":"{digest}"}},"type":"cosign container image signature"}},"optional":null}}"#
         );
         let signature = self.pair.sign(&SystemRandom::new(), payload.as_bytes()).unwrap();
-        Arc::new(Item::from_simple_signing(
+        let signature = STANDARD.encode(signature);
+        Held::new(
+            Item::from_simple_signing(payload.clone().into(), &signature),
+            "application/vnd.dev.cosign.simplesigning.v1+json",
             payload.into(),
-            &STANDARD.encode(signature),
-        ))
+            json!({"dev.cosignproject.cosign/signature": signature}),
+        )
+    }
+}
+
+/// Evidence as a registry holds it: a manifest with one layer, and the item in it.
+#[derive(Clone)]
+pub(crate) struct Held {
+    pub(crate) item: Arc<Item>,
+    pub(crate) manifest: Bytes,
+    pub(crate) layer: Bytes,
+}
+
+impl Held {
+    pub(crate) fn new(item: Item, media_type: &str, layer: Bytes, annotations: serde_json::Value) -> Held {
+        let layer_digest = Digest::sha256(&layer);
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest("config"), "size": 6},
+            "layers": [{"mediaType": media_type, "digest": layer_digest, "size": layer.len(), "annotations": annotations}],
+        });
+        Held {
+            item: Arc::new(item),
+            manifest: manifest.to_string().into(),
+            layer,
+        }
+    }
+
+    pub(crate) fn bundle(bundle: &'static [u8]) -> Held {
+        let media_type = "application/vnd.dev.sigstore.bundle.v0.3+json";
+        Held::new(Item::from_bundle(bundle), media_type, bundle.into(), json!({}))
+    }
+
+    pub(crate) fn digest(&self) -> Digest {
+        Digest::sha256(&self.manifest)
     }
 }
 
@@ -65,8 +104,12 @@ pub(crate) struct World {
     pub(crate) engine: Engine,
     pub(crate) now: Timestamp,
     /// What the registry holds, by digest.
-    pub(crate) signatures: BTreeMap<Digest, Vec<Arc<Item>>>,
+    pub(crate) signatures: BTreeMap<Digest, Vec<Held>>,
+    /// The indexes that it holds, each with what it lists.
+    pub(crate) indexes: BTreeMap<Digest, BTreeSet<Digest>>,
     pub(crate) down: bool,
+    /// Digests about which no way of discovery answers.
+    pub(crate) mute: BTreeSet<Digest>,
     /// The registry lists what it holds but serves no body.
     pub(crate) bodiless: bool,
     /// A tag or an index that may list what runs cannot be read.
@@ -81,11 +124,18 @@ impl World {
     }
 
     pub(crate) fn with_store(folder: Option<&Path>) -> World {
+        World::on(Arc::new(Store::open(folder).unwrap()))
+    }
+
+    /// A process that finds this on disk.
+    pub(crate) fn on(store: Arc<Store>) -> World {
         World {
-            engine: Engine::new(Arc::new(Store::open(folder).unwrap())),
+            engine: Engine::new(store),
             now: Timestamp::from_second(1_800_000_000).unwrap(),
             signatures: BTreeMap::new(),
+            indexes: BTreeMap::new(),
             down: false,
+            mute: BTreeSet::new(),
             bodiless: false,
             index_down: false,
             asked: Vec::new(),
@@ -107,62 +157,102 @@ impl World {
         let asks = self.engine.due_lookups(self.now, usize::MAX);
         for ask in &asks {
             self.asked.push(ask.subject.digest);
-            let pass = self.answer(ask);
-            self.engine.absorb_pass(pass, self.now);
+            self.end(ask);
         }
         asks.len()
+    }
+
+    /// Ends a look-up that was begun.
+    pub(crate) fn end(&mut self, ask: &Ask) {
+        let pass = self.answer(ask);
+        self.engine.absorb_pass(pass, self.now);
     }
 
     fn answer(&self, ask: &Ask) -> Pass {
         if self.down {
             return Pass::failed(ask, Shortfall::unavailable("the registry is down"));
         }
-        let digest = ask.subject.digest;
-        let held = self.signatures.get(&digest).cloned().unwrap_or_default();
-        let listed: BTreeSet<Digest> = held.iter().map(|item| *item.id()).collect();
-        let known = ask.known.get(&digest).cloned().unwrap_or_default();
-        // As the real look-up does: an unchanged listing is not read again.
-        let unchanged = known.seen.referrers.as_ref() == Some(&listed);
-        let items = match (unchanged, self.bodiless) {
-            (true, _) => known.items,
-            (false, true) => Vec::new(),
-            (false, false) => held,
+        let own = self.part(ask, ask.subject.digest);
+        let candidates = ask.pinned.iter().chain(ask.tags.values().flatten());
+        let lists = |index: &&Digest| {
+            let children = self.indexes.get(*index);
+            children.is_some_and(|children| children.contains(&ask.subject.digest))
         };
-        let shortfall =
-            (self.bodiless && !unchanged).then(|| Shortfall::unavailable("a listed item is not served"));
+        let mut proven = ask.proven.clone();
+        proven.extend(candidates.filter(lists));
         Pass {
             subject: ask.subject.clone(),
-            asked_indexes: true,
-            asked_children: true,
-            asked_origins: ask
-                .tags
-                .keys()
-                .cloned()
-                .map(crate::subject::Origin::Tag)
-                .collect(),
-            own: DigestPass {
-                digest,
-                shape: Some(Shape::Manifest {
-                    media_type: "application/vnd.oci.image.manifest.v1+json".into(),
-                    size: 7,
-                }),
-                seen: WaysSeen {
-                    referrers: Some(listed),
-                    fallback: Some(Tagged::Absent),
-                    signatures: Some(Tagged::Absent),
-                },
-                items,
-                refreshed: !self.bodiless,
-                shortfall,
-            },
-            relatives: Vec::new(),
-            proven: BTreeSet::new(),
+            asked_indexes: ask.wants_indexes,
+            asked_children: ask.wants_children,
+            asked_origins: ask.origins(),
+            own,
+            relatives: proven.iter().map(|index| self.part(ask, *index)).collect(),
+            proven,
             children: Vec::new(),
             index_gap: self
                 .index_down
                 .then(|| Shortfall::unavailable("the index is not served").gap),
             resolved: Vec::new(),
             retry_after: None,
+        }
+    }
+
+    /// As the real look-up does: an unchanged listing is not read again, bodies that are read are
+    /// kept, and what was known stays where something cannot be read.
+    fn part(&self, ask: &Ask, digest: Digest) -> DigestPass {
+        let known = ask.known.get(&digest).cloned().unwrap_or_default();
+        if self.mute.contains(&digest) {
+            return DigestPass {
+                digest,
+                shape: known.shape,
+                seen: WaysSeen::default(),
+                items: known.items,
+                refreshed: false,
+                shortfall: Some(Shortfall::unavailable("no way of discovery answers")),
+            };
+        }
+        let held = self.signatures.get(&digest).cloned().unwrap_or_default();
+        let listed: BTreeSet<Digest> = held.iter().map(Held::digest).collect();
+        let unchanged = known.seen.referrers.as_ref() == Some(&listed);
+        let items = match (unchanged, self.bodiless) {
+            (true, _) => known.items.clone(),
+            (false, true) => Vec::new(),
+            (false, false) => {
+                for evidence in &held {
+                    let store = &self.engine.store;
+                    store.keep_body(evidence.digest(), evidence.manifest.clone());
+                    store.keep_body(Digest::sha256(&evidence.layer), evidence.layer.clone());
+                }
+                held.iter().map(|evidence| evidence.item.clone()).collect()
+            }
+        };
+        let again = |before: &Arc<Item>| items.iter().any(|item| item.id() == before.id());
+        let refreshed = !items.is_empty() && known.items.iter().all(again);
+        let shortfall =
+            (self.bodiless && !unchanged).then(|| Shortfall::unavailable("a listed item is not served"));
+        DigestPass {
+            digest,
+            shape: Some(self.shape(&digest)),
+            seen: WaysSeen {
+                referrers: Some(listed),
+                fallback: Some(Tagged::Absent),
+                signatures: Some(Tagged::Absent),
+            },
+            items,
+            refreshed,
+            shortfall,
+        }
+    }
+
+    fn shape(&self, digest: &Digest) -> Shape {
+        match self.indexes.get(digest) {
+            Some(children) => Shape::Index {
+                runnable: children.iter().copied().collect(),
+            },
+            None => Shape::Manifest {
+                media_type: MANIFEST.into(),
+                size: 7,
+            },
         }
     }
 
@@ -197,6 +287,9 @@ impl World {
     }
 }
 
+/// The media type of a manifest (OCI image specification).
+pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
 /// The digest of an image that is made from its name.
 pub(crate) fn digest(image: &str) -> Digest {
     Digest::sha256(image.as_bytes())
@@ -223,15 +316,25 @@ pub(crate) fn workload(name: &str) -> Workload {
 
 /// A running pod of a workload; the image is `r.example/<image>:1`.
 pub(crate) fn pod(name: &str, image: &str) -> Fact {
-    pod_with(name, image, Some(format!("r.example/{image}@{}", digest(image))))
+    pod_of(name, &format!("r.example/{image}:1"), &digest(image))
 }
 
 /// A pod whose container has not started.
 pub(crate) fn starting_pod(name: &str, image: &str) -> Fact {
-    pod_with(name, image, Some(String::new()))
+    pod_with(name, &format!("r.example/{image}:1"), String::new())
 }
 
-fn pod_with(name: &str, image: &str, image_id: Option<String>) -> Fact {
+/// A pod that runs this digest of an image that its spec writes so.
+pub(crate) fn pod_of(name: &str, written: &str, digest: &Digest) -> Fact {
+    let repository = written.parse::<image::Reference>().unwrap().repository;
+    pod_with(name, written, format!("{repository}@{digest}"))
+}
+
+pub(crate) fn gone(name: &str) -> Fact {
+    Fact::PodGone(format!("pod-{name}").into())
+}
+
+fn pod_with(name: &str, written: &str, image_id: String) -> Fact {
     Fact::Pod(PodFacts {
         uid: format!("pod-{name}").into(),
         name: format!("{name}-0").into(),
@@ -239,8 +342,8 @@ fn pod_with(name: &str, image: &str, image_id: Option<String>) -> Fact {
         images: vec![PodImage {
             container: "main".into(),
             container_type: ContainerType::Container,
-            written: format!("r.example/{image}:1").into(),
-            image_id: image_id.map(Into::into),
+            written: written.into(),
+            image_id: Some(image_id.into()),
         }],
     })
 }

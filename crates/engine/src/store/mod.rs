@@ -1,9 +1,12 @@
 //! What survives a restart: evidence bytes by digest, and for each subject what was seen where and
 //! when. A cache that is trusted no more than a registry: bytes are hashed again when read,
 //! signatures are verified again, and an absence read from here is never authoritative. Losing it
-//! costs requests, not correctness; a file that cannot be read is set aside and begun anew.
+//! costs requests, not correctness; a file that cannot be read is set aside and begun anew. What
+//! nothing uses is dropped again (see `prune`); the file keeps its size and its room is used anew.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod prune;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +16,7 @@ use bytes::Bytes;
 use image::Digest;
 use jiff::Timestamp;
 use redb::backends::InMemoryBackend;
-use redb::{Database, ReadableDatabase, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
 use crate::lookup::{Shape, WaysSeen};
@@ -27,6 +30,8 @@ const GATHER: Duration = Duration::from_millis(200);
 const IDLE: Duration = Duration::from_secs(3600);
 /// Writes that are committed together at the most.
 const BATCH: usize = 512;
+/// Memory for pages of the file.
+const CACHE: usize = 64 * 1024 * 1024;
 /// Larger bodies are not kept.
 const BODY_LIMIT: usize = 4 * 1024 * 1024;
 
@@ -73,16 +78,22 @@ pub(crate) struct SubjectRecord {
 enum Write {
     Body(Digest, Bytes),
     Subject(String, Vec<u8>),
+    Prune(HashSet<String>, Timestamp),
     Flush(Sender<()>),
 }
+
+/// Bodies that are not committed yet.
+type Pending = Arc<Mutex<HashMap<Digest, Bytes>>>;
+
+/// Reads bytes by their digest; what is given hashes to it.
+pub(crate) type Read<'a> = &'a dyn Fn(&Digest) -> Option<Bytes>;
 
 /// The store. Reads are immediate, writes are gathered in a thread of their own.
 #[derive(Debug)]
 pub(crate) struct Store {
     database: Arc<Database>,
     writes: Sender<Write>,
-    /// Bodies that are not committed yet.
-    pending: Arc<Mutex<HashMap<Digest, Bytes>>>,
+    pending: Pending,
 }
 
 impl Store {
@@ -92,12 +103,15 @@ impl Store {
             Some(folder) => open_file(folder)?,
             None => in_memory()?,
         });
-        let pending: Arc<Mutex<HashMap<Digest, Bytes>>> = Arc::default();
+        let pending = Pending::default();
         let (writes, receive) = channel();
-        std::thread::spawn({
-            let (database, pending) = (database.clone(), pending.clone());
-            move || write_all(&database, &receive, &pending)
-        });
+        let mut writer = Writer {
+            database: database.clone(),
+            pending: pending.clone(),
+            batch: Vec::new(),
+            orphans: HashSet::new(),
+        };
+        std::thread::spawn(move || writer.write_all(&receive));
         Ok(Store {
             database,
             writes,
@@ -113,8 +127,15 @@ impl Store {
             .unwrap_or_else(PoisonError::into_inner)
             .get(digest)
             .cloned();
-        let bytes = pending.or_else(|| self.read(BODIES, &digest.to_string()).map(Bytes::from))?;
-        digest.matches(&bytes).then_some(bytes)
+        match pending {
+            Some(bytes) => digest.matches(&bytes).then_some(bytes),
+            None => body(&self.database, digest),
+        }
+    }
+
+    /// Reads bodies.
+    pub(crate) fn reader(&self) -> impl Fn(&Digest) -> Option<Bytes> {
+        |digest| self.body(digest)
     }
 
     /// Keeps bytes by their digest.
@@ -131,7 +152,7 @@ impl Store {
 
     /// What is kept of a subject; None where there is nothing or it does not parse.
     pub(crate) fn subject(&self, key: &str) -> Option<SubjectRecord> {
-        let bytes = self.read(SUBJECTS, key)?;
+        let bytes = read(&self.database, SUBJECTS, key)?;
         match serde_json::from_slice(&bytes) {
             Ok(record) => Some(record),
             Err(error) => {
@@ -147,6 +168,11 @@ impl Store {
             Ok(bytes) => self.send(Write::Subject(key, bytes)),
             Err(error) => tracing::warn!(subject = key, %error, "a record cannot be written"),
         }
+    }
+
+    /// Drops what nothing uses: bodies and records of subjects that do not run, after a while.
+    pub(crate) fn prune(&self, running: HashSet<String>, now: Timestamp) {
+        self.send(Write::Prune(running, now));
     }
 
     /// Waits until everything kept so far is on disk.
@@ -167,12 +193,18 @@ impl Store {
             );
         }
     }
+}
 
-    fn read(&self, table: TableDefinition<'_, &str, &[u8]>, key: &str) -> Option<Vec<u8>> {
-        let transaction = self.database.begin_read().ok()?;
-        let table = transaction.open_table(table).ok()?;
-        Some(table.get(key).ok()??.value().to_vec())
-    }
+fn read(database: &Database, table: TableDefinition<'_, &str, &[u8]>, key: &str) -> Option<Vec<u8>> {
+    let transaction = database.begin_read().ok()?;
+    let table = transaction.open_table(table).ok()?;
+    Some(table.get(key).ok()??.value().to_vec())
+}
+
+/// Bytes that were committed and hash to the digest.
+fn body(database: &Database, digest: &Digest) -> Option<Bytes> {
+    let bytes = read(database, BODIES, &digest.to_string())?;
+    digest.matches(&bytes).then(|| bytes.into())
 }
 
 fn open_file(folder: &Path) -> Result<Database, StoreError> {
@@ -181,7 +213,7 @@ fn open_file(folder: &Path) -> Result<Database, StoreError> {
         source,
     })?;
     let file = folder.join(FILE);
-    match Database::create(&file) {
+    match builder().create(&file) {
         Ok(database) => Ok(database),
         Err(redb::DatabaseError::DatabaseAlreadyOpen) => Err(StoreError::Open {
             file,
@@ -193,7 +225,7 @@ fn open_file(folder: &Path) -> Result<Database, StoreError> {
             if let Err(error) = std::fs::rename(&file, &aside) {
                 tracing::warn!(%error, "the unreadable evidence file cannot be set aside");
             }
-            Database::create(&file).map_err(|source| StoreError::Open {
+            builder().create(&file).map_err(|source| StoreError::Open {
                 file,
                 source: Box::new(source),
             })
@@ -201,8 +233,14 @@ fn open_file(folder: &Path) -> Result<Database, StoreError> {
     }
 }
 
+fn builder() -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE);
+    builder
+}
+
 fn in_memory() -> Result<Database, StoreError> {
-    Database::builder()
+    builder()
         .create_with_backend(InMemoryBackend::new())
         .map_err(|source| StoreError::Open {
             file: "(memory)".into(),
@@ -210,59 +248,78 @@ fn in_memory() -> Result<Database, StoreError> {
         })
 }
 
-fn write_all(database: &Database, receive: &Receiver<Write>, pending: &Mutex<HashMap<Digest, Bytes>>) {
-    let mut batch = Vec::new();
-    let mut since = Instant::now();
-    loop {
-        let patience = match batch.is_empty() {
-            true => IDLE,
-            false => GATHER.saturating_sub(since.elapsed()),
-        };
-        let open = match receive.recv_timeout(patience) {
-            Ok(Write::Flush(done)) => {
-                commit_logged(database, &mut batch, pending);
-                // The one who waits may have given up; nothing is lost then.
-                done.send(()).unwrap_or_default();
-                true
-            }
-            Ok(write) => {
-                if batch.is_empty() {
-                    since = Instant::now();
+/// The thread that writes.
+struct Writer {
+    database: Arc<Database>,
+    pending: Pending,
+    batch: Vec<Write>,
+    /// Bodies that no record needed at the last pruning.
+    orphans: HashSet<Digest>,
+}
+
+impl Writer {
+    fn write_all(&mut self, receive: &Receiver<Write>) {
+        // An empty batch makes the tables.
+        if let Err(error) = commit(&self.database, &[]) {
+            tracing::warn!(%error, "the evidence file cannot be written; the next start asks the registries again");
+        }
+        let mut since = Instant::now();
+        loop {
+            let patience = match self.batch.is_empty() {
+                true => IDLE,
+                false => GATHER.saturating_sub(since.elapsed()),
+            };
+            match receive.recv_timeout(patience) {
+                Ok(Write::Flush(done)) => {
+                    self.commit();
+                    // The one who waits may have given up; nothing is lost then.
+                    done.send(()).unwrap_or_default();
                 }
-                batch.push(write);
-                batch.len() < BATCH || {
-                    commit_logged(database, &mut batch, pending);
-                    true
+                Ok(Write::Prune(running, now)) => {
+                    self.commit();
+                    self.prune(&running, now);
                 }
+                Ok(write) => {
+                    if self.batch.is_empty() {
+                        since = Instant::now();
+                    }
+                    self.batch.push(write);
+                    if self.batch.len() >= BATCH {
+                        self.commit();
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => self.commit(),
+                Err(RecvTimeoutError::Disconnected) => return self.commit(),
             }
-            Err(RecvTimeoutError::Timeout) => {
-                commit_logged(database, &mut batch, pending);
-                true
-            }
-            Err(RecvTimeoutError::Disconnected) => false,
-        };
-        if !open {
-            commit_logged(database, &mut batch, pending);
+        }
+    }
+
+    fn commit(&mut self) {
+        if self.batch.is_empty() {
             return;
         }
+        if let Err(error) = commit(&self.database, &self.batch) {
+            tracing::warn!(%error, "evidence cannot be kept on disk; the next start asks the registries again");
+        }
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        for write in self.batch.drain(..) {
+            if let Write::Body(digest, _) = write {
+                pending.remove(&digest);
+            }
+        }
     }
-}
 
-fn commit_logged(database: &Database, batch: &mut Vec<Write>, pending: &Mutex<HashMap<Digest, Bytes>>) {
-    if batch.is_empty() {
-        return;
-    }
-    if let Err(error) = commit(database, batch) {
-        tracing::warn!(%error, "evidence cannot be kept on disk; the next start asks the registries again");
-    }
-    let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
-    for write in batch.drain(..) {
-        if let Write::Body(digest, _) = write {
-            pending.remove(&digest);
+    fn prune(&mut self, running: &HashSet<String>, now: Timestamp) {
+        match prune::prune(&self.database, running, &self.orphans, now) {
+            Ok(orphans) => self.orphans = orphans,
+            Err(error) => {
+                tracing::warn!(%error, "what nothing uses cannot be dropped from the evidence file")
+            }
         }
     }
 }
 
+/// Writes a batch; a body that is there already is not written again.
 fn commit(database: &Database, batch: &[Write]) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     {
@@ -271,10 +328,16 @@ fn commit(database: &Database, batch: &[Write]) -> Result<(), redb::Error> {
         for write in batch {
             match write {
                 Write::Body(digest, bytes) => {
-                    drop(bodies.insert(digest.to_string().as_str(), bytes.as_ref())?)
+                    let key = digest.to_string();
+                    let is_there = bodies
+                        .get(key.as_str())?
+                        .is_some_and(|kept| kept.value() == bytes.as_ref());
+                    if !is_there {
+                        drop(bodies.insert(key.as_str(), bytes.as_ref())?);
+                    }
                 }
                 Write::Subject(key, bytes) => drop(subjects.insert(key.as_str(), bytes.as_slice())?),
-                Write::Flush(_) => {}
+                Write::Prune(..) | Write::Flush(_) => {}
             }
         }
     }
@@ -315,6 +378,36 @@ mod tests {
         store.keep_body(digest, Bytes::from_static(b"forged"));
         store.flush();
         assert_eq!(store.body(&digest), None);
+    }
+
+    /// 16 MiB of evidence are not rewritten by every pass. Weakened once: with every insert carried out, the file grows.
+    #[test]
+    fn a_body_that_is_there_already_is_not_written_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(Some(folder.path())).unwrap();
+        let body = Bytes::from(vec![7; 1024 * 1024]);
+        let digest = Digest::sha256(&body);
+        let keep = |times: usize| {
+            for _ in 0..times {
+                store.keep_body(digest, body.clone());
+                store.flush();
+            }
+            std::fs::metadata(folder.path().join(FILE)).unwrap().len()
+        };
+        let first = keep(1);
+        assert_eq!(keep(16), first);
+        assert_eq!(store.body(&digest), Some(body.clone()));
+    }
+
+    #[test]
+    fn a_body_that_was_spoilt_is_written_again() {
+        let store = Store::open(None).unwrap();
+        let digest = Digest::sha256(b"signed");
+        store.keep_body(digest, Bytes::from_static(b"spoilt"));
+        store.flush();
+        store.keep_body(digest, Bytes::from_static(b"signed"));
+        store.flush();
+        assert_eq!(store.body(&digest), Some(Bytes::from_static(b"signed")));
     }
 
     #[test]

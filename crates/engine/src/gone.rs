@@ -1,0 +1,108 @@
+//! Violations of what stopped running. An image whose last pod goes and comes back while its registry
+//! says nothing is still Violating: nobody washes it by a restart of its pods.
+
+use std::collections::{BTreeMap, HashMap};
+
+use policy::Judgement;
+
+use crate::subject::{JudgementKey, SubjectKey};
+
+/// So many subjects are remembered; beyond it the one that went first is forgotten.
+const LIMIT: usize = 10_000;
+
+/// The violations of a subject.
+type Violations = Vec<(JudgementKey, Judgement)>;
+
+/// Violations by subject, bounded.
+#[derive(Debug, Default)]
+pub(crate) struct Gone {
+    violations: HashMap<SubjectKey, (u64, Violations)>,
+    in_order: BTreeMap<u64, SubjectKey>,
+    last: u64,
+}
+
+impl Gone {
+    /// The subject does not run any more and was Violating by these.
+    pub(crate) fn keep(&mut self, subject: &SubjectKey, violations: Violations) {
+        self.take(subject);
+        if violations.is_empty() {
+            return;
+        }
+        self.last += 1;
+        self.in_order.insert(self.last, subject.clone());
+        self.violations.insert(subject.clone(), (self.last, violations));
+        if self.in_order.len() > LIMIT
+            && let Some((_, first)) = self.in_order.pop_first()
+        {
+            self.violations.remove(&first);
+        }
+    }
+
+    /// The subject runs again.
+    pub(crate) fn take(&mut self, subject: &SubjectKey) -> Violations {
+        match self.violations.remove(subject) {
+            Some((place, violations)) => {
+                self.in_order.remove(&place);
+                violations
+            }
+            None => Violations::new(),
+        }
+    }
+
+    /// The policy, or what it trusts, is another one: what it said does not hold any more.
+    pub(crate) fn forget_policy(&mut self, policy: &str) {
+        for (_, violations) in self.violations.values_mut() {
+            violations.retain(|(judgement, _)| *judgement.policy != *policy);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subject(number: usize) -> SubjectKey {
+        SubjectKey {
+            repository: "r.example/app".parse::<image::Reference>().unwrap().repository,
+            digest: image::Digest::sha256(&number.to_be_bytes()),
+        }
+    }
+
+    fn violation(policy: &str) -> (JudgementKey, Judgement) {
+        let key = JudgementKey {
+            policy: policy.into(),
+            pinned: false,
+        };
+        let judgement = Judgement {
+            verdict: api::Verdict::Violating,
+            reason: api::Reason::SignatureMissing,
+            requirement: None,
+            message: String::new(),
+            valid_until: None,
+            relied_on: Vec::new(),
+        };
+        (key, judgement)
+    }
+
+    #[test]
+    fn beyond_the_limit_the_first_that_went_is_forgotten() {
+        let mut gone = Gone::default();
+        for number in 0..=LIMIT {
+            gone.keep(&subject(number), vec![violation("prod")]);
+        }
+        assert_eq!(gone.violations.len(), LIMIT);
+        assert!(gone.take(&subject(0)).is_empty());
+        assert_eq!(gone.take(&subject(1)).len(), 1);
+        assert!(gone.take(&subject(1)).is_empty(), "it is handed over once");
+    }
+
+    #[test]
+    fn what_an_edited_policy_said_is_forgotten_and_nothing_else() {
+        let mut gone = Gone::default();
+        gone.keep(&subject(1), vec![violation("prod"), violation("other")]);
+        gone.forget_policy("prod");
+        let left = gone.take(&subject(1));
+        assert_eq!(left.len(), 1);
+        assert_eq!(&*left[0].0.policy, "other");
+    }
+}
