@@ -7,12 +7,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 pub const COMPLIANT: &str = "Compliant";
 /// ImageCompliance: every DryRun policy that covers a running image holds.
 pub const DRY_RUN_COMPLIANT: &str = "DryRunCompliant";
-/// SigningKey and ImagePolicy: the object can be used as it is written.
+/// SigningKey, ImagePolicy, TrustRoot and RegistryConfig: the object can be used as it is written.
 pub const READY: &str = "Ready";
 /// ImagePolicy: a webhook answers for it.
 pub const ENFORCED: &str = "Enforced";
 /// SigningKey: nothing that runs would fail without this key.
 pub const SAFE_TO_DISABLE: &str = "SafeToDisable";
+
+/// TrustRoot: something in it ends soon, or has ended.
+pub const EXPIRING: &str = "Expiring";
 
 /// The three values of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

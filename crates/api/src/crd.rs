@@ -6,7 +6,7 @@ use kube::core::schema::StructuralSchemaRewriter;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
-use crate::{GROUP, ImageCompliance, ImagePolicy, SigningKey, VERSION};
+use crate::{GROUP, ImageCompliance, ImagePolicy, RegistryConfig, SigningKey, TrustRoot, VERSION};
 
 /// Why the definitions could not be generated: a fault of the build, never of the input.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +38,14 @@ pub fn definitions() -> Result<Vec<(&'static str, CustomResourceDefinition)>, Cr
         (
             "imagecompliances.yaml",
             without_nullable(ImageCompliance::KIND, &image_compliance()?)?,
+        ),
+        (
+            "trustroots.yaml",
+            without_nullable("TrustRoot", &TrustRoot::crd())?,
+        ),
+        (
+            "registryconfigs.yaml",
+            without_nullable("RegistryConfig", &RegistryConfig::crd())?,
         ),
     ])
 }

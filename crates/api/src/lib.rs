@@ -1,7 +1,7 @@
 //! The Kubernetes resources of Assay, group `assay.dev`, version `v1alpha1`.
 //!
-//! Here live the types a user applies ([`SigningKey`], [`ImagePolicy`]) and the one a user reads
-//! ([`ImageCompliance`]), their stable reasons and condition types, and the generation of their
+//! Here live the types a user applies ([`SigningKey`], [`ImagePolicy`], [`TrustRoot`], [`RegistryConfig`]) and the one
+//! a user reads ([`ImageCompliance`]), their stable reasons and condition types, and the generation of their
 //! CustomResourceDefinitions. Nothing here runs: no evaluation, no client, no clock.
 
 // Each `validation` of a resource is an attribute of its own.
@@ -14,7 +14,11 @@ mod duration;
 mod key;
 mod policy;
 mod reason;
+mod registry_config;
+mod requirement;
 mod schema;
+mod schema_sources;
+mod trust_root;
 
 pub use compliance::{
     ContainerRef, ContainerType, ImageCompliance, ImageComplianceStatus, ImageResult, PolicyResult,
@@ -22,13 +26,20 @@ pub use compliance::{
 };
 pub use duration::{DurationError, parse_duration};
 pub use key::{
-    PublicKeySource, SigningKey, SigningKeySpec, SigningKeyStatus, SoleTrust, Stage, WorkloadSample,
+    Demand, Keyless, PUBLIC_GOOD, PublicKeySource, SigningKey, SigningKeySpec, SigningKeyStatus, SoleTrust,
+    Stage, WorkloadSample,
 };
 pub use policy::{
     ImagePolicy, ImagePolicySpec, ImagePolicyStatus, InForce, Match, Mode, MultiArch, PolicyViolation,
-    Recheck, Requirement, RunsAs, SignatureRequirement,
+    Recheck, RunsAs,
 };
 pub use reason::{Reason, Verdict};
+pub use registry_config::{CredentialsRef, Mirror, RegistryConfig, RegistryConfigSpec, RegistryConfigStatus};
+pub use requirement::{
+    AllowedVulnerability, AttestationRequirement, MaxSeverity, ProvenanceRequirement, Requirement,
+    SignatureRequirement, TrustedRequirement, Validation, VulnerabilitiesRequirement,
+};
+pub use trust_root::{BuiltInRoot, ConfigMapRef, TrustRoot, TrustRootSpec, TrustRootStatus, TufSource};
 
 /// The API group of every kind.
 pub const GROUP: &str = "assay.dev";

@@ -13,7 +13,7 @@ const TIME_ZONE: &str = "^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$";
 
 /// A text that one rule holds to its form. A rule and not a `pattern`: a pattern is refused with the pattern alone,
 /// a rule says in words what is right.
-fn text(maximum: u32, rule: &str, message: &str) -> Schema {
+pub(crate) fn text(maximum: u32, rule: &str, message: &str) -> Schema {
     json_schema!({
         "type": "string",
         "minLength": 1,
@@ -22,7 +22,7 @@ fn text(maximum: u32, rule: &str, message: &str) -> Schema {
     })
 }
 
-fn matches(pattern: &str) -> String {
+pub(crate) fn matches(pattern: &str) -> String {
     format!("self.matches('{pattern}')")
 }
 

@@ -15,6 +15,8 @@ async fn objects(servers: &Shared, kind: &str) -> Api<DynamicObject> {
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("assay.dev", "v1alpha1", kind));
     let plural = match kind {
         "ImagePolicy" => "imagepolicies",
+        "TrustRoot" => "trustroots",
+        "RegistryConfig" => "registryconfigs",
         _ => "signingkeys",
     };
     let resource = ApiResource {
@@ -120,8 +122,8 @@ async fn c5_21_kubectl_and_server_side_apply_refuse_a_field_that_there_is_not() 
     let servers = servers().await;
     let cases = [
         (
-            with(key("strict", "release", PEM), json!({"spec": {"trustRoot": "x"}})),
-            "spec.trustRoot",
+            with(key("strict", "release", PEM), json!({"spec": {"x509": {}}})),
+            "spec.x509",
         ),
         (
             with(
@@ -195,7 +197,7 @@ async fn c5_21_null_is_an_absent_field_and_so_refused_where_the_field_is_mandato
         ("stage", "spec.stage"),
         (
             "publicKey",
-            "exactly one source of trust is needed: set spec.publicKey.pem",
+            "exactly one source of trust is needed: set spec.publicKey.pem or spec.keyless",
         ),
     ] {
         let mut missing = key("nulls", "release", PEM);

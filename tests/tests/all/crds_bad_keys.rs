@@ -54,7 +54,7 @@ async fn c5_21_a_bad_signing_key_is_refused_with_the_field_and_what_is_right() {
         (
             "no key",
             json!({"publicKey": null}),
-            &["exactly one source of trust is needed: set spec.publicKey.pem"],
+            &["exactly one source of trust is needed: set spec.publicKey.pem or spec.keyless"],
         ),
         (
             "no PEM",

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use crate::names::cut;
 
 /// The longest message of a condition, in characters.
-const CONDITION_CHARACTERS: usize = 1024;
+pub(crate) const CONDITION_CHARACTERS: usize = 1024;
 
 /// What is said of a policy.
 pub(crate) fn policy(report: &PolicyReport, before: &ImagePolicyStatus, now: Timestamp) -> ImagePolicyStatus {
@@ -90,6 +90,7 @@ pub(crate) fn key(report: &KeyReport, before: &SigningKeyStatus, now: Timestamp)
         fingerprint: identity.map(|identity| identity.fingerprint.clone()),
         algorithm: identity.map(|identity| identity.algorithm.clone()),
         effective_stage: report.effective_stage,
+        effective_transparency_log: report.transparency_log,
         expires: report
             .expires
             .map(|time| time.to_zoned(TimeZone::UTC).date().to_string()),

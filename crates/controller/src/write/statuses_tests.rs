@@ -32,6 +32,7 @@ fn key_report() -> KeyReport {
             algorithm: "ECDSA-P256".into(),
         }),
         effective_stage: Some(Stage::Active),
+        transparency_log: Some(api::Demand::Ignore),
         expires: None,
         images: 5,
         sole_trust: SoleTrust::default(),

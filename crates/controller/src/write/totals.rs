@@ -197,6 +197,7 @@ mod tests {
                 algorithm: "ECDSA-P256".into(),
             }),
             effective_stage: Some(Stage::Active),
+            transparency_log: Some(api::Demand::Ignore),
             expires: None,
             images: 5,
             sole_trust: SoleTrust::default(),

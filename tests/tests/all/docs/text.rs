@@ -121,7 +121,7 @@ fn every_alert_has_a_section_and_every_section_an_alert() {
 #[test]
 fn every_field_of_the_definitions_is_explained() {
     let reference = in_docs("reference.md");
-    for file in ["signingkeys", "imagepolicies"] {
+    for file in ["signingkeys", "imagepolicies", "trustroots", "registryconfigs"] {
         let crd = read(&testkit::workspace_root().join(format!("crds/{file}.yaml")));
         for field in spec_fields(&crd) {
             let named = |text: &str| {
