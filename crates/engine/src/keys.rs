@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use api::{SigningKeySpec, Stage};
+use api::{Demand, SigningKeySpec, Stage};
 use policy::{Key, KeyRings};
 use verify::{Fingerprint, PublicKey};
 
@@ -162,6 +162,12 @@ fn read(spec: &SigningKeySpec) -> Result<PublicKey, String> {
         .public_key
         .as_ref()
         .ok_or("spec.publicKey is missing: this version knows no other source of trust")?;
+    if [spec.effective_transparency_log(), spec.effective_timestamp()] != [Demand::Ignore; 2] {
+        return Err(
+            "spec.transparencyLog and spec.timestamp cannot be checked by this version: set both to Ignore"
+                .to_owned(),
+        );
+    }
     PublicKey::from_pem(&source.pem).map_err(|problem| format!("spec.publicKey.pem: {problem}"))
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::{ContainerRef, ImagePolicySpec, Mode, Reason, SoleTrust, Stage, Verdict};
+use api::{ContainerRef, Demand, ImagePolicySpec, Mode, Reason, SoleTrust, Stage, Verdict};
 use jiff::Timestamp;
 
 use crate::fact::{Workload, WorkloadKey};
@@ -155,6 +155,8 @@ pub struct KeyReport {
     pub identity: Result<KeyIdentity, String>,
     /// The stage that counts.
     pub effective_stage: Option<Stage>,
+    /// What is asked of a transparency log.
+    pub transparency_log: Option<Demand>,
     /// From then on it does not count.
     pub expires: Option<Timestamp>,
     /// Distinct digests that run and carry a signature by it.

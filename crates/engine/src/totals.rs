@@ -100,6 +100,7 @@ impl Engine {
                     algorithm: public.algorithm().to_string(),
                 }),
             effective_stage: self.keys.effective_stage(name),
+            transparency_log: spec.map(|spec| spec.effective_transparency_log()),
             expires: spec.and_then(|spec| spec.not_after.as_ref()).map(|time| time.0),
             images: 0,
             sole_trust: SoleTrust::default(),

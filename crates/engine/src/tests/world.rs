@@ -387,6 +387,10 @@ pub(crate) fn key_spec(ring: &str, signer: &Signer, stage: Stage) -> SigningKeyS
         key_ring: ring.into(),
         stage,
         public_key: Some(PublicKeySource { pem: signer.pem() }),
+        keyless: None,
+        trust_root: None,
+        transparency_log: None,
+        timestamp: None,
         not_before: None,
         not_after: None,
     }
