@@ -7,7 +7,7 @@ use std::sync::Arc;
 use api::{Reason, Stage};
 use image::{Digest, Reference, Repository};
 use jiff::Timestamp;
-use verify::{Cause, Claim, Fingerprint, Format, ItemKind, Outcome, Refusal};
+use verify::{Cause, Claim, ClaimKind, Fingerprint, Format, ItemKind, Outcome};
 
 use crate::facts::{Completeness, Gap, ItemFacts, Key, KeyRings, Knowledge};
 use crate::matching::{Offers, Signer};
@@ -267,14 +267,10 @@ impl Question<'_> {
             None => open(Doubt::not_checked(key)),
             Some(Outcome::CannotTell(cause)) => open(Doubt::of_item(cause)),
             Some(Outcome::Verified(claim)) => self.standing_of_claim(key, fingerprint, claim, item, subject),
-            Some(Outcome::Refused(refusal)) => match refusal {
-                Refusal::PayloadMalformed { .. } | Refusal::SubjectMismatch { .. } => {
-                    Standing::Invalid(refusal.to_string())
-                }
-                Refusal::SignatureMismatch
-                | Refusal::NotASignature { .. }
-                | Refusal::EvidenceMalformed { .. } => Standing::NotSigned,
-            },
+            Some(Outcome::Refused(refusal)) if refusal.is_of_the_signer() => {
+                Standing::Invalid(refusal.to_string())
+            }
+            Some(Outcome::Refused(_)) => Standing::NotSigned,
         }
     }
 
@@ -288,7 +284,7 @@ impl Question<'_> {
     ) -> Standing {
         let is_of_this =
             claim.signer == *fingerprint && claim.subject == *subject && claim.evidence == *item.item.id();
-        if !is_of_this || item.item.kind() != ItemKind::ImageSignature {
+        if !is_of_this || claim.kind != ClaimKind::ImageSignature {
             return Standing::Invalid("it is not a signature of this image".into());
         }
         if let Some(discount) = self.discount(key) {

@@ -1,19 +1,24 @@
 //! What a signed text says, whichever format it is written in: which images it is about, and in which sense.
 //! `simple_signing` and `statement` read it from bytes.
 
+use std::sync::Arc;
+
 use image::Digest;
 
 use crate::outcome::Cap;
+use crate::statement::Statement;
 use crate::strict_json::JsonError;
 
 /// The meaning of a signed text.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Document {
     pub(crate) kind: DocumentKind,
     /// The images it is about; never empty.
     pub(crate) subjects: Vec<Digest>,
     /// The reference that the signer named, where the format has one.
     pub(crate) docker_reference: Option<String>,
+    /// The statement, where the format is in-toto's.
+    pub(crate) statement: Option<Arc<Statement>>,
 }
 
 /// In which sense a signed text speaks about its subjects.
@@ -22,7 +27,7 @@ pub(crate) enum DocumentKind {
     /// "I signed this image", and nothing else.
     ImageSignature,
     /// An in-toto statement with a predicate of this type.
-    Attestation { predicate_type: String },
+    Attestation { predicate_type: Arc<str> },
     /// A simple-signing payload of a type other than a signature's.
     OtherPayload { payload_type: String },
 }

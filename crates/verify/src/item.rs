@@ -1,16 +1,23 @@
 //! One item of evidence: bytes from a registry, parsed once, with a stable identity. Parsing proves nothing;
 //! `verify` asks a key.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use image::Digest;
 
-use crate::bundle::{self, Bundle, BundleError};
+use crate::bundle::{self, Bundle, BundleContent, BundleError, MessageSignature};
+use crate::claim::Format;
 use crate::document::{Document, DocumentKind, Unreadable};
 use crate::dsse::Envelope;
-use crate::outcome::{Cap, Cause, Format};
-use crate::{simple_signing, statement};
+use crate::material::Material;
+use crate::outcome::{Cap, Cause};
+use crate::statement::Statement;
+use crate::{cosign_layer, simple_signing, statement};
 
 const MAX_PAYLOAD_BYTES: usize = 1024 * 1024;
 const MAX_BUNDLE_BYTES: usize = 4 * 1024 * 1024;
@@ -66,8 +73,8 @@ pub enum ItemKind {
 
 #[derive(Debug, Clone)]
 pub(crate) enum Content {
-    Signed(Signed),
-    MessageSignature,
+    Signed(Box<Signed>),
+    MessageSignature(Box<SignedBlob>),
     Malformed(String),
     NotRead(Cause),
 }
@@ -75,12 +82,48 @@ pub(crate) enum Content {
 /// Bytes with a signature over them, and what they mean.
 #[derive(Debug, Clone)]
 pub(crate) struct Signed {
-    pub(crate) message: Bytes,
-    pub(crate) signature: Vec<u8>,
+    pub(crate) body: Body,
     pub(crate) document: Result<Document, Unreadable>,
+    pub(crate) material: Material,
+}
+
+/// What was signed, with its signature.
+#[derive(Debug, Clone)]
+pub(crate) enum Body {
+    Text { text: Bytes, signature: Vec<u8> },
+    Envelope(Envelope),
+}
+
+/// A signature over bytes that lie elsewhere.
+#[derive(Debug, Clone)]
+pub(crate) struct SignedBlob {
+    pub(crate) signature: MessageSignature,
+    pub(crate) material: Material,
+}
+
+impl Body {
+    /// The bytes that the signature is over.
+    pub(crate) fn message(&self) -> Cow<'_, [u8]> {
+        match self {
+            Self::Text { text, .. } => Cow::Borrowed(text),
+            Self::Envelope(envelope) => Cow::Owned(envelope.pae()),
+        }
+    }
+
+    pub(crate) fn signature(&self) -> &[u8] {
+        match self {
+            Self::Text { signature, .. } => signature,
+            Self::Envelope(envelope) => &envelope.signature,
+        }
+    }
 }
 
 impl Item {
+    /// The media type of a layer that holds a simple-signing payload (cosign, specs/SIGNATURE_SPEC.md).
+    pub const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+    /// The media type of a layer that holds a DSSE envelope (cosign, specs/ATTESTATION_SPEC.md).
+    pub const DSSE_ENVELOPE: &str = "application/vnd.dsse.envelope.v1+json";
+
     /// An item of cosign's tag format: a layer of media type
     /// `application/vnd.dev.cosign.simplesigning.v1+json` and the value of its annotation
     /// `dev.cosignproject.cosign/signature`, in base64. Never fails: what cannot be read is an item of kind
@@ -88,11 +131,37 @@ impl Item {
     #[must_use]
     pub fn from_simple_signing(payload: Bytes, signature: &str) -> Self {
         let id = identity(b"simple-signing", &[&payload, signature.as_bytes()]);
-        let content = simple_signing_content(payload, signature);
+        let content = simple_signing_content(payload, signature, Material::default());
         Self {
             id,
             format: Format::SimpleSigning,
             content,
+        }
+    }
+
+    /// An item of cosign's tag format with everything that is written beside it: a layer of one of the media types
+    /// [`Item::SIMPLE_SIGNING`] and [`Item::DSSE_ENVELOPE`], its annotations (the signature of a simple-signing
+    /// payload; certificate, chain, log entry and timestamp), its bytes. Never fails, as [`Item::from_simple_signing`].
+    #[must_use]
+    pub fn from_cosign_layer(media_type: &str, annotations: &BTreeMap<String, String>, bytes: Bytes) -> Self {
+        let beside = cosign_layer::identifying(annotations);
+        if media_type == Self::DSSE_ENVELOPE {
+            return Self {
+                id: identity(b"dsse-layer", &[&[&*bytes], beside.as_slice()].concat()),
+                format: Format::DsseLayer,
+                content: dsse_layer_content(bytes, annotations),
+            };
+        }
+        let signature = annotations
+            .get(cosign_layer::SIGNATURE)
+            .map_or("", String::as_str);
+        Self {
+            id: identity(
+                b"simple-signing",
+                &[&[&*bytes, signature.as_bytes()], beside.as_slice()].concat(),
+            ),
+            format: Format::SimpleSigning,
+            content: simple_signing_content(bytes, signature, cosign_layer::material(annotations, None)),
         }
     }
 
@@ -123,9 +192,24 @@ impl Item {
     pub fn kind(&self) -> ItemKind {
         match &self.content {
             Content::Signed(signed) => signed.kind(),
-            Content::MessageSignature => ItemKind::SignedBlob,
+            Content::MessageSignature(_) => ItemKind::SignedBlob,
             Content::Malformed(why) => ItemKind::Malformed { why: why.clone() },
             Content::NotRead(cause) => ItemKind::NotRead { cause: cause.clone() },
+        }
+    }
+
+    /// The statement of an attestation; None for everything else. Nobody has been asked whether it is true.
+    #[must_use]
+    pub fn statement(&self) -> Option<Arc<Statement>> {
+        match &self.content {
+            Content::Signed(signed) => {
+                let document = signed.document.as_ref().ok()?;
+                match document.kind {
+                    DocumentKind::Attestation { .. } => document.statement.clone(),
+                    _ => None,
+                }
+            }
+            _ => None,
         }
     }
 
@@ -140,7 +224,7 @@ impl Signed {
             Ok(document) => match &document.kind {
                 DocumentKind::ImageSignature => ItemKind::ImageSignature,
                 DocumentKind::Attestation { predicate_type } => ItemKind::Attestation {
-                    predicate_type: predicate_type.clone(),
+                    predicate_type: predicate_type.to_string(),
                 },
                 DocumentKind::OtherPayload { payload_type } => ItemKind::Other {
                     payload_type: payload_type.clone(),
@@ -152,7 +236,7 @@ impl Signed {
     }
 }
 
-fn simple_signing_content(payload: Bytes, signature: &str) -> Content {
+fn simple_signing_content(payload: Bytes, signature: &str, material: Material) -> Content {
     if payload.len() > MAX_PAYLOAD_BYTES {
         return too_large("the payload", MAX_PAYLOAD_BYTES);
     }
@@ -160,12 +244,29 @@ fn simple_signing_content(payload: Bytes, signature: &str) -> Content {
         return too_large("the signature", MAX_SIGNATURE_CHARS);
     }
     match STANDARD.decode(signature) {
-        Ok(signature) => Content::Signed(Signed {
+        Ok(signature) => Content::Signed(Box::new(Signed {
             document: simple_signing::read(&payload),
-            message: payload,
-            signature,
-        }),
+            body: Body::Text {
+                text: payload,
+                signature,
+            },
+            material,
+        })),
         Err(error) => Content::Malformed(format!("the signature annotation is not base64: {error}")),
+    }
+}
+
+fn dsse_layer_content(bytes: Bytes, annotations: &BTreeMap<String, String>) -> Content {
+    if bytes.len() > MAX_BUNDLE_BYTES {
+        return too_large("the envelope", MAX_BUNDLE_BYTES);
+    }
+    let envelope = bundle::parse(&bytes).and_then(|json| Ok(Envelope::read(&json)?));
+    match envelope {
+        Ok(envelope) => Content::Signed(Box::new(signed_envelope(
+            envelope,
+            cosign_layer::material(annotations, Some(bytes)),
+        ))),
+        Err(error) => unread(error),
     }
 }
 
@@ -174,14 +275,26 @@ fn bundle_content(text: &[u8]) -> Content {
         return too_large("the bundle", MAX_BUNDLE_BYTES);
     }
     match bundle::read(text) {
-        Ok(Bundle::Envelope(envelope)) => Content::Signed(envelope_content(envelope)),
-        Ok(Bundle::MessageSignature) => Content::MessageSignature,
-        Err(BundleError::Malformed(why)) => Content::Malformed(why),
-        Err(BundleError::CannotTell(cause)) => Content::NotRead(cause),
+        Ok(Bundle { content, material }) => match content {
+            BundleContent::Envelope(envelope) => {
+                Content::Signed(Box::new(signed_envelope(envelope, material)))
+            }
+            BundleContent::MessageSignature(signature) => {
+                Content::MessageSignature(Box::new(SignedBlob { signature, material }))
+            }
+        },
+        Err(error) => unread(error),
     }
 }
 
-fn envelope_content(envelope: Envelope) -> Signed {
+fn unread(error: BundleError) -> Content {
+    match error {
+        BundleError::Malformed(why) => Content::Malformed(why),
+        BundleError::CannotTell(cause) => Content::NotRead(cause),
+    }
+}
+
+fn signed_envelope(envelope: Envelope, material: Material) -> Signed {
     let document = if envelope.payload_type == IN_TOTO {
         statement::read(&envelope.payload)
     } else {
@@ -192,8 +305,8 @@ fn envelope_content(envelope: Envelope) -> Signed {
     };
     Signed {
         document,
-        message: envelope.pae().into(),
-        signature: envelope.signature,
+        body: Body::Envelope(envelope),
+        material,
     }
 }
 

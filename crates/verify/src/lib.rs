@@ -1,29 +1,41 @@
-//! Evidence formats and cryptography: evidence × image digest × key → claim.
+//! Evidence formats and cryptography: evidence × image digest × verifier → claim.
 //!
-//! An [`Item`] is what a registry gave: a simple-signing payload with its signature, or a Sigstore bundle.
-//! [`verify_signature`] asks one [`PublicKey`] about it and answers [`Outcome::Verified`] with a [`Claim`],
-//! [`Outcome::Refused`] or [`Outcome::CannotTell`].
+//! An [`Item`] is what a registry gave: a simple-signing payload with its signature, a DSSE envelope, or a Sigstore
+//! bundle. [`verify()`] asks one [`Verifier`] about it (a public key, or a Fulcio identity, with what is asked of logs
+//! and timestamps) and answers [`Outcome::Verified`] with a [`Claim`], [`Outcome::Refused`] or [`Outcome::CannotTell`].
 //!
-//! Nothing in here knows a network, a cluster, a policy or a clock, and nothing panics on remote bytes.
-//! Whether a key is trusted, and what a refusal means for a verdict, is decided by the policy crate.
+//! Nothing in here knows a network, a cluster or a policy, and nothing panics on remote bytes. Whether a signer is
+//! trusted, and what a refusal means for a verdict, is decided by the policy crate.
 
 mod bundle;
+mod certificate;
+mod claim;
+mod cosign_layer;
 mod document;
 mod dsse;
 mod ed25519;
+mod identity;
 mod item;
 mod key;
 mod key_error;
+mod material;
 mod outcome;
 mod pem;
 mod simple_signing;
 mod spki;
 mod statement;
 mod strict_json;
+mod trust_root;
+mod verifier;
 mod verify;
 
+pub use claim::{Claim, ClaimKind, Format, Identity, SubjectKind, TimeSource, TrustedTime, TrustedTimes};
+pub use identity::{IdentityMatcher, Pattern, PatternError};
 pub use item::{Item, ItemKind};
 pub use key::{Fingerprint, KeyAlgorithm, PublicKey};
 pub use key_error::KeyError;
-pub use outcome::{Cap, Cause, Claim, Format, Outcome, Refusal};
-pub use verify::verify_signature;
+pub use outcome::{Cap, Cause, Outcome, Refusal};
+pub use statement::Statement;
+pub use trust_root::{TrustRoot, TrustRootError};
+pub use verifier::{Demand, LogDemand, TimestampDemand, Verifier, VerifierError, VerifierId};
+pub use verify::{verify, verify_signature};

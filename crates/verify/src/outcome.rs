@@ -1,65 +1,30 @@
-//! What checking one item of evidence against one key can end in. The three answers are three types, so that
+//! What asking one verifier about one item of evidence can end in. The three answers are three types, so that
 //! nothing turns "cannot tell" into "no". What an answer means for a verdict is decided by the policy crate.
-
-use std::fmt;
 
 use image::Digest;
 
-use crate::key::Fingerprint;
+use crate::claim::Claim;
 
-/// The answer for one item, one image digest and one key.
+/// The answer for one item, one image digest and one verifier.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub enum Outcome {
-    /// The key signed the item, and the item vouches for the digest.
+    /// The signer signed the item, and the item speaks about the digest.
     Verified(Claim),
-    /// The item is no signature of this digest by this key, whatever else may be learnt.
+    /// The item proves nothing about this digest by this signer, whatever else may be learnt.
     Refused(Refusal),
     /// The item may or may not be one.
     CannotTell(Cause),
 }
 
-/// A proven statement: the owner of `signer` signed the image `subject`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Claim {
-    /// The key that verified.
-    pub signer: Fingerprint,
-    /// The image manifest that was signed.
-    pub subject: Digest,
-    /// The format the signature came in.
-    pub format: Format,
-    /// The item's [`id`](crate::Item::id).
-    pub evidence: Digest,
-    /// The repository or reference that the signer named. Only simple signing has one; it may be empty.
-    pub docker_reference: Option<String>,
-}
-
-/// The format of an item of evidence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Format {
-    /// A simple-signing payload beside its signature, cosign's tag format.
-    SimpleSigning,
-    /// A Sigstore bundle.
-    Bundle,
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::SimpleSigning => "simple signing",
-            Self::Bundle => "Sigstore bundle",
-        })
-    }
-}
-
-/// Why an item is not a signature of the digest by the key. Displayed as a clause for a longer message.
+/// Why an item proves nothing about the digest by the signer. Displayed as a clause for a longer message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// This key did not sign these bytes. Another one may have.
     #[error("another key signed it, or its bytes were changed after signing")]
     SignatureMismatch,
-    /// The item says itself that it is something else: an attestation, a signed blob.
-    #[error("it is not an image signature but {found}")]
+    /// The item says itself that it is about something else than images: a signed blob, a payload of another type.
+    #[error("it is neither a signature nor an attestation of an image but {found}")]
     NotASignature {
         /// What it is: a predicate type, a payload type, "a signed blob".
         found: String,
@@ -70,18 +35,73 @@ pub enum Refusal {
         /// What is wrong with the payload.
         why: String,
     },
-    /// The key really signed it, for another image.
-    #[error("the key signed it for another digest: {}", list(.found))]
+    /// It was really signed by this signer, for another image.
+    #[error("it was signed for another digest: {}", list(.found))]
     SubjectMismatch {
         /// The digests it was signed for.
         found: Vec<Digest>,
     },
-    /// The item cannot be read; no key was asked.
+    /// The item cannot be read; no signer was asked.
     #[error("it cannot be read: {why}")]
     EvidenceMalformed {
         /// What is wrong with it.
         why: String,
     },
+    /// A keyless signer was asked about an item without a certificate. A key may have signed it.
+    #[error("it carries no certificate, so no identity signed it")]
+    NoCertificate,
+    /// The certificate was issued to somebody else.
+    #[error("it was signed by another identity: {found}")]
+    IdentityMismatch {
+        /// Whom the certificate names: unproven, for the certificate was not checked any further.
+        found: String,
+    },
+    /// The certificate does not hold: its form, its chain, its validity at the trusted times, its SCT.
+    #[error("its certificate is not valid: {why}")]
+    CertificateInvalid {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A log entry is required, and there is none.
+    #[error("it is in no transparency log, and one is required")]
+    LogMissing,
+    /// A log entry is required, and none that is there verifies.
+    #[error("its transparency log entry does not verify: {why}")]
+    LogInvalid {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A timestamp is required, and there is none.
+    #[error("it has no RFC 3161 timestamp, and one is required")]
+    TimestampMissing,
+    /// A timestamp is required, and none that is there verifies.
+    #[error("its RFC 3161 timestamp does not verify: {why}")]
+    TimestampInvalid {
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl Refusal {
+    /// Whether the signer that was asked did sign the item: what is wrong is wrong with *its* evidence. Otherwise the
+    /// item may be somebody else's, or nobody's.
+    #[must_use]
+    pub fn is_of_the_signer(&self) -> bool {
+        match self {
+            Self::PayloadMalformed { .. }
+            | Self::SubjectMismatch { .. }
+            | Self::LogMissing
+            | Self::LogInvalid { .. }
+            | Self::TimestampMissing
+            | Self::TimestampInvalid { .. } => true,
+            Self::SignatureMismatch
+            | Self::NotASignature { .. }
+            | Self::EvidenceMalformed { .. }
+            | Self::NoCertificate
+            | Self::IdentityMismatch { .. }
+            | Self::CertificateInvalid { .. } => false,
+        }
+    }
 }
 
 /// Why no answer can be given.

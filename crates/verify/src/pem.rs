@@ -1,4 +1,5 @@
-//! The armour around a public key: exactly one `PUBLIC KEY` block (RFC 7468), nothing around it.
+//! The armour (RFC 7468) around a public key: exactly one `PUBLIC KEY` block and nothing around it; and around the
+//! certificates of a chain.
 //! What is inside is `spki`'s business.
 
 use base64::Engine;
@@ -83,4 +84,31 @@ fn refuse_text_outside(lines: &[&str], begin: usize, end: usize) -> Result<(), K
 
 fn shorten(text: &str) -> String {
     text.chars().take(SHOWN_CHARS).collect()
+}
+
+/// The DER of every `CERTIFICATE` block; none if any part of the text is something else, since what is left of a
+/// chain is another chain.
+pub(crate) fn certificates(text: &str) -> Vec<Vec<u8>> {
+    blocks(text).unwrap_or_else(Vec::new)
+}
+
+fn blocks(text: &str) -> Option<Vec<Vec<u8>>> {
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let mut found = Vec::new();
+    while let Some(line) = lines.next() {
+        if boundary(line, "BEGIN") != Some("CERTIFICATE") {
+            return None;
+        }
+        let mut body = String::new();
+        loop {
+            let line = lines.next()?;
+            match boundary(line, "END") {
+                Some("CERTIFICATE") => break,
+                Some(_) => return None,
+                None => body.push_str(line),
+            }
+        }
+        found.push(STANDARD.decode(body).ok()?);
+    }
+    Some(found)
 }

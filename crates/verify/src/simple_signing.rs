@@ -59,6 +59,7 @@ fn document(payload: &Value) -> Result<Document, String> {
         kind: kind(string(critical, "critical", "type")?),
         subjects: vec![digest],
         docker_reference: Some(string(identity, "critical.identity", "docker-reference")?.to_owned()),
+        statement: None,
     })
 }
 

@@ -9,6 +9,7 @@
 //! Fields that the framework does not name are ignored, as it demands. Predicates are not looked into.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use image::Digest;
 use serde_json::{Map, Value};
@@ -25,15 +26,34 @@ const STATEMENT_TYPES: [&str; 2] = [
 ];
 const STATEMENT: &str = "the statement";
 
-/// Reads a statement.
-pub(crate) fn read(payload: &[u8]) -> Result<Document, Unreadable> {
-    Ok(document(&strict_json::parse(payload)?)?)
+/// An in-toto statement as it was read; who said it, and whether anybody did, is another question.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Statement {
+    /// `_type`: `https://in-toto.io/Statement/v0.1` or `…/v1`.
+    pub statement_type: String,
+    /// What the predicate is about; never empty.
+    pub predicate_type: String,
+    /// The sha256 digests of its subjects; never empty.
+    pub subjects: Vec<Digest>,
+    /// The predicate; null where there is none.
+    pub predicate: Value,
+    /// The whole statement, in which no object has a key twice.
+    pub value: Value,
 }
 
-fn document(statement: &Value) -> Result<Document, String> {
-    let statement = statement
-        .as_object()
-        .ok_or("the statement is not a JSON object")?;
+/// Reads a statement.
+pub(crate) fn read(payload: &[u8]) -> Result<Document, Unreadable> {
+    let statement = statement(strict_json::parse(payload)?)?;
+    Ok(Document {
+        kind: kind(&statement.predicate_type),
+        subjects: statement.subjects.clone(),
+        docker_reference: None,
+        statement: Some(Arc::new(statement)),
+    })
+}
+
+fn statement(value: Value) -> Result<Statement, String> {
+    let statement = value.as_object().ok_or("the statement is not a JSON object")?;
     let statement_type = string(statement, STATEMENT, "_type")?;
     if !STATEMENT_TYPES.contains(&statement_type) {
         return Err(format!(
@@ -41,20 +61,25 @@ fn document(statement: &Value) -> Result<Document, String> {
             STATEMENT_TYPES.join(", ")
         ));
     }
-    Ok(Document {
-        kind: kind(string(statement, STATEMENT, "predicateType")?)?,
+    let predicate_type = string(statement, STATEMENT, "predicateType")?;
+    if predicate_type.is_empty() {
+        return Err("predicateType is empty".into());
+    }
+    Ok(Statement {
+        statement_type: statement_type.to_owned(),
+        predicate_type: predicate_type.to_owned(),
         subjects: subjects(statement)?,
-        docker_reference: None,
+        predicate: statement.get("predicate").cloned().unwrap_or(Value::Null),
+        value,
     })
 }
 
-fn kind(predicate_type: &str) -> Result<DocumentKind, String> {
+fn kind(predicate_type: &str) -> DocumentKind {
     match predicate_type {
-        "" => Err("predicateType is empty".into()),
-        COSIGN_SIGN_PREDICATE_TYPE => Ok(DocumentKind::ImageSignature),
-        other => Ok(DocumentKind::Attestation {
-            predicate_type: other.to_owned(),
-        }),
+        COSIGN_SIGN_PREDICATE_TYPE => DocumentKind::ImageSignature,
+        other => DocumentKind::Attestation {
+            predicate_type: other.into(),
+        },
     }
 }
 
@@ -84,10 +109,25 @@ fn sha256_of(subject: &Value, what: &str) -> Result<Option<Digest>, String> {
     if let Some((algorithm, _)) = digests.iter().find(|(_, value)| !value.is_string()) {
         return Err(format!("{what}.digest.{algorithm} is not a string"));
     }
+    if let Some(other) = digests.keys().find(|name| is_another_sha256(name)) {
+        return Err(format!(
+            "{what}.digest names SHA-256 {other:?}; it is written \"sha256\", and another reader could take the one for the other"
+        ));
+    }
     let Some(hex) = digests.get("sha256").and_then(Value::as_str) else {
         return Ok(None);
     };
     Digest::from_str(&format!("sha256:{hex}"))
         .map(Some)
         .map_err(|error| format!("{what}.digest.sha256 is no digest: {error}"))
+}
+
+/// `SHA-256`, `sha2_256` and the like: names by which another reader finds another digest of the same subject.
+fn is_another_sha256(name: &str) -> bool {
+    let bare: String = name
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .map(|letter| letter.to_ascii_lowercase())
+        .collect();
+    name != "sha256" && (bare == "sha256" || bare == "sha2256")
 }

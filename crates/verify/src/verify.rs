@@ -1,64 +1,111 @@
-//! Does this item prove that the owner of this key signed this image? Pure: no clock, no network, no policy.
+//! Does this item prove that this signer said something about this image? Pure: no network, no policy.
+
+use std::sync::Arc;
 
 use image::Digest;
 
+use crate::claim::{Claim, ClaimKind, Identity, TrustedTimes};
 use crate::document::{Document, DocumentKind, Unreadable};
 use crate::item::{Content, Item, Signed};
 use crate::key::PublicKey;
-use crate::outcome::{Claim, Outcome, Refusal};
+use crate::outcome::{Outcome, Refusal};
+use crate::verifier::{Demand, Signer, Verifier};
 
-/// Checks one item against one image digest and one key.
+/// Checks one item against one image digest and one verifier.
 ///
-/// The order of the checks decides which reason is given: what the item says it is, then whether the key
-/// signed it, then whether what was signed can be read, then whether it is about `subject`. So garbage that a
-/// trusted key really signed is told apart from garbage by a stranger.
-pub fn verify_signature(item: &Item, subject: &Digest, key: &PublicKey) -> Outcome {
+/// The order of the checks decides which reason is given: what the item says it is, then whether the signer signed
+/// it, then whether what was signed can be read, then whether it is about `subject`. So garbage that a trusted key
+/// really signed is told apart from garbage by a stranger.
+///
+/// No clock is read: the claim carries the trusted times, and whoever knows what time it is refuses those that lie
+/// in the future.
+pub fn verify(item: &Item, subject: &Digest, verifier: &Verifier) -> Outcome {
     let signed = match item.content() {
         Content::Signed(signed) => signed,
-        Content::MessageSignature => {
-            return not_a_signature("a signature over other bytes (a signed blob)".into());
+        Content::MessageSignature(_) => {
+            return Outcome::Refused(Refusal::NotASignature {
+                found: "a signature over other bytes (a signed blob)".into(),
+            });
         }
         Content::Malformed(why) => return Outcome::Refused(Refusal::EvidenceMalformed { why: why.clone() }),
         Content::NotRead(cause) => return Outcome::CannotTell(cause.clone()),
     };
-    if let Some(other) = something_else(signed) {
-        return not_a_signature(other);
+    if let Ok(Document {
+        kind: DocumentKind::OtherPayload { payload_type },
+        ..
+    }) = &signed.document
+    {
+        return Outcome::Refused(Refusal::NotASignature {
+            found: format!("a payload of type {payload_type:?}"),
+        });
     }
-    if !key.signed(&signed.message, &signed.signature) {
-        return Outcome::Refused(Refusal::SignatureMismatch);
-    }
-    match &signed.document {
-        Err(Unreadable::Malformed(why)) => Outcome::Refused(Refusal::PayloadMalformed { why: why.clone() }),
-        Err(Unreadable::OverCap(cap)) => Outcome::CannotTell(cap.clone().into()),
-        Ok(document) if document.subjects.contains(subject) => {
-            Outcome::Verified(claim(item, document, subject, key))
+    let proven = match verifier.signer() {
+        Signer::Key(key) => by_key(signed, key, verifier),
+        Signer::Keyless(_) => return Outcome::Refused(Refusal::NoCertificate),
+    };
+    match (proven, &signed.document) {
+        (Err(refusal), _) => Outcome::Refused(refusal),
+        (Ok(_), Err(Unreadable::Malformed(why))) => {
+            Outcome::Refused(Refusal::PayloadMalformed { why: why.clone() })
         }
-        Ok(document) => Outcome::Refused(Refusal::SubjectMismatch {
+        (Ok(_), Err(Unreadable::OverCap(cap))) => Outcome::CannotTell(cap.clone().into()),
+        (Ok(proven), Ok(document)) if document.subjects.contains(subject) => {
+            claim(item, document, subject, verifier, proven)
+        }
+        (Ok(_), Ok(document)) => Outcome::Refused(Refusal::SubjectMismatch {
             found: document.subjects.clone(),
         }),
     }
 }
 
-fn not_a_signature(found: String) -> Outcome {
-    Outcome::Refused(Refusal::NotASignature { found })
+/// Asks a key for its signature and for nothing else: [`verify()`] with [`Verifier::by_key`].
+pub fn verify_signature(item: &Item, subject: &Digest, key: &PublicKey) -> Outcome {
+    verify(item, subject, &Verifier::by_key(key.clone()))
 }
 
-fn something_else(signed: &Signed) -> Option<String> {
-    match &signed.document.as_ref().ok()?.kind {
-        DocumentKind::ImageSignature => None,
-        DocumentKind::Attestation { predicate_type } => {
-            Some(format!("an attestation of type {predicate_type}"))
-        }
-        DocumentKind::OtherPayload { payload_type } => Some(format!("a payload of type {payload_type:?}")),
+/// What is proven of a signature, besides that it is the signer's.
+#[derive(Debug, Default)]
+struct Proven {
+    times: TrustedTimes,
+    identity: Option<Arc<Identity>>,
+}
+
+fn by_key(signed: &Signed, key: &PublicKey, verifier: &Verifier) -> Result<Proven, Refusal> {
+    if !key.signed(&signed.body.message(), signed.body.signature()) {
+        return Err(Refusal::SignatureMismatch);
     }
+    let demands = verifier.demands();
+    if demands.log == Demand::Required {
+        return Err(Refusal::LogMissing);
+    }
+    if demands.timestamp == Demand::Required {
+        return Err(Refusal::TimestampMissing);
+    }
+    Ok(Proven::default())
 }
 
-fn claim(item: &Item, document: &Document, subject: &Digest, key: &PublicKey) -> Claim {
-    Claim {
-        signer: key.fingerprint(),
+fn claim(item: &Item, document: &Document, subject: &Digest, verifier: &Verifier, proven: Proven) -> Outcome {
+    let kind = match &document.kind {
+        DocumentKind::ImageSignature => ClaimKind::ImageSignature,
+        DocumentKind::Attestation { predicate_type } => ClaimKind::Attestation {
+            predicate_type: predicate_type.clone(),
+        },
+        DocumentKind::OtherPayload { payload_type } => {
+            return Outcome::Refused(Refusal::NotASignature {
+                found: format!("a payload of type {payload_type:?}"),
+            });
+        }
+    };
+    Outcome::Verified(Claim {
+        signer: verifier.fingerprint(),
+        verifier: verifier.id(),
         subject: *subject,
+        kind,
         format: item.format(),
         evidence: *item.id(),
         docker_reference: document.docker_reference.clone(),
-    }
+        identity: proven.identity,
+        times: proven.times,
+        created_after: None,
+    })
 }

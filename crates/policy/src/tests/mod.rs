@@ -22,7 +22,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use image::{Digest, Repository};
 use jiff::Timestamp;
-use verify::{Fingerprint, Item, PublicKey, verify_signature};
+use verify::{Fingerprint, Item, PublicKey, Verifier, verify};
 
 use crate::{
     CompiledPolicy, Completeness, DigestFacts, Gap, ImageFacts, ItemFacts, Judgement, Key, KeyRings,
@@ -178,7 +178,7 @@ pub(crate) fn checked(digest: &Digest, item: Item) -> ItemFacts {
     let ask = |person: &Person| {
         (
             person.fingerprint(),
-            verify_signature(&item, digest, &person.public),
+            verify(&item, digest, &Verifier::by_key(person.public.clone())),
         )
     };
     let outcomes = PEOPLE.iter().map(ask).collect();

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use assay_verify::{Item, PublicKey};
+use assay_verify::{Item, Outcome, PublicKey, Verifier, verify};
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
@@ -131,6 +131,11 @@ pub fn pem(label: &str, der: &[u8]) -> String {
         "-----BEGIN {label}-----\n{}\n-----END {label}-----\n",
         lines.join("\n")
     )
+}
+
+/// Asks a key about an item, and nothing else.
+pub fn verify_signature(item: &Item, subject: &Digest, key: &PublicKey) -> Outcome {
+    verify(item, subject, &Verifier::by_key(key.clone()))
 }
 
 /// The digest most tests sign.

@@ -1,0 +1,23 @@
+//! What comes with a signature and is not covered by it: certificates, log entries, timestamps. Kept as it was found;
+//! `sigstore` finds out what it is worth, where a verifier asks.
+
+use serde_json::Value;
+
+/// The verification material of one item.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Material {
+    /// The signer's certificate, then those above it, each in DER; None where a key is to be used. What could not be
+    /// decoded is here as no bytes.
+    pub(crate) certificates: Option<Vec<Vec<u8>>>,
+    /// Log entries (`TransparencyLogEntry` of sigstore_rekor.proto, in JSON).
+    pub(crate) entries: Vec<Value>,
+    /// RFC 3161 time-stamp responses in DER.
+    pub(crate) timestamps: Vec<Vec<u8>>,
+    /// What the timestamps are over, where that is not the signature.
+    pub(crate) timestamped: Option<bytes::Bytes>,
+    /// A log's signed promise is enough, as in cosign's tag format. What a registry lists as a bundle always needs a
+    /// proof, whatever version it says it is: its media type is not signed.
+    pub(crate) promise_suffices: bool,
+    /// The bundle says that it is of version 0.1, in which a promise is enough: for a bundle that a person hands over.
+    pub(crate) is_version_0_1: bool,
+}
