@@ -105,7 +105,7 @@ async fn operate(arguments: ControllerArguments) -> Result<(), AnyError> {
     let (engine, engine_ended) = engine::start(&options, registries)?;
     let ended = controller::run(arguments.options(), cluster, engine, metrics, shutdown()?).await;
     // The engine ends when its last handle is dropped; by then everything it keeps is on disk.
-    if tokio::time::timeout(Duration::from_secs(4), engine_ended)
+    if tokio::time::timeout(controller::ENGINE_ENDS_WITHIN, engine_ended)
         .await
         .is_err()
     {

@@ -16,7 +16,8 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio::sync::mpsc;
 
-use crate::health::{BEAT_EVERY, Health};
+use crate::ending;
+use crate::health::{Health, pulse};
 use crate::lease::{Leadership, REQUEST_DEADLINE};
 use crate::metrics::Metrics;
 use crate::names::hash;
@@ -30,8 +31,6 @@ const BURST: NonZeroU32 = NonZeroU32::new(300).unwrap();
 const QUEUE: usize = 4096;
 /// How often one Event is tried.
 const ATTEMPTS: u32 = 3;
-/// How long the queue is emptied when the process ends.
-pub(crate) const FLUSH_FOR: Duration = Duration::from_secs(5);
 /// The longest note, in bytes.
 const NOTE_BYTES: usize = 1000;
 /// The longest part of a name that comes from the object, in bytes.
@@ -156,10 +155,10 @@ impl EventTask {
         )
     }
 
-    /// Sends until `stop` completes, then what waits, for [`FLUSH_FOR`] at most.
+    /// Sends until `stop` completes, then what waits, for [`ending::FLUSH`] at most.
     pub(crate) async fn run(mut self, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
-        let mut beat = tokio::time::interval(BEAT_EVERY);
+        let mut beat = pulse();
         loop {
             tokio::select! {
                 note = self.notes.recv() => match note {
@@ -170,7 +169,7 @@ impl EventTask {
                 () = &mut stop => break,
             }
         }
-        if tokio::time::timeout(FLUSH_FOR, self.flush()).await.is_err() {
+        if tokio::time::timeout(ending::FLUSH, self.flush()).await.is_err() {
             tracing::warn!("some Events could not be sent before the end of the process");
         }
     }

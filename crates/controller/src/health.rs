@@ -4,10 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::time::{Interval, MissedTickBehavior};
+
 /// A loop that shows no sign of life for this long is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(120);
 /// How often a loop that has nothing to do shows a sign of life.
 pub(crate) const BEAT_EVERY: Duration = Duration::from_secs(10);
+
+/// Ticks when a loop is to show a sign of life, the first time at once. To be made once a loop, outside
+/// of it: one that is made anew in every round ticks at once in every round. Ticks that a loop was too
+/// busy for are not made up for.
+pub(crate) fn pulse() -> Interval {
+    let mut pulse = tokio::time::interval(BEAT_EVERY);
+    pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pulse
+}
 
 /// The state of the process as `/healthz` and `/readyz` show it. Cheap to clone.
 #[derive(Clone, Debug, Default)]

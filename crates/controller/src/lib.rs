@@ -4,6 +4,7 @@
 //! engine, and what the engine answers is written wherever users look. [`run`] is the whole of it.
 
 mod compliances;
+mod ending;
 mod events;
 mod health;
 mod http;
@@ -11,6 +12,7 @@ mod inventory;
 mod keys;
 mod lease;
 mod ledger;
+mod loops;
 mod metrics;
 mod names;
 mod namespaces;
@@ -26,6 +28,8 @@ mod transitions;
 mod watch;
 mod write;
 
+pub use ending::ENGINE as ENGINE_ENDS_WITHIN;
+pub use loops::LoopError;
 pub use metrics::{Metrics, MetricsRegistryObserver};
 pub use options::{ControllerOptions, own_identity, own_namespace};
 pub use run::{ControllerError, run};

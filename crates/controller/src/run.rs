@@ -3,20 +3,21 @@
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-use std::time::Duration;
 
 use api::{ImageCompliance, ImagePolicy, ImagePolicyStatus, SigningKey, SigningKeyStatus};
 use engine::{Fact, Handle, Stopped};
+use futures::FutureExt;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{ApiResource, DynamicObject, PartialObjectMeta};
 use kube::core::DeserializeGuard;
 use kube::{Api, Client};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinError, JoinHandle, JoinSet};
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use crate::compliances::ComplianceSink;
+use crate::ending;
 use crate::events::EventTask;
 use crate::health::Health;
 use crate::http::{self, Pages};
@@ -24,8 +25,9 @@ use crate::inventory::lookup::Lookup;
 use crate::inventory::task::InventoryTask;
 use crate::inventory::{OWNER_KINDS, Roster, SlimOwner, SlimPod};
 use crate::keys::Keys;
-use crate::lease::{self, Elector, Leadership, LeaseOptions};
+use crate::lease::{Elector, Leadership, LeaseOptions};
 use crate::ledger::Ledger;
+use crate::loops::{Ended, LoopError, Loops};
 use crate::metrics::Metrics;
 use crate::namespaces::NamespaceSink;
 use crate::object_sink::ObjectSink;
@@ -36,11 +38,11 @@ use crate::watch::{ListControl, Sink, Watch};
 use crate::write::request::Requests;
 use crate::write::{Pace, Writer};
 
-/// Everything together ends within this time after the process is asked to.
-const END_WITHIN: Duration = Duration::from_secs(25);
-
-/// Who still reads a page when everything else has ended is not waited for longer.
-const CLOSE_PAGES_WITHIN: Duration = Duration::from_millis(500);
+/// The loops that are ended in order; the others are named after what they watch.
+const WRITER: &str = "writer";
+const EVENTS: &str = "events";
+const LEASE: &str = "lease";
+const PAGES: &str = "pages";
 
 /// Why the controller ended without being asked to.
 #[derive(Debug, thiserror::Error)]
@@ -53,24 +55,53 @@ pub enum ControllerError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// The pages cannot be served any more.
-    #[error("the pages cannot be served any more: {0}")]
-    Serve(#[source] std::io::Error),
-    /// The engine ended.
-    #[error("the engine ended, see the log before; the process must be started again")]
-    Engine(#[from] Stopped),
-    /// A loop ended by a fault of this program.
+    /// A loop cannot go on.
     #[error(
-        "a loop of the controller ended by a fault of this program: {0}; the process must be started again"
+        "the loop {name} of the controller ended: {source}; see the log before; the process must be started again"
     )]
-    Loop(#[from] JoinError),
+    LoopFailed {
+        /// The loop.
+        name: &'static str,
+        /// What ended it.
+        source: LoopError,
+    },
+    /// A loop ended by itself.
+    #[error(
+        "the loop {name} of the controller ended although nothing asked it to, by a fault of this program; \
+         the process must be started again"
+    )]
+    LoopEnded {
+        /// The loop.
+        name: &'static str,
+    },
+    /// A loop panicked.
+    #[error(
+        "the loop {name} of the controller panicked, by a fault of this program: {source}; \
+         the process must be started again"
+    )]
+    LoopPanicked {
+        /// The loop.
+        name: &'static str,
+        /// The panic.
+        source: JoinError,
+    },
+}
+
+impl From<Ended> for ControllerError {
+    fn from(Ended { name, result }: Ended) -> Self {
+        match result {
+            Ok(Ok(())) => ControllerError::LoopEnded { name },
+            Ok(Err(source)) => ControllerError::LoopFailed { name, source },
+            Err(source) => ControllerError::LoopPanicked { name, source },
+        }
+    }
 }
 
 /// Runs the controller until `shutdown` completes.
 ///
 /// The engine must be started, and be told nothing by anybody else. `metrics` is the one whose
-/// observer the registry client has. After `shutdown` readiness goes, nothing more is pulled, writes
-/// under way end, waiting Events are sent, the Lease is given back: within 30 s in all.
+/// observer the registry client has. After `shutdown`, and after a fault, readiness goes, nothing more is
+/// pulled, writes under way end, waiting Events are sent, the Lease is given back: within 30 s in all.
 pub async fn run(
     options: ControllerOptions,
     client: Client,
@@ -83,32 +114,35 @@ pub async fn run(
         .await
         .map_err(|source| ControllerError::Listen { address, source })?;
     let mut controller = Controller::start(&options, client, engine, metrics, listener);
-    tokio::select! {
-        fault = controller.fault() => Err(fault),
+    let result = tokio::select! {
+        fault = controller.fault() => {
+            tracing::error!(%fault, "the controller ends");
+            Err(fault)
+        }
         () = shutdown => {
             tracing::info!("the process is asked to end");
-            controller.end().await;
-            tracing::info!("the controller has ended");
             Ok(())
         }
-    }
+    };
+    controller.end().await;
+    tracing::info!("the controller has ended");
+    result
 }
 
 /// The loops that run, and how they are ended.
 struct Controller {
-    /// Watches and inventory: ended last and without ceremony.
-    loops: JoinSet<Result<(), ControllerError>>,
-    pages: JoinHandle<Result<(), ControllerError>>,
-    writer: JoinHandle<Result<(), Stopped>>,
-    events: JoinHandle<()>,
-    elector: Option<JoinHandle<()>>,
+    loops: Loops,
     health: Health,
-    stop_writing: CancellationToken,
-    stop_events: CancellationToken,
-    stop_leading: CancellationToken,
-    stop_pages: CancellationToken,
-    /// Held so that undisputed leadership lasts.
-    _undisputed: Undisputed,
+    stops: Stops,
+}
+
+/// What ends the loops that are not simply aborted.
+#[derive(Default)]
+struct Stops {
+    writing: CancellationToken,
+    events: CancellationToken,
+    leading: CancellationToken,
+    pages: CancellationToken,
 }
 
 /// What the loops share.
@@ -132,10 +166,8 @@ impl Controller {
         metrics: Arc<Metrics>,
         listener: TcpListener,
     ) -> Self {
-        let health = Health::default();
-        let (stop_writing, stop_events) = (CancellationToken::new(), CancellationToken::new());
-        let (stop_leading, stop_pages) = (CancellationToken::new(), CancellationToken::new());
-        let (elector, undisputed, leadership) = lead(options, &client, &health, &stop_leading);
+        let (health, stops, mut loops) = (Health::default(), Stops::default(), Loops::default());
+        let leadership = lead(options, &client, &health, &stops, &mut loops);
         let shared = Shared {
             client,
             engine,
@@ -146,10 +178,10 @@ impl Controller {
             policies: Objects::default(),
             keys: Objects::default(),
         };
-        let mut loops = JoinSet::new();
         let (roster, lookup) = (Roster::default(), Arc::new(Lookup::new()));
         let (compliances, all_told) = watch_all(&shared, &mut loops, &roster, &lookup);
-        let pages = tokio::spawn(serve(listener, shared.pages(), stop_pages.clone()));
+        let pages = http::serve(listener, shared.pages(), stops.pages.clone().cancelled_owned());
+        loops.spawn(PAGES, async move { pages.await.map_err(LoopError::Serve) });
         let (event_task, events) = EventTask::new(
             shared.client.clone(),
             shared.leadership.clone(),
@@ -179,68 +211,39 @@ impl Controller {
             per_second: options.writes_per_second,
             burst: options.writes_burst,
         };
-        Controller {
-            loops,
-            pages,
-            writer: tokio::spawn(writer.run(compliances, pace, stop_writing.clone())),
-            events: tokio::spawn(event_task.run(stop_events.clone().cancelled_owned())),
-            elector,
-            health,
-            stop_writing,
-            stop_events,
-            stop_leading,
-            stop_pages,
-            _undisputed: undisputed,
-        }
+        let writer = writer.run(compliances, pace, stops.writing.clone());
+        loops.spawn(WRITER, async move { Ok(writer.await?) });
+        let events = event_task.run(stops.events.clone().cancelled_owned());
+        loops.spawn(EVENTS, events.map(Ok));
+        Controller { loops, health, stops }
     }
 
     /// Waits for a loop that ends although nobody asked it to.
     async fn fault(&mut self) -> ControllerError {
-        tokio::select! {
-            Some(ended) = self.loops.join_next() => fault_of(ended),
-            ended = &mut self.pages => fault_of(ended),
-            ended = &mut self.writer => fault_of(ended.map(|ended| ended.map_err(ControllerError::from))),
-            ended = &mut self.events => fault_of(ended.map(Ok)),
-            ended = async {
-                match &mut self.elector {
-                    Some(elector) => elector.await,
-                    None => std::future::pending().await,
-                }
-            } => fault_of(ended.map(Ok)),
+        match self.loops.next_ended().await {
+            Some(ended) => ended.into(),
+            None => std::future::pending().await,
         }
     }
 
-    /// Ends the loops in order: what writes first, the Lease after it, the rest at last.
-    async fn end(mut self) {
-        self.health.set_ending();
-        let abandoned: Vec<AbortHandle> = [self.writer.abort_handle(), self.events.abort_handle()]
-            .into_iter()
-            .collect();
-        let ordered = async {
-            self.stop_writing.cancel();
-            log_end("writer", self.writer.await.map(drop));
-            self.stop_events.cancel();
-            log_end("events", self.events.await);
-        };
-        if tokio::time::timeout(END_WITHIN - lease::REQUEST_DEADLINE, ordered)
-            .await
-            .is_err()
-        {
-            tracing::warn!("writes or Events did not end in time and are abandoned");
-            abandoned.iter().for_each(AbortHandle::abort);
-        }
-        self.stop_leading.cancel();
-        if let Some(elector) = self.elector.take() {
-            log_end("lease", elector.await);
-        }
-        self.loops.shutdown().await;
-        self.stop_pages.cancel();
-        if tokio::time::timeout(CLOSE_PAGES_WITHIN, self.pages)
-            .await
-            .is_err()
-        {
-            tracing::debug!("somebody still reads a page");
-        }
+    /// Ends the loops in order: what writes first, the Lease after it, the rest at last. A loop that a
+    /// fault ended is not waited for.
+    async fn end(self) {
+        let Controller {
+            mut loops,
+            health,
+            stops,
+        } = self;
+        health.set_ending();
+        stops.writing.cancel();
+        loops.until_ended(WRITER, ending::WRITER).await;
+        stops.events.cancel();
+        loops.until_ended(EVENTS, ending::EVENTS).await;
+        stops.leading.cancel();
+        loops.until_ended(LEASE, ending::LEASE).await;
+        stops.pages.cancel();
+        loops.until_ended(PAGES, ending::PAGES).await;
+        loops.shutdown().await;
     }
 }
 
@@ -259,7 +262,7 @@ impl Shared {
     /// Starts the watch of one kind.
     fn watch<K>(
         &self,
-        loops: &mut JoinSet<Result<(), ControllerError>>,
+        loops: &mut Loops,
         kind: &'static str,
         api: Api<K>,
         sink: impl Sink<K> + 'static,
@@ -268,7 +271,7 @@ impl Shared {
         K: kube::Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + 'static,
     {
         let (watch, control) = Watch::of(kind, self.metrics.clone(), self.health.clone());
-        loops.spawn(async move { Ok(watch.run(api, sink).await?) });
+        loops.spawn(kind, async move { Ok(watch.run(api, sink).await?) });
         control
     }
 }
@@ -277,7 +280,7 @@ impl Shared {
 /// control over the list of ImageCompliances, and what becomes true when every pod was told.
 fn watch_all(
     shared: &Shared,
-    loops: &mut JoinSet<Result<(), ControllerError>>,
+    loops: &mut Loops,
     roster: &Roster,
     lookup: &Arc<Lookup>,
 ) -> (ListControl, watch::Receiver<bool>) {
@@ -315,7 +318,7 @@ fn watch_all(
         metrics.clone(),
         shared.health.clone(),
     );
-    loops.spawn(async move { Ok(inventory.run().await?) });
+    loops.spawn("inventory", async move { Ok(inventory.run().await?) });
     let mut owners = Vec::new();
     for kind in &OWNER_KINDS {
         let resource = kind.resource();
@@ -324,7 +327,7 @@ fn watch_all(
     }
     let (pods, _) = Watch::of("Pod", metrics.clone(), shared.health.clone());
     let api: Api<SlimPod> = Api::all(client.clone());
-    loops.spawn(async move {
+    loops.spawn("Pod", async move {
         // A pod is told with its owner, so the owners come first.
         for mut owner in owners {
             owner.first().await?;
@@ -332,7 +335,10 @@ fn watch_all(
         Ok(pods.run(api, inlet.pods()).await?)
     });
     let others = [namespaces, policies, keys, compliances.clone()];
-    loops.spawn(sync(engine.clone(), shared.health.clone(), others, told.clone()));
+    loops.spawn(
+        "first lists",
+        sync(engine.clone(), shared.health.clone(), others, told.clone()),
+    );
     (compliances, told)
 }
 
@@ -343,7 +349,7 @@ async fn sync(
     health: Health,
     lists: impl IntoIterator<Item = ListControl>,
     mut pods_told: watch::Receiver<bool>,
-) -> Result<(), ControllerError> {
+) -> Result<(), LoopError> {
     for mut list in lists {
         list.first().await?;
     }
@@ -356,24 +362,16 @@ async fn sync(
     std::future::pending().await
 }
 
-async fn serve(listener: TcpListener, pages: Pages, stop: CancellationToken) -> Result<(), ControllerError> {
-    http::serve(listener, pages, stop.cancelled_owned())
-        .await
-        .map_err(ControllerError::Serve)
-}
-
-type Undisputed = Option<Arc<watch::Sender<Option<tokio::time::Instant>>>>;
-
 /// Begins to claim leadership, or takes it for granted.
 fn lead(
     options: &ControllerOptions,
     client: &Client,
     health: &Health,
-    stop: &CancellationToken,
-) -> (Option<JoinHandle<()>>, Undisputed, Leadership) {
+    stops: &Stops,
+    loops: &mut Loops,
+) -> Leadership {
     if !options.leader_elect {
-        let (sender, leadership) = lease::undisputed();
-        return (None, Some(sender), leadership);
+        return Leadership::Alone;
     }
     let lease = LeaseOptions {
         namespace: options.namespace.clone(),
@@ -381,11 +379,11 @@ fn lead(
         identity: options.identity.clone(),
     };
     let (elector, leadership) = Elector::new(client.clone(), lease, health.clone());
-    (
-        Some(tokio::spawn(elector.run(stop.clone().cancelled_owned()))),
-        None,
-        leadership,
-    )
+    loops.spawn(
+        LEASE,
+        elector.run(stops.leading.clone().cancelled_owned()).map(Ok),
+    );
+    leadership
 }
 
 /// Objects of which spec and status are read apart, so that one can be broken without the other.
@@ -393,17 +391,6 @@ fn dynamic<K: kube::Resource<DynamicType = ()>>(client: &Client) -> Api<DynamicO
     Api::all_with(client.clone(), &ApiResource::erase::<K>(&()))
 }
 
-/// A loop that ended although nobody asked it to.
-fn fault_of(ended: Result<Result<(), ControllerError>, JoinError>) -> ControllerError {
-    match ended {
-        Ok(Ok(())) => ControllerError::Engine(Stopped),
-        Ok(Err(error)) => error,
-        Err(error) => ControllerError::Loop(error),
-    }
-}
-
-fn log_end(name: &str, ended: Result<(), JoinError>) {
-    if let Err(error) = ended {
-        tracing::warn!(name, %error, "a loop ended badly");
-    }
-}
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::health::{BEAT_EVERY, Health};
+use crate::health::{Health, pulse};
 use crate::metrics::Metrics;
 
 /// A list is never older than this, give or take a tenth.
@@ -120,7 +120,7 @@ impl Watch {
     {
         let mut events = pin!(watcher(api.clone(), Config::default().page_size(PAGE)).default_backoff());
         let list_again = Instant::now() + spread(LIST_EVERY);
-        let mut beat = tokio::time::interval(BEAT_EVERY);
+        let mut beat = pulse();
         let mut listing = true;
         let mut failures = 0;
         loop {

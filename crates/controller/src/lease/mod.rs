@@ -7,7 +7,6 @@
 
 mod claim;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -29,6 +28,8 @@ const RENEW_EVERY: Duration = Duration::from_secs(5);
 pub(crate) const WRITE_FOR: Duration = Duration::from_secs(10);
 /// One request may not take longer; together with [`WRITE_FOR`] it stays below [`DURATION`].
 pub(crate) const REQUEST_DEADLINE: Duration = Duration::from_secs(4);
+/// Giving the Lease back takes two requests at most, and together no longer than one may.
+pub(crate) const RELEASE_WITHIN: Duration = REQUEST_DEADLINE;
 /// How often others look whether the Lease is free.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How soon a failed renewal is tried again.
@@ -50,20 +51,27 @@ enum LeaseError {
 
 /// Whether this replica may write now. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Leadership {
-    until: watch::Receiver<Option<Instant>>,
+pub(crate) enum Leadership {
+    /// A single replica that is known to be alone: it always may.
+    Alone,
+    /// It may until then, while an [`Elector`] holds the Lease.
+    Elected(watch::Receiver<Option<Instant>>),
 }
 
 impl Leadership {
     /// May a write begin now?
     pub(crate) fn leads(&self) -> bool {
-        self.until.borrow().is_some_and(|until| Instant::now() < until)
+        match self {
+            Leadership::Alone => true,
+            Leadership::Elected(until) => until.borrow().is_some_and(|until| Instant::now() < until),
+        }
     }
 
     /// Waits until this replica may write.
     pub(crate) async fn gained(&mut self) {
         while !self.leads() {
-            if self.until.changed().await.is_err() {
+            let Leadership::Elected(until) = self else { return };
+            if until.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
         }
@@ -71,8 +79,11 @@ impl Leadership {
 
     /// Waits until this replica may not write.
     pub(crate) async fn lost(&mut self) {
+        let Leadership::Elected(receiver) = self else {
+            return std::future::pending().await;
+        };
         loop {
-            let Some(until) = *self.until.borrow_and_update() else {
+            let Some(until) = *receiver.borrow_and_update() else {
                 return;
             };
             if Instant::now() >= until {
@@ -80,7 +91,7 @@ impl Leadership {
             }
             tokio::select! {
                 () = tokio::time::sleep_until(until) => {}
-                changed = self.until.changed() => if changed.is_err() {
+                changed = receiver.changed() => if changed.is_err() {
                     tokio::time::sleep_until(until).await;
                     return;
                 }
@@ -103,15 +114,8 @@ pub(crate) struct Elector {
     options: LeaseOptions,
     claim: Claim,
     held: Option<Lease>,
-    until: Arc<watch::Sender<Option<Instant>>>,
+    until: watch::Sender<Option<Instant>>,
     health: Health,
-}
-
-/// Leadership without a Lease, for a single replica that is known to be alone.
-pub(crate) fn undisputed() -> (Arc<watch::Sender<Option<Instant>>>, Leadership) {
-    const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
-    let (sender, until) = watch::channel(Some(Instant::now() + A_YEAR));
-    (Arc::new(sender), Leadership { until })
 }
 
 impl Elector {
@@ -122,24 +126,27 @@ impl Elector {
             claim: Claim::new(&options.identity),
             options,
             held: None,
-            until: Arc::new(until),
+            until,
             health,
         };
-        (elector, Leadership { until: receiver })
+        (elector, Leadership::Elected(receiver))
     }
 
     /// Claims and renews until `stop` completes, then gives the Lease back.
     pub(crate) async fn run(mut self, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
-        loop {
+        let claimed_meanwhile = loop {
             self.health.beat(NAME);
-            let pause = self.round().await;
+            let pause = tokio::select! {
+                pause = self.round() => pause,
+                () = &mut stop => break true,
+            };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = &mut stop => break,
+                () = &mut stop => break false,
             }
-        }
-        self.release().await;
+        };
+        self.release(claimed_meanwhile).await;
     }
 
     /// One attempt to get or keep the Lease; says how long to wait for the next.
@@ -239,20 +246,49 @@ impl Elector {
         self.until.send_replace(None);
     }
 
-    /// Gives the Lease back, so that another replica need not wait for it to expire.
-    async fn release(mut self) {
+    /// Gives the Lease back, so that another replica need not wait for it to expire. A claim that the end
+    /// of the process interrupted may have reached the API server all the same.
+    async fn release(mut self, claimed_meanwhile: bool) {
         self.until.send_replace(None);
-        let Some(mut lease) = self.held.take() else { return };
-        let spec = lease.spec.get_or_insert_default();
-        spec.holder_identity = Some(String::new());
-        spec.lease_duration_seconds = Some(1);
-        spec.renew_time = Some(MicroTime(Timestamp::now()));
-        match tokio::time::timeout(REQUEST_DEADLINE, self.write(lease)).await {
-            Ok(Ok(_)) => tracing::info!("the Lease is given back"),
+        let held = self.held.take();
+        if held.is_none() && !claimed_meanwhile {
+            return;
+        }
+        match tokio::time::timeout(RELEASE_WITHIN, self.give_back(held)).await {
+            Ok(Ok(Some(_))) => tracing::info!("the Lease is given back"),
+            Ok(Ok(None)) => tracing::info!("another replica holds the Lease already"),
             Ok(Err(error)) => tracing::warn!(%error, "the Lease could not be given back and will expire"),
             Err(_) => tracing::warn!("the Lease could not be given back in time and will expire"),
         }
     }
+
+    /// None where another replica holds the Lease.
+    async fn give_back(&self, held: Option<Lease>) -> Result<Option<Lease>, LeaseError> {
+        if let Some(held) = held
+            && let Some(free) = self.write(freed(held)).await?
+        {
+            return Ok(Some(free));
+        }
+        match self.api.get_opt(&self.options.name).await? {
+            Some(found) if holder(&found) == self.options.identity => self.write(freed(found)).await,
+            Some(_) | None => Ok(None),
+        }
+    }
+}
+
+/// The Lease as nobody holds it.
+fn freed(mut lease: Lease) -> Lease {
+    let spec = lease.spec.get_or_insert_default();
+    spec.holder_identity = Some(String::new());
+    spec.lease_duration_seconds = Some(1);
+    spec.renew_time = Some(MicroTime(Timestamp::now()));
+    lease
+}
+
+fn holder(lease: &Lease) -> &str {
+    let spec = lease.spec.as_ref();
+    spec.and_then(|spec| spec.holder_identity.as_deref())
+        .unwrap_or_default()
 }
 
 /// A conflict says that another replica was faster.
@@ -269,45 +305,5 @@ fn seconds(duration: Duration) -> i32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SHORT: Duration = Duration::from_millis(60);
-
-    #[tokio::test]
-    async fn leadership_ends_by_itself_when_it_is_not_renewed() {
-        let (sender, until) = watch::channel(None);
-        let mut leadership = Leadership { until };
-        assert!(!leadership.leads());
-        let end = Instant::now() + SHORT;
-        sender.send_replace(Some(end));
-        assert!(leadership.leads());
-        leadership.gained().await;
-        leadership.lost().await;
-        assert!(Instant::now() >= end);
-        assert!(!leadership.leads());
-    }
-
-    #[tokio::test]
-    async fn a_renewal_lengthens_leadership() {
-        let (sender, until) = watch::channel(Some(Instant::now() + SHORT));
-        let mut leadership = Leadership { until };
-        let waiting = tokio::spawn(async move {
-            leadership.lost().await;
-            Instant::now()
-        });
-        tokio::task::yield_now().await;
-        let end = Instant::now() + SHORT * 3;
-        sender.send_replace(Some(end));
-        assert!(waiting.await.unwrap() >= end);
-    }
-
-    #[tokio::test]
-    async fn stepping_down_ends_leadership_at_once() {
-        let (sender, until) = watch::channel(Some(Instant::now() + WRITE_FOR));
-        let mut leadership = Leadership { until };
-        sender.send_replace(None);
-        leadership.lost().await;
-        assert!(!leadership.leads());
-    }
-}
+#[path = "tests.rs"]
+mod tests;

@@ -6,6 +6,7 @@
 
 pub(crate) mod news;
 mod orphans;
+mod pace;
 pub(crate) mod render;
 pub(crate) mod request;
 mod statuses;
@@ -13,7 +14,6 @@ mod totals;
 mod workloads;
 
 use std::future::Future;
-use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -24,16 +24,20 @@ use engine::{Handle, Stopped, Target, Update, WorkloadAnswer, WorkloadKey};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::pace::Pace;
+use self::pace::Rest;
 use self::request::{Refused, Requests};
 use self::totals::Report;
 use self::workloads::{Decision, Work};
+use crate::ending;
 use crate::events::EventQueue;
-use crate::health::{BEAT_EVERY, Health};
+use crate::health::{Health, pulse};
 use crate::inventory::Roster;
 use crate::inventory::lookup::Lookup;
+use crate::lease::Leadership;
 use crate::ledger::{After, Before, Ledger, Place};
 use crate::objects::{Objects, Row};
 use crate::watch::{ListControl, spread};
@@ -46,20 +50,9 @@ const BUSY: Duration = Duration::from_millis(200);
 const AFTER_TROUBLE: Duration = Duration::from_secs(2);
 /// How soon an update comes again that the API server does not accept.
 const AFTER_REFUSAL: Duration = Duration::from_secs(60);
-/// The longest pause of the loop after failures one after the other.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// How long writes under way may take when the process ends.
-const DRAIN_FOR: Duration = Duration::from_secs(10);
 
 /// The name under which the loop shows signs of life.
 const NAME: &str = "writer";
-
-/// How fast is written.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Pace {
-    pub(crate) per_second: NonZeroU32,
-    pub(crate) burst: NonZeroU32,
-}
 
 /// Everything that a write needs.
 pub(crate) struct Writer {
@@ -118,11 +111,8 @@ impl Writer {
         // Ends with this function, so that nothing holds the engine afterwards.
         let mut handing_back = JoinSet::new();
         loop {
-            let mut beat = tokio::time::interval(BEAT_EVERY);
-            tokio::select! {
-                () = leadership.gained() => {}
-                _ = beat.tick() => { self.health.beat(NAME); continue; }
-                () = stop.cancelled() => return Ok(()),
+            if let StandbyEnd::Stop = stand_by(&mut leadership, &self.health, &stop).await {
+                return Ok(());
             }
             // What another replica wrote last must be seen before it is compared with.
             tokio::select! {
@@ -148,18 +138,10 @@ impl Writer {
     ) -> Result<TermEnd, Stopped> {
         let mut writes = JoinSet::new();
         let sweeps = CancellationToken::new();
-        let sweeper = tokio::spawn(self.clone().sweep(sweeps.clone()));
+        writes.spawn(self.clone().sweep(sweeps.clone()));
         let end = self.pull(budget, stop, &mut writes, handing_back).await;
         sweeps.cancel();
-        let drained = tokio::time::timeout(DRAIN_FOR, async {
-            while writes.join_next().await.is_some() {}
-            if let Err(error) = sweeper.await {
-                tracing::error!(%error, "the sweep of orphans ended badly");
-            }
-        });
-        if drained.await.is_err() {
-            tracing::warn!("some writes did not end in time and are abandoned");
-        }
+        drain(writes, ending::WRITES).await;
         end
     }
 
@@ -174,11 +156,14 @@ impl Writer {
         let mut leadership = self.requests.leadership.clone();
         let mut may_write = false;
         let mut pull: Option<Pull> = None;
-        let mut beat = tokio::time::interval(BEAT_EVERY);
+        let mut rest = Rest::none(tokio::time::Instant::now());
+        let mut beat = pulse();
         let end = loop {
+            let failures = self.failures.swap(0, Ordering::Relaxed);
+            let rested = rest.after(failures, tokio::time::Instant::now(), spread);
             let next = async {
                 if !may_write {
-                    self.pause_after_failures().await;
+                    tokio::time::sleep_until(rested).await;
                     budget.until_ready().await;
                     may_write = true;
                 }
@@ -193,7 +178,7 @@ impl Writer {
             let (slot, update) = tokio::select! {
                 next = next => next?,
                 _ = beat.tick() => { self.health.beat(NAME); continue; }
-                Some(_) = writes.join_next() => continue,
+                Some(ended) = writes.join_next() => { log_fault(ended); continue; }
                 () = leadership.lost() => break TermEnd::Lost,
                 () = stop.cancelled() => break TermEnd::Stop,
             };
@@ -284,14 +269,46 @@ impl Writer {
             }
         }
     }
+}
 
-    /// Slows the loop down while writes fail.
-    async fn pause_after_failures(&self) {
-        let failures = self.failures.swap(0, Ordering::Relaxed);
-        if failures > 0 {
-            let pause = Duration::from_millis(100) * failures.min(IN_FLIGHT as u32 * 8);
-            tokio::time::sleep(spread(pause.min(LONGEST_PAUSE))).await;
+/// Why a replica stopped to stand by.
+#[derive(Debug, PartialEq, Eq)]
+enum StandbyEnd {
+    Leads,
+    Stop,
+}
+
+/// Shows signs of life until this replica leads or the process ends.
+async fn stand_by(leadership: &mut Leadership, health: &Health, stop: &CancellationToken) -> StandbyEnd {
+    let mut beat = pulse();
+    loop {
+        tokio::select! {
+            () = leadership.gained() => return StandbyEnd::Leads,
+            _ = beat.tick() => health.beat(NAME),
+            () = stop.cancelled() => return StandbyEnd::Stop,
         }
+    }
+}
+
+/// Waits for what is under way, not too long; nothing of it runs on afterwards.
+async fn drain(mut writes: JoinSet<()>, within: Duration) {
+    let ended = tokio::time::timeout(within, async {
+        while let Some(ended) = writes.join_next().await {
+            log_fault(ended);
+        }
+    });
+    if ended.await.is_err() {
+        tracing::warn!(
+            abandoned = writes.len(),
+            "some writes did not end in time and are abandoned"
+        );
+        writes.shutdown().await;
+    }
+}
+
+fn log_fault(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a write ended by a fault of this program");
     }
 }
 
@@ -320,5 +337,60 @@ async fn hand_back(engine: Handle, pull: Pull) {
     let Ok(update) = pull.await else { return };
     if engine.done(update.target(), Some(Duration::ZERO)).await.is_err() {
         tracing::debug!("the engine stopped before an update was handed back");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How often a future is polled in a while.
+    async fn polls(future: impl Future, within: Duration) -> u32 {
+        let (mut future, mut polls) = (std::pin::pin!(future), 0);
+        let counted = std::future::poll_fn(|context| {
+            polls += 1;
+            future.as_mut().poll(context).map(drop)
+        });
+        assert!(tokio::time::timeout(within, counted).await.is_err(), "it goes on");
+        polls
+    }
+
+    #[tokio::test]
+    async fn a_standby_sleeps_between_its_signs_of_life() {
+        let (_holder, until) = watch::channel(None);
+        let mut leadership = Leadership::Elected(until);
+        let (health, stop) = (Health::default(), CancellationToken::new());
+        let polls = polls(
+            stand_by(&mut leadership, &health, &stop),
+            Duration::from_millis(200),
+        )
+        .await;
+        assert!(polls <= 3, "woken {polls} times in 200 ms");
+    }
+
+    #[tokio::test]
+    async fn a_standby_ends_when_it_leads_and_when_the_process_ends() {
+        let (holder, until) = watch::channel(None);
+        let mut leadership = Leadership::Elected(until);
+        let (health, stop) = (Health::default(), CancellationToken::new());
+        let far = tokio::time::Instant::now() + Duration::from_secs(3600);
+        holder.send_replace(Some(far));
+        assert_eq!(stand_by(&mut leadership, &health, &stop).await, StandbyEnd::Leads);
+        holder.send_replace(None);
+        stop.cancel();
+        assert_eq!(stand_by(&mut leadership, &health, &stop).await, StandbyEnd::Stop);
+    }
+
+    #[tokio::test]
+    async fn a_write_that_does_not_end_in_time_does_not_run_on() {
+        let held = Arc::new(());
+        let mut writes = JoinSet::new();
+        let used = held.clone();
+        writes.spawn(async move {
+            std::future::pending::<()>().await;
+            drop(used);
+        });
+        drain(writes, Duration::from_millis(10)).await;
+        assert_eq!(Arc::strong_count(&held), 1, "the task is gone");
     }
 }

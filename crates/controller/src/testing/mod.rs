@@ -1,10 +1,14 @@
-//! Small builders for the tests of this crate.
+//! Small builders for the tests of this crate, and an API server without a network.
+
+mod api_server;
 
 use std::sync::Arc;
 
 use api::{ContainerRef, ContainerType, Mode, Reason, Verdict, WorkloadRef};
 use engine::{ImageReport, PolicyAnswer, Workload, WorkloadReport};
 use jiff::Timestamp;
+
+pub(crate) use self::api_server::ApiServer;
 
 pub(crate) fn time(second: i64) -> Timestamp {
     Timestamp::from_second(1_767_225_600 + second).unwrap()
