@@ -108,6 +108,14 @@ impl Engine {
                 self.queue.push(Target::Key(name), Urgency::Totals);
                 self.rings_changed(&rings, now);
             }
+            Fact::TrustRoot { name, root } => {
+                let rings = self.keys.set_trust_root(name, Some(root));
+                self.rings_changed(&rings, now);
+            }
+            Fact::TrustRootGone(name) => {
+                let rings = self.keys.set_trust_root(name, None);
+                self.rings_changed(&rings, now);
+            }
             Fact::Remembered(violation) => {
                 self.remembered
                     .entry(violation.workload.clone())

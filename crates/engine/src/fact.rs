@@ -32,6 +32,15 @@ pub enum Fact {
     Key(Box<KeyFacts>),
     /// A SigningKey is gone.
     KeyGone(Arc<str>),
+    /// What a TrustRoot holds, or why it cannot be used.
+    TrustRoot {
+        /// Its name.
+        name: Arc<str>,
+        /// Its content.
+        root: Result<Arc<verify::TrustRoot>, String>,
+    },
+    /// A TrustRoot is gone.
+    TrustRootGone(Arc<str>),
     /// A verdict that an earlier process wrote: a violation stays until positive evidence.
     Remembered(RememberedViolation),
     /// Everything that existed at the start was told. Before this nothing is reported, because a

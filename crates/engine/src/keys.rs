@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use api::{Demand, SigningKeySpec, Stage};
 use policy::{Key, KeyRings};
-use verify::{Fingerprint, PublicKey};
+use verify::{Fingerprint, PublicKey, TrustRoot};
 
 use crate::fact::KeyFacts;
 
@@ -18,27 +18,43 @@ pub(crate) struct KeyObject {
     pub(crate) public: Result<Arc<PublicKey>, String>,
 }
 
-/// Every SigningKey object.
+/// What TrustRoots hold, by name, or why one cannot be used.
+type TrustRoots = BTreeMap<Arc<str>, Result<Arc<TrustRoot>, String>>;
+
+/// Every SigningKey object, and the trust roots that they name.
 #[derive(Debug, Default)]
 pub(crate) struct KeySet {
     objects: BTreeMap<Arc<str>, KeyObject>,
     rings: KeyRings,
+    trust_roots: TrustRoots,
 }
 
 impl KeySet {
     /// Takes a new version of an object in; answers the rings whose keys differ now.
     pub(crate) fn insert(&mut self, facts: KeyFacts) -> BTreeSet<Arc<str>> {
-        let public = match &facts.spec {
-            Ok(spec) => read(spec),
-            Err(unreadable) => Err(unreadable.problem.clone()),
+        let public = read_facts(&facts, &self.trust_roots);
+        self.objects
+            .insert(facts.name.clone(), KeyObject { facts, public });
+        self.regroup()
+    }
+
+    /// Takes in what a TrustRoot holds, None where it is gone, and reads the keys anew that name it; answers the rings
+    /// whose keys differ now.
+    pub(crate) fn set_trust_root(
+        &mut self,
+        name: Arc<str>,
+        root: Option<Result<Arc<TrustRoot>, String>>,
+    ) -> BTreeSet<Arc<str>> {
+        match root {
+            Some(root) => self.trust_roots.insert(name.clone(), root),
+            None => self.trust_roots.remove(&name),
         };
-        self.objects.insert(
-            facts.name.clone(),
-            KeyObject {
-                facts,
-                public: public.map(Arc::new),
-            },
-        );
+        for object in self.objects.values_mut() {
+            let spec = object.facts.spec.as_ref().ok();
+            if spec.and_then(|spec| spec.effective_trust_root()) == Some(&*name) {
+                object.public = read_facts(&object.facts, &self.trust_roots);
+            }
+        }
         self.regroup()
     }
 
@@ -157,7 +173,29 @@ impl KeyObject {
     }
 }
 
-fn read(spec: &SigningKeySpec) -> Result<PublicKey, String> {
+fn read_facts(facts: &KeyFacts, trust_roots: &TrustRoots) -> Result<Arc<PublicKey>, String> {
+    match &facts.spec {
+        Ok(spec) => read(spec, trust_roots).map(Arc::new),
+        Err(unreadable) => Err(unreadable.problem.clone()),
+    }
+}
+
+/// The trust root that a key names; a key that names none needs none.
+fn trust_root(spec: &SigningKeySpec, trust_roots: &TrustRoots) -> Result<Option<Arc<TrustRoot>>, String> {
+    let Some(name) = spec.trust_root.as_deref() else {
+        return Ok(None);
+    };
+    match trust_roots.get(name) {
+        Some(Ok(root)) => Ok(Some(root.clone())),
+        Some(Err(why)) => Err(format!("spec.trustRoot: TrustRoot {name} cannot be used: {why}")),
+        None => Err(format!(
+            "spec.trustRoot: there is no TrustRoot {name}; create it, or name another one"
+        )),
+    }
+}
+
+fn read(spec: &SigningKeySpec, trust_roots: &TrustRoots) -> Result<PublicKey, String> {
+    trust_root(spec, trust_roots)?;
     let source = spec
         .public_key
         .as_ref()

@@ -10,4 +10,5 @@ mod memory;
 mod naming;
 mod outages;
 mod staleness;
+mod trust_roots;
 mod world;
