@@ -3,6 +3,7 @@
 //! - [`shared`]: one cluster with simulated nodes and both registries for all tests of a binary; each test takes a
 //!   namespace of its own. A test that breaks a server starts its own [`Cluster`] or [`Registry`].
 //! - [`Cosign`] signs really, [`BulkSigner`] signs many; [`RegistryWriter`] pushes images, or anything else.
+//! - [`FakeRegistry`] answers as a registry does until a [`Fault`] is injected, and remembers every request.
 //! - [`Outage`] stands in front of a registry and takes it away.
 //! - [`Server`] runs any other program, for example the operator, and ends it with the test process.
 //! - With [`Lifetime::Detached`] servers stay until [`down`].
@@ -34,6 +35,7 @@ mod command;
 mod cosign;
 mod detached;
 mod error;
+mod fake_registry;
 mod images;
 mod keys;
 pub mod node;
@@ -54,6 +56,7 @@ pub use command::CommandOutput;
 pub use cosign::{Cosign, CosignVersion, Format};
 pub use detached::down;
 pub use error::{Result, TestkitError};
+pub use fake_registry::{Access, FakeRegistry, Fault, On, SeenRequest};
 pub use images::{Pushed, PushedIndex, RegistryWriter, digest_of};
 pub use keys::{KEY_PASSWORD, KeyAlgorithm, KeyPair, openssl_private_key, openssl_public_key};
 pub use node::{NODE_USER, NODE_USER_AGENT, NodeOptions, NodeSimulator, Runtime};
