@@ -2,42 +2,49 @@
 //! authentication, anonymous where there are no credentials.
 //!
 //! Credentials go to the registry they are written for, and to its pinned token server. Tokens are asked for
-//! pulling one repository.
+//! pulling one repository. Everything that is remembered is remembered for one identity.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use image::Repository;
+use image::{Digest, Repository};
 use url::Url;
 
 use crate::challenge::{Bearer, Challenge, challenges, pinned_realm};
-use crate::credentials::{Credential, Credentials};
+use crate::credentials::{Caller, Credential, Identity, Key};
 use crate::error::{Error, Place};
+use crate::lane::Lane;
 use crate::token::{self, Owner, Token, Tokens};
 use crate::wire::{Call, Reply, Wire, authority};
 
 /// Bytes accepted of a token server's answer.
 const ANSWER_LIMIT: u64 = 64 << 10;
-/// Above this many registries, what they asked for is forgotten.
-const REMEMBERED: usize = 1024;
+/// Above this many registries or repositories, what is remembered of them is forgotten.
+const REMEMBERED: usize = 4096;
 
 pub(crate) struct Auth {
-    credentials: Credentials,
     token_servers: BTreeMap<String, BTreeSet<String>>,
     /// What each registry asked for last, so that the next call brings it along.
-    demands: Mutex<HashMap<String, Challenge>>,
+    demands: Mutex<HashMap<(Identity, String), Challenge>>,
+    /// The credential that each repository accepted last.
+    accepted: Mutex<HashMap<(Identity, Repository), Digest>>,
     tokens: Tokens,
 }
 
 /// One call that may need authentication.
 pub(crate) struct Session<'a> {
     pub(crate) wire: &'a Wire,
+    pub(crate) lane: &'a Lane,
+    pub(crate) caller: &'a Caller,
     pub(crate) place: &'a Place,
     /// Any URL of the registry itself.
     pub(crate) base: &'a Url,
+    /// Whether the pace was waited for already, for the first request.
+    pub(crate) prepaid: &'a AtomicBool,
 }
 
 impl Session<'_> {
@@ -45,32 +52,108 @@ impl Session<'_> {
         &self.place.repository
     }
 
+    fn remembered_as(&self) -> (Identity, String) {
+        (self.caller.identity, self.repository().registry().to_owned())
+    }
+
     fn denied(&self, why: impl Into<String>) -> Error {
         Error::denied(self.place, Some(401), why)
     }
+
+    /// Everything that may be shown to the registry: a route's credentials are the operator's alone.
+    fn candidates(&self) -> Vec<Arc<Key>> {
+        let of_route = match self.caller.identity {
+            Identity::Operator => self.lane.credentials.as_ref(),
+            Identity::Other(_) => None,
+        };
+        let sources = of_route.into_iter().chain([&self.caller.credentials]);
+        sources
+            .flat_map(|credentials| credentials.candidates(self.repository()))
+            .collect()
+    }
+
+    /// Why a registry may still refuse what it was brought, and what to do: part of a message.
+    pub(crate) fn advice(&self) -> String {
+        let candidates = self.candidates();
+        let usable = candidates.iter().filter(|key| is_usable(key));
+        let holders: BTreeSet<&str> = usable.map(|key| key.holder.as_ref()).collect();
+        if !holders.is_empty() {
+            let holders: Vec<&str> = holders.into_iter().collect();
+            return format!(
+                "the credentials of {} do not allow it: check their rights on this repository",
+                holders.join(", ")
+            );
+        }
+        let unusable = candidates.iter().find_map(|key| match &key.credential {
+            Credential::Unusable(why) => Some(why.clone()),
+            Credential::Basic(_) | Credential::Bearer(_) => None,
+        });
+        unusable
+            .or_else(|| self.caller.credentials.hint(self.repository().registry()))
+            .unwrap_or_else(|| match self.caller.identity {
+                Identity::Operator => {
+                    "give the registry's credentials under `auths` of the docker config".to_owned()
+                }
+                Identity::Other(_) => format!("there are no credentials of {}", self.caller.name),
+            })
+    }
+}
+
+fn is_usable(key: &Key) -> bool {
+    !matches!(key.credential, Credential::Unusable(_))
 }
 
 impl Auth {
-    pub(crate) fn new(credentials: Credentials, token_servers: BTreeMap<String, BTreeSet<String>>) -> Self {
+    pub(crate) fn new(token_servers: BTreeMap<String, BTreeSet<String>>) -> Self {
         Self {
-            credentials,
             token_servers,
             demands: Mutex::default(),
+            accepted: Mutex::default(),
             tokens: Tokens::default(),
         }
     }
 
+    /// The credentials to try, in order: the one that the repository accepted last, then the others. `None` stands
+    /// for none; there is always one to try.
+    pub(crate) fn attempts(&self, session: &Session<'_>) -> Vec<Option<Arc<Key>>> {
+        let mut keys = session.candidates();
+        keys.retain(|key| is_usable(key));
+        let of = (session.caller.identity, session.repository().clone());
+        let accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(id) = accepted.get(&of) {
+            keys.sort_by_key(|key| key.id != *id);
+        }
+        match keys.is_empty() {
+            true => vec![None],
+            false => keys.into_iter().map(Some).collect(),
+        }
+    }
+
+    /// Remembers what a repository accepted.
+    pub(crate) fn accept(&self, session: &Session<'_>, key: &Key) {
+        let of = (session.caller.identity, session.repository().clone());
+        let mut accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+        if accepted.len() >= REMEMBERED {
+            accepted.clear();
+        }
+        accepted.insert(of, key.id);
+    }
+
     /// What to bring along, going by what the registry asked for before. `None` where nothing is known to be
     /// needed, or where what is needed cannot be had: the registry then says again what it wants.
-    pub(crate) async fn beforehand(&self, session: &Session<'_>) -> Result<Option<HeaderValue>, Error> {
-        let Some(demand) = self.remembered(session.repository().registry()) else {
+    pub(crate) async fn beforehand(
+        &self,
+        session: &Session<'_>,
+        key: Option<&Key>,
+    ) -> Result<Option<HeaderValue>, Error> {
+        let Some(demand) = self.remembered(session) else {
             return Ok(None);
         };
-        match self.meet(session, &demand, None).await {
+        match self.meet(session, key, &demand, None).await {
             Ok(header) => Ok(Some(header)),
             Err(error @ Error::RateLimited { .. }) => Err(error),
             Err(_) => {
-                self.forget(session.repository().registry());
+                self.forget(session);
                 Ok(None)
             }
         }
@@ -83,56 +166,44 @@ impl Auth {
     pub(crate) async fn answer(
         &self,
         session: &Session<'_>,
+        key: Option<&Key>,
         headers: &HeaderMap,
         sent: Option<&HeaderValue>,
     ) -> Result<HeaderValue, Error> {
         let demand = preferred(headers).ok_or_else(|| {
             session.denied("the registry asks for authentication of a kind that is not supported")
         })?;
-        let header = self.meet(session, &demand, sent).await?;
+        let header = self.meet(session, key, &demand, sent).await?;
         if Some(&header) == sent {
-            return Err(session.denied("the registry refuses the credentials"));
+            return Err(session.denied(format!("the registry refuses them: {}", session.advice())));
         }
-        self.remember(session.repository().registry(), demand.for_any_repository());
+        self.remember(session, demand.for_any_repository());
         Ok(header)
-    }
-
-    /// Why a registry may still refuse what it was brought: part of a message.
-    pub(crate) fn advice(&self, repository: &Repository) -> &'static str {
-        match self.credentials.for_repository(repository) {
-            Some((_, Credential::Unusable(why))) => why,
-            Some(_) => "the configured credentials do not allow it: check their rights on this repository",
-            None => self.credentials.hint(),
-        }
     }
 
     async fn meet(
         &self,
         session: &Session<'_>,
+        key: Option<&Key>,
         demand: &Challenge,
         rejected: Option<&HeaderValue>,
     ) -> Result<HeaderValue, Error> {
-        let credential = self.credentials.for_repository(session.repository());
-        match (demand, credential) {
-            (Challenge::Basic, Some((_, Credential::Basic(header))))
-            | (Challenge::Bearer(_), Some((_, Credential::Bearer(header)))) => Ok(header.clone()),
-            (Challenge::Basic, _) => {
-                let advice = self.advice(session.repository());
-                Err(session.denied(format!(
-                    "the registry asks for a user name and password: {advice}"
-                )))
-            }
-            (Challenge::Bearer(bearer), credential) => {
-                self.token(session, bearer, credential, rejected).await
-            }
+        match (demand, key.map(|key| &key.credential)) {
+            (Challenge::Basic, Some(Credential::Basic(header)))
+            | (Challenge::Bearer(_), Some(Credential::Bearer(header))) => Ok(header.clone()),
+            (Challenge::Basic, _) => Err(session.denied(format!(
+                "the registry asks for a user name and password: {}",
+                session.advice()
+            ))),
+            (Challenge::Bearer(bearer), _) => self.token(session, key, bearer, rejected).await,
         }
     }
 
     async fn token(
         &self,
         session: &Session<'_>,
+        key: Option<&Key>,
         bearer: &Bearer,
-        credential: Option<(usize, &Credential)>,
         rejected: Option<&HeaderValue>,
     ) -> Result<HeaderValue, Error> {
         let registry = session.repository().registry();
@@ -143,13 +214,14 @@ impl Auth {
             self.token_servers.get(registry),
         )
         .map_err(|why| session.denied(why))?;
-        let (identity, basic) = match credential {
-            Some((id, Credential::Basic(header))) => (Some(id), Some(header)),
+        let (credential, basic) = match key.map(|key| (key, &key.credential)) {
+            Some((key, Credential::Basic(header))) => (Some(key.id), Some(header)),
             _ => (None, None),
         };
         let owner = Owner {
             repository: session.repository().clone(),
-            credential: identity,
+            identity: session.caller.identity,
+            credential,
         };
         let fetch = self.fetch(session, token_url(realm, bearer, session.repository()), basic);
         self.tokens
@@ -167,12 +239,15 @@ impl Auth {
         let server = authority(&url);
         let call = Call {
             place: session.place,
+            lane: session.lane,
             operation: "token",
             method: Method::GET,
+            own: url.origin() == session.base.origin(),
             url,
             accept: Some("application/json"),
             authorization: basic,
             limit: ANSWER_LIMIT,
+            prepaid: session.prepaid,
         };
         let Reply { status, body, .. } = session.wire.send(call).await?;
         match status {
@@ -180,8 +255,7 @@ impl Auth {
                 token::parse(&body, Instant::now()).map_err(|why| Error::malformed(session.place, why))
             }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                let advice = self.advice(session.repository());
-                let why = format!("the token server {server} refuses: {advice}");
+                let why = format!("the token server {server} refuses: {}", session.advice());
                 Err(Error::denied(session.place, Some(status.as_u16()), why))
             }
             status if status.is_redirection() => Err(session.denied(format!(
@@ -194,27 +268,27 @@ impl Auth {
         }
     }
 
-    fn remembered(&self, registry: &str) -> Option<Challenge> {
+    fn remembered(&self, session: &Session<'_>) -> Option<Challenge> {
         self.demands
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .get(registry)
+            .get(&session.remembered_as())
             .cloned()
     }
 
-    fn remember(&self, registry: &str, demand: Challenge) {
+    fn remember(&self, session: &Session<'_>, demand: Challenge) {
         let mut demands = self.demands.lock().unwrap_or_else(PoisonError::into_inner);
         if demands.len() >= REMEMBERED {
             demands.clear();
         }
-        demands.insert(registry.to_owned(), demand);
+        demands.insert(session.remembered_as(), demand);
     }
 
-    fn forget(&self, registry: &str) {
+    fn forget(&self, session: &Session<'_>) {
         self.demands
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .remove(registry);
+            .remove(&session.remembered_as());
     }
 }
 

@@ -9,23 +9,39 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method};
 use image::{Digest, Repository, is_tag};
 
+use crate::credentials::{Caller, Credentials, Identity};
+use crate::docker_config;
 use crate::document::{ACCEPT, Manifest, ManifestError};
 use crate::error::{Error, Place, shown};
 use crate::options::{ClientOptions, ClientOptionsError, Limits};
-use crate::transport::{Query, Success, Transport, place};
+use crate::routes::{Routes, Source};
+use crate::transport::{Absence, Query, Success, Transport, place};
 
 /// A client of any number of registries. Clones share connections, tokens, limits and counters.
 ///
 /// Nothing is retried, and no answer is cached except tokens, the demand for them, a registry's 429 and the
-/// absence of its referrers API.
+/// absence of its referrers API. Calls for the same thing at the same time share one answer.
 #[derive(Clone)]
-pub struct Client(Arc<Inner>);
+pub struct Client {
+    inner: Arc<Inner>,
+    caller: Arc<Caller>,
+}
 
 pub(crate) struct Inner {
-    pub(crate) transport: Transport,
+    transport: Transport,
     pub(crate) limits: Limits,
-    /// Repositories whose registry answered that it has no referrers API, and when.
-    pub(crate) without_referrers: Mutex<HashMap<Repository, Instant>>,
+    /// Repositories whose registry answered an identity that it has no referrers API, and when.
+    pub(crate) without_referrers: Mutex<HashMap<(Identity, Repository), Instant>>,
+}
+
+/// Why routes were not put in force.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("RegistryConfig {route} cannot be used: its certificates are not accepted: {why}")]
+pub struct RoutesError {
+    /// The RegistryConfig.
+    pub route: String,
+    /// What the TLS library says.
+    pub why: String,
 }
 
 /// What a registry says a tag points at, without being asked for the content: good to see whether something
@@ -46,16 +62,56 @@ impl Client {
     /// [`ClientOptionsError`], naming the option.
     pub fn new(options: ClientOptions) -> Result<Self, ClientOptionsError> {
         let transport = Transport::new(&options)?;
-        Ok(Self(Arc::new(Inner {
-            transport,
-            limits: options.limits,
-            without_referrers: Mutex::default(),
-        })))
+        let credentials = match &options.docker_config {
+            Some(path) => docker_config::read_file(path)?,
+            None => Credentials::default(),
+        };
+        Ok(Self {
+            inner: Arc::new(Inner {
+                transport,
+                limits: options.limits,
+                without_referrers: Mutex::default(),
+            }),
+            caller: Arc::new(Caller::operator(credentials)),
+        })
+    }
+
+    /// The same client for somebody else: only these credentials are used, none of the operator's, and nothing that
+    /// was fetched or learned for another identity is used for this one or the other way round. `identity` names
+    /// on whose behalf (a namespace with its pull secrets); two clients with the same name and the same credentials
+    /// are the same identity.
+    #[must_use]
+    pub fn with_credentials(&self, identity: &str, credentials: Credentials) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            caller: Arc::new(Caller::other(identity, credentials)),
+        }
+    }
+
+    /// On whose behalf this client asks; `None` for the operator itself.
+    pub fn identity(&self) -> Option<&str> {
+        Some(&*self.caller.name).filter(|_| self.caller.identity != Identity::Operator)
+    }
+
+    /// Puts routes in the place of those in force, for all clones and identities at once. Calls under way end as
+    /// they began; what an unchanged route has spent of its budget stays spent.
+    ///
+    /// # Errors
+    /// [`RoutesError`]; those in force stay.
+    pub fn set_routes(&self, routes: Routes) -> Result<(), RoutesError> {
+        let set = self.inner.transport.set_routes(routes);
+        set.map_err(|(route, why)| RoutesError { route, why })
+    }
+
+    /// Where the images of a repository may be found, in the order in which they are to be asked. There is always
+    /// one.
+    pub fn sources(&self, repository: &Repository) -> Vec<Source> {
+        self.inner.transport.lanes().routes.sources(repository)
     }
 
     /// How many HTTP requests were sent so far.
     pub fn requests(&self) -> u64 {
-        self.0.transport.requests()
+        self.inner.transport.requests()
     }
 
     /// The manifest with this digest; its bytes are hashed here.
@@ -65,7 +121,7 @@ impl Client {
     pub async fn manifest(&self, repository: &Repository, digest: &Digest) -> Result<Manifest, Error> {
         let at = place(repository, format!("manifest {digest}"));
         let query = self.manifest_query(&at, "manifest", Method::GET, &digest.to_string())?;
-        match self.0.transport.ask(&query).await? {
+        match self.ask(&query).await? {
             Ok(answer) => read_manifest(&at, digest, answer),
             Err(absence) => Err(absence.into_error(&at)),
         }
@@ -83,7 +139,7 @@ impl Client {
     ) -> Result<Option<Manifest>, Error> {
         let at = tag_place(repository, tag)?;
         let query = self.manifest_query(&at, "tag", Method::GET, tag)?;
-        match self.0.transport.ask(&query).await? {
+        match self.ask(&query).await? {
             Ok(answer) => {
                 let digest = Digest::sha256(&answer.body);
                 read_manifest(&at, &digest, answer).map(Some)
@@ -99,7 +155,7 @@ impl Client {
     pub async fn head_tag(&self, repository: &Repository, tag: &str) -> Result<Option<TagHint>, Error> {
         let at = tag_place(repository, tag)?;
         let query = self.manifest_query(&at, "head", Method::HEAD, tag)?;
-        match self.0.transport.ask(&query).await? {
+        match self.ask(&query).await? {
             Ok(answer) => Ok(Some(hint(&answer.headers))),
             Err(_absence) => Ok(None),
         }
@@ -115,13 +171,11 @@ impl Client {
             place: &at,
             operation: "blob",
             method: Method::GET,
-            url: self.0.transport.url(&at, &format!("blobs/{digest}"))?,
+            url: self.inner.transport.url(&at, &format!("blobs/{digest}"))?,
             accept: None,
-            limit: limit.min(self.0.limits.blob_bytes),
+            limit: limit.min(self.inner.limits.blob_bytes),
         };
         let answer = self
-            .0
-            .transport
             .ask(&query)
             .await?
             .map_err(|absence| absence.into_error(&at))?;
@@ -133,7 +187,19 @@ impl Client {
     }
 
     pub(crate) fn inner(&self) -> &Inner {
-        &self.0
+        &self.inner
+    }
+
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.inner.transport
+    }
+
+    pub(crate) fn caller(&self) -> Identity {
+        self.caller.identity
+    }
+
+    pub(crate) async fn ask(&self, query: &Query<'_>) -> Result<Result<Success, Absence>, Error> {
+        self.inner.transport.ask(&self.caller, query).await
     }
 
     fn manifest_query<'a>(
@@ -143,14 +209,14 @@ impl Client {
         method: Method,
         reference: &str,
     ) -> Result<Query<'a>, Error> {
-        let url = self.0.transport.url(at, &format!("manifests/{reference}"))?;
+        let url = self.inner.transport.url(at, &format!("manifests/{reference}"))?;
         Ok(Query {
             place: at,
             operation,
             method,
             url,
             accept: Some(ACCEPT),
-            limit: self.0.limits.manifest_bytes,
+            limit: self.inner.limits.manifest_bytes,
         })
     }
 }

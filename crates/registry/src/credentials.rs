@@ -1,36 +1,38 @@
-//! Static credentials from a file in the format of Docker's `config.json`.
+//! Credentials, and which of them may be shown to which repository's registry.
 //!
-//! Only `auths` are used. `credHelpers` and `credsStore` name programs; they are never executed, only mentioned
-//! when a registry refuses. No value of the file appears in a message or a log line.
+//! Keys are matched as the kubelet matches pull secrets: by host, whose labels may be globs, by port, and by the
+//! beginning of the path; all that match are candidates, those with the longer key first.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
+use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use http::HeaderValue;
-use image::{Repository, normalise_registry};
-use serde::Deserialize;
+use image::{Digest, Repository, normalise_registry};
 
-use crate::options::ClientOptionsError;
+use crate::docker_config::{self, Config};
+use crate::error::shown;
 
-/// The largest file that is read.
-const FILE_LIMIT: u64 = 1 << 20;
-const HELPER: &str = "the docker config names a credential helper for it, which is never executed: write the \
-                      credentials under `auths`";
-const IDENTITY_TOKEN: &str = "the docker config holds an identity token for it, which is not supported: write user \
-                              name and password";
+/// More candidates than this are not tried for one repository.
+const CANDIDATES: usize = 4;
 
-/// The credentials for one registry, or for the repositories under one prefix of it.
-#[derive(Clone)]
+/// One credential.
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Credential {
     /// A value for `Authorization: Basic`, at the registry or at its token server.
     Basic(HeaderValue),
     /// A value for `Authorization: Bearer`, at the registry.
     Bearer(HeaderValue),
-    /// Something is configured that cannot be used; why, and what to do.
-    Unusable(&'static str),
+    /// Something is written that cannot be used; why, and what to do.
+    Unusable(String),
+}
+
+impl Credential {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Basic(value) | Self::Bearer(value) => value.as_bytes(),
+            Self::Unusable(why) => why.as_bytes(),
+        }
+    }
 }
 
 impl fmt::Debug for Credential {
@@ -43,171 +45,318 @@ impl fmt::Debug for Credential {
     }
 }
 
-#[derive(Debug)]
-struct Entry {
-    registry: String,
-    /// Path components; empty for the whole registry.
-    path: String,
-    credential: Credential,
+/// A credential with what it is for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    pattern: Pattern,
+    /// What holds it: `Secret shop/pull`.
+    pub(crate) holder: Arc<str>,
+    pub(crate) credential: Credential,
+    /// Tells this credential from every other: what was fetched with one is never used for another.
+    pub(crate) id: Digest,
 }
 
-/// All credentials; the index of an entry is its identity for as long as the client lives.
-#[derive(Debug, Default)]
-pub(crate) struct Credentials {
-    entries: Vec<Entry>,
-    uses_store: bool,
+/// Credentials for registries, from one or several holders. Cloning is cheap; a debug print shows no secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Credentials {
+    /// As the kubelet sorts them: by key, backwards; equal keys in the order of their holders.
+    keys: Vec<Arc<Key>>,
+    holders: Vec<Arc<str>>,
+    /// Holders that name a program which keeps the credentials, and the program.
+    stores: Vec<(Arc<str>, String)>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ConfigFile {
-    #[serde(default)]
-    auths: BTreeMap<String, Auth>,
-    #[serde(default)]
-    cred_helpers: BTreeMap<String, String>,
-    creds_store: Option<String>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Auth {
-    auth: Option<String>,
-    username: Option<String>,
-    password: Option<String>,
-    identitytoken: Option<String>,
-    registrytoken: Option<String>,
+/// Why credentials cannot be read. The message names who holds them and quotes no value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{holder} is not valid: {why}")]
+pub struct CredentialsError {
+    /// What holds them.
+    pub holder: String,
+    /// What is wrong, and where.
+    pub why: String,
 }
 
 impl Credentials {
-    pub(crate) fn read(path: &Path) -> Result<Self, ClientOptionsError> {
-        let failed = |source| ClientOptionsError::DockerConfigRead {
-            path: path.to_owned(),
-            source,
-        };
-        let invalid = |why| ClientOptionsError::DockerConfig {
-            path: path.to_owned(),
-            why,
-        };
-        if std::fs::metadata(path).map_err(failed)?.len() > FILE_LIMIT {
-            return Err(invalid(format!("it is larger than {FILE_LIMIT} bytes")));
-        }
-        Self::parse(&std::fs::read(path).map_err(failed)?).map_err(invalid)
+    /// Reads the content of a docker `config.json`, which is that of a Secret of type
+    /// kubernetes.io/dockerconfigjson. `holder` names it in messages: `Secret shop/pull`. Programs that it names
+    /// are never executed.
+    ///
+    /// # Errors
+    /// [`CredentialsError`].
+    pub fn from_docker_config(holder: &str, json: &[u8]) -> Result<Self, CredentialsError> {
+        Self::from_config(holder, docker_config::parse(holder, json))
     }
 
-    fn parse(text: &[u8]) -> Result<Self, String> {
-        let file: ConfigFile = serde_json::from_slice(text).map_err(|error| {
-            format!(
-                "it does not parse at line {} column {}",
-                error.line(),
-                error.column()
-            )
+    /// Reads the older form, that of a Secret of type kubernetes.io/dockercfg.
+    ///
+    /// # Errors
+    /// [`CredentialsError`].
+    pub fn from_dockercfg(holder: &str, json: &[u8]) -> Result<Self, CredentialsError> {
+        Self::from_config(holder, docker_config::parse_old(holder, json))
+    }
+
+    /// A user name and password for every repository that they are asked for: for a [`crate::Route`], which says
+    /// which ones.
+    ///
+    /// # Errors
+    /// [`CredentialsError`] if they cannot be sent: the user name has a colon, for example.
+    pub fn from_password(holder: &str, user: &str, password: &str) -> Result<Self, CredentialsError> {
+        use base64::Engine as _;
+        let wrong = |why: &str| CredentialsError {
+            holder: holder.to_owned(),
+            why: why.to_owned(),
+        };
+        if user.is_empty() || user.contains(':') {
+            return Err(wrong("the user name is empty or has a colon"));
+        }
+        let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+        let value = header("Basic", &pair).ok_or_else(|| wrong("they cannot be sent"))?;
+        let mut credentials = Self::none(holder);
+        credentials.add(Pattern::Everything, Credential::Basic(value));
+        Ok(credentials)
+    }
+
+    /// No credentials, held by a named holder: a Secret that is empty.
+    pub fn none(holder: &str) -> Self {
+        Self {
+            keys: Vec::new(),
+            holders: vec![holder.into()],
+            stores: Vec::new(),
+        }
+    }
+
+    /// The credentials of several holders, in order, as a pod names several pull secrets.
+    pub fn united(all: impl IntoIterator<Item = Self>) -> Self {
+        let mut united = Self::default();
+        for credentials in all {
+            united.keys.extend(credentials.keys);
+            united.holders.extend(credentials.holders);
+            united.stores.extend(credentials.stores);
+        }
+        united.sort();
+        united
+    }
+
+    fn from_config(holder: &str, config: Result<Config, String>) -> Result<Self, CredentialsError> {
+        let config = config.map_err(|why| CredentialsError {
+            holder: holder.to_owned(),
+            why,
         })?;
-        let mut entries = Vec::new();
-        for (key, auth) in file.auths {
-            let Some((registry, path)) = place_of(&key) else {
-                continue;
-            };
-            if let Some(credential) = credential(&key, auth)? {
-                entries.push(Entry {
-                    registry,
-                    path,
-                    credential,
-                });
+        let mut credentials = Self::none(holder);
+        for (key, credential) in config.entries {
+            match Pattern::read(&key) {
+                Some(pattern) => credentials.add(pattern, credential),
+                None => tracing::warn!(
+                    holder,
+                    key = shown(&key),
+                    "a key that no image name can match is not used"
+                ),
             }
         }
-        for key in file.cred_helpers.into_keys() {
-            let Some((registry, path)) = place_of(&key) else {
-                continue;
-            };
-            if !entries
-                .iter()
-                .any(|entry| entry.registry == registry && entry.path == path)
-            {
-                entries.push(Entry {
-                    registry,
-                    path,
-                    credential: Credential::Unusable(HELPER),
-                });
-            }
+        if let Some(store) = config.store {
+            credentials.stores.push((holder.into(), store));
         }
-        Ok(Self {
-            entries,
-            uses_store: file.creds_store.is_some_and(|store| !store.is_empty()),
+        credentials.sort();
+        Ok(credentials)
+    }
+
+    fn add(&mut self, pattern: Pattern, credential: Credential) {
+        let holder = self.holders.first().cloned().unwrap_or_else(|| "".into());
+        let id = Digest::sha256(&[holder.as_bytes(), b"\0", credential.bytes()].concat());
+        self.keys.push(Arc::new(Key {
+            pattern,
+            holder,
+            credential,
+            id,
+        }));
+    }
+
+    fn sort(&mut self) {
+        self.keys
+            .sort_by(|one, other| other.pattern.text().cmp(one.pattern.text()));
+    }
+
+    /// The candidates for a repository, in the order in which they are tried; those that cannot be used as well.
+    pub(crate) fn candidates(&self, repository: &Repository) -> Vec<Arc<Key>> {
+        let matching = self.keys.iter().filter(|key| key.pattern.matches(repository));
+        matching.take(CANDIDATES).cloned().collect()
+    }
+
+    /// What tells these credentials from others.
+    pub(crate) fn id(&self) -> Digest {
+        let ids: Vec<u8> = self
+            .keys
+            .iter()
+            .flat_map(|key| key.id.to_string().into_bytes())
+            .collect();
+        Digest::sha256(&ids)
+    }
+
+    /// What to do where no candidate was found; `None` where there is no holder at all.
+    pub(crate) fn hint(&self, registry: &str) -> Option<String> {
+        if let Some((holder, store)) = self.stores.first() {
+            return Some(format!(
+                "{holder} names the credential store {:?}, which is never executed: write the credentials under \
+                 `auths`",
+                shown(store)
+            ));
+        }
+        if self.holders.is_empty() {
+            return None;
+        }
+        Some(format!(
+            "{} holds no credentials for {registry}: write them under `auths`",
+            self.holders.join(", ")
+        ))
+    }
+}
+
+/// On whose behalf registries are asked. Nothing that was fetched for one identity is handed to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Identity {
+    /// The operator, with its own credentials.
+    Operator,
+    /// Somebody else, by what they are called and the credentials that they have.
+    Other(Digest),
+}
+
+/// An identity with its name and credentials.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    pub(crate) identity: Identity,
+    /// What the identity is called; empty for the operator.
+    pub(crate) name: Arc<str>,
+    pub(crate) credentials: Credentials,
+}
+
+impl Caller {
+    pub(crate) fn operator(credentials: Credentials) -> Self {
+        Self {
+            identity: Identity::Operator,
+            name: "".into(),
+            credentials,
+        }
+    }
+
+    pub(crate) fn other(name: &str, credentials: Credentials) -> Self {
+        let id = format!("{name}\0{}", credentials.id());
+        Self {
+            identity: Identity::Other(Digest::sha256(id.as_bytes())),
+            name: name.into(),
+            credentials,
+        }
+    }
+}
+
+/// The repositories that a key is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Pattern {
+    Everything,
+    Keyed {
+        /// As it is sorted.
+        text: String,
+        host: String,
+        port: Option<String>,
+        path: String,
+    },
+}
+
+impl Pattern {
+    /// Reads a key as the kubelet does: a scheme is dropped, `/v1/` and `/v2/` stand for no path. `None` for what no
+    /// image name can match.
+    fn read(key: &str) -> Option<Self> {
+        let bare = key
+            .strip_prefix("https://")
+            .or_else(|| key.strip_prefix("http://"))
+            .unwrap_or(key);
+        let (authority, path) = bare.split_once('/').unwrap_or((bare, ""));
+        let path = match path.strip_prefix("v1").or_else(|| path.strip_prefix("v2")) {
+            Some("") => "",
+            Some(rest) if rest.starts_with('/') => &rest[1..],
+            _ => path,
+        };
+        let authority = if authority.contains(['*', '?']) {
+            is_glob(authority).then(|| authority.to_ascii_lowercase())?
+        } else {
+            normalise_registry(authority).ok()?
+        };
+        let (host, port) = split_port(&authority);
+        Some(Self::Keyed {
+            text: format!("{authority}/{path}"),
+            host: host.to_owned(),
+            port: port.map(str::to_owned),
+            path: path.to_owned(),
         })
     }
 
-    /// The credentials with the longest matching path, and their identity.
-    pub(crate) fn for_repository(&self, repository: &Repository) -> Option<(usize, &Credential)> {
-        let covers = |entry: &Entry| {
-            entry.registry == repository.registry()
-                && (entry.path.is_empty()
-                    || repository
-                        .path()
-                        .strip_prefix(&entry.path)
-                        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
-        };
-        let covering = self.entries.iter().enumerate().filter(|(_, entry)| covers(entry));
-        covering
-            .max_by_key(|(_, entry)| entry.path.len())
-            .map(|(id, entry)| (id, &entry.credential))
+    fn text(&self) -> &str {
+        match self {
+            Self::Everything => "",
+            Self::Keyed { text, .. } => text,
+        }
     }
 
-    /// What to do where no credentials were found.
-    pub(crate) const fn hint(&self) -> &'static str {
-        if self.uses_store {
-            "the docker config names a credential store, which is never executed: write the credentials under `auths`"
-        } else {
-            "give the registry's credentials under `auths` of the docker config"
+    fn matches(&self, repository: &Repository) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Keyed { host, port, path, .. } => {
+                let (registry, registry_port) = split_port(repository.registry());
+                port.as_deref() == registry_port
+                    && matches_labels(host, registry)
+                    && repository.path().starts_with(path.as_str())
+            }
         }
     }
 }
 
-/// Registry and path of a key of `auths`; keys that no image name can match are left out with a warning.
-fn place_of(key: &str) -> Option<(String, String)> {
-    let bare = key
-        .trim_start_matches("https://")
-        .trim_start_matches("http://")
-        .trim_end_matches('/');
-    let (host, path) = bare.split_once('/').unwrap_or((bare, ""));
-    let path = if matches!(path, "v1" | "v2") { "" } else { path };
-    match normalise_registry(host) {
-        Ok(registry) => Some((registry, path.to_owned())),
-        Err(error) => {
-            tracing::warn!(%error, "an entry of the docker config is not used");
-            None
+fn is_glob(authority: &str) -> bool {
+    authority
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"*?.-:".contains(&byte))
+}
+
+fn split_port(authority: &str) -> (&str, Option<&str>) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (authority, None),
+    }
+}
+
+/// Label by label, so that `*` never crosses a dot.
+fn matches_labels(glob: &str, host: &str) -> bool {
+    let (globs, labels): (Vec<&str>, Vec<&str>) = (glob.split('.').collect(), host.split('.').collect());
+    globs.len() == labels.len()
+        && globs
+            .iter()
+            .zip(labels)
+            .all(|(glob, label)| matches_label(glob.as_bytes(), label.as_bytes()))
+}
+
+/// In time that grows with the product of the lengths only, because tenants write globs.
+fn matches_label(glob: &[u8], label: &[u8]) -> bool {
+    let (mut at, mut position) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while position < label.len() {
+        match glob.get(at) {
+            Some(b'*') => {
+                star = Some((at, position));
+                at += 1;
+            }
+            Some(byte) if *byte == b'?' || *byte == label[position] => {
+                at += 1;
+                position += 1;
+            }
+            _ => match star {
+                Some((starred, taken)) => {
+                    star = Some((starred, taken + 1));
+                    at = starred + 1;
+                    position = taken + 1;
+                }
+                None => return false,
+            },
         }
     }
-}
-
-fn credential(key: &str, auth: Auth) -> Result<Option<Credential>, String> {
-    let present = |text: Option<String>| text.filter(|text| !text.is_empty());
-    let wrong = |field: &str| format!("auths[{key:?}].{field} is not valid");
-    if let Some(token) = present(auth.registrytoken) {
-        let value = header("Bearer", &token).ok_or_else(|| wrong("registrytoken"))?;
-        return Ok(Some(Credential::Bearer(value)));
-    }
-    if present(auth.identitytoken).is_some() {
-        return Ok(Some(Credential::Unusable(IDENTITY_TOKEN)));
-    }
-    let pair = match (present(auth.auth), present(auth.username), present(auth.password)) {
-        (Some(encoded), _, _) => decode(&encoded).ok_or_else(|| wrong("auth"))?,
-        (None, Some(user), Some(password)) => format!("{user}:{password}"),
-        (None, None, None) => return Ok(None),
-        (None, _, _) => return Err(wrong("username or password")),
-    };
-    let value = header("Basic", &STANDARD.encode(pair)).ok_or_else(|| wrong("auth"))?;
-    Ok(Some(Credential::Basic(value)))
-}
-
-fn decode(encoded: &str) -> Option<String> {
-    let encoded = encoded.trim();
-    let bytes = STANDARD
-        .decode(encoded)
-        .or_else(|_| STANDARD_NO_PAD.decode(encoded))
-        .ok()?;
-    let pair = String::from_utf8(bytes).ok()?;
-    let pair = pair.trim_end_matches('\0').to_owned();
-    pair.contains(':').then_some(pair)
+    glob[at..].iter().all(|byte| *byte == b'*')
 }
 
 /// An `Authorization` header that never shows in a debug print.
@@ -219,90 +368,145 @@ pub(crate) fn header(scheme: &str, value: &str) -> Option<HeaderValue> {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
     use super::*;
 
-    fn shown(credentials: &Credentials, repository: &str) -> Option<String> {
-        match credentials.for_repository(&repository.parse().unwrap())?.1 {
-            Credential::Basic(value) | Credential::Bearer(value) => Some(value.to_str().unwrap().to_owned()),
-            Credential::Unusable(why) => Some((*why).to_owned()),
-        }
+    fn shown_for(credentials: &Credentials, repository: &str) -> Vec<String> {
+        let candidates = credentials.candidates(&repository.parse().unwrap());
+        candidates
+            .iter()
+            .map(|key| String::from_utf8_lossy(key.credential.bytes()).into_owned())
+            .collect()
+    }
+
+    fn config(json: &str) -> Credentials {
+        Credentials::from_docker_config("Secret shop/pull", json.as_bytes()).unwrap()
+    }
+
+    fn basic(pair: &str) -> String {
+        format!("Basic {}", STANDARD.encode(pair))
     }
 
     #[test]
-    fn static_credentials_are_found_by_registry_and_longest_path() {
-        let config = br#"{"auths": {
+    fn c3_12_keys_match_as_the_kubelet_matches_them_the_longest_first() {
+        let credentials = config(
+            r#"{"auths": {
             "https://index.docker.io/v1/": {"auth": "aHViOnB3"},
             "registry.example.com": {"username": "all", "password": "pw"},
-            "registry.example.com/shop": {"auth": "c2hvcDpwdw"},
+            "http://registry.example.com/v2/shop": {"auth": "c2hvcDpwdw"},
+            "*.corp.example": {"username": "glob", "password": "pw"},
+            "reg-?.example": {"username": "one", "password": "pw"},
+            "*.corp.example:5000/team": {"username": "port", "password": "pw"},
             "r.io:5000": {"registrytoken": "abc"},
             "empty.io": {}
-        }}"#;
-        let credentials = Credentials::parse(config).unwrap();
-        let basic = |pair: &str| Some(format!("Basic {}", STANDARD.encode(pair)));
-        assert_eq!(shown(&credentials, "nginx"), basic("hub:pw"));
-        assert_eq!(shown(&credentials, "registry.example.com/web"), basic("all:pw"));
-        assert_eq!(
-            shown(&credentials, "registry.example.com/shop/web"),
-            basic("shop:pw")
+        }}"#,
         );
-        assert_eq!(shown(&credentials, "registry.example.com/shop"), basic("shop:pw"));
+        assert_eq!(shown_for(&credentials, "nginx"), [basic("hub:pw")]);
         assert_eq!(
-            shown(&credentials, "registry.example.com/shop-evil/web"),
-            basic("all:pw")
+            shown_for(&credentials, "registry.example.com/web"),
+            [basic("all:pw")]
         );
-        assert_eq!(shown(&credentials, "r.io:5000/a"), Some("Bearer abc".to_owned()));
+        for path in ["shop/web", "shop", "shopping/web"] {
+            let repository = format!("registry.example.com/{path}");
+            let expected = [basic("shop:pw"), basic("all:pw")];
+            assert_eq!(shown_for(&credentials, &repository), expected, "{path}");
+        }
+        assert_eq!(shown_for(&credentials, "a.corp.example/x"), [basic("glob:pw")]);
+        assert_eq!(shown_for(&credentials, "reg-1.example/x"), [basic("one:pw")]);
+        assert_eq!(
+            shown_for(&credentials, "a.corp.example:5000/team/x"),
+            [basic("port:pw")]
+        );
+        assert_eq!(shown_for(&credentials, "r.io:5000/a"), ["Bearer abc"]);
         for none in [
             "r.io/a",
             "empty.io/a",
             "example.com/a",
             "evil.registry.example.com/a",
+            "a.b.corp.example/x",
+            "corp.example/x",
+            "a.corp.example:5001/x",
+            "a.corp.example:5000/other",
+            "a.corp.example.evil.io/x",
+            "reg-12.example/x",
         ] {
-            assert_eq!(shown(&credentials, none), None, "{none}");
+            assert_eq!(shown_for(&credentials, none), [""; 0], "{none}");
         }
+    }
+
+    #[test]
+    fn several_secrets_are_candidates_in_their_order() {
+        let one = Credentials::from_docker_config("Secret a/one", br#"{"auths":{"r.io":{"auth":"YTox"}}}"#);
+        let two = Credentials::from_docker_config(
+            "Secret a/two",
+            br#"{"auths":{"r.io":{"auth":"YToy"},"r.io/shop":{"auth":"YToz"}}}"#,
+        );
+        let united = Credentials::united([one.unwrap(), two.unwrap()]);
+        assert_eq!(
+            shown_for(&united, "r.io/shop/web"),
+            [basic("a:3"), basic("a:1"), basic("a:2")]
+        );
+        let hint = united.hint("other.io").unwrap();
+        assert!(hint.contains("Secret a/one, Secret a/two"), "{hint}");
     }
 
     #[test]
     fn helpers_are_named_and_never_run() {
-        let config = br#"{"auths": {"a.io": {"auth": "YTpi"}, "c.io": {"identitytoken": "x"}},
-            "credHelpers": {"a.io": "evil", "b.io": "evil"}, "credsStore": "evil"}"#;
-        let credentials = Credentials::parse(config).unwrap();
-        assert_eq!(shown(&credentials, "a.io/x"), Some("Basic YTpi".to_owned()));
-        assert_eq!(shown(&credentials, "b.io/x"), Some(HELPER.to_owned()));
-        assert_eq!(shown(&credentials, "c.io/x"), Some(IDENTITY_TOKEN.to_owned()));
-        assert!(credentials.hint().contains("never executed"));
-    }
-
-    #[test]
-    fn a_broken_entry_is_refused_without_quoting_it() {
-        for (config, field) in [
-            (r#"{"auths": {"a.io": {"auth": "secret!"}}}"#, "auth"),
-            (r#"{"auths": {"a.io": {"auth": "c2VjcmV0"}}}"#, "auth"),
-            (r#"{"auths": {"a.io": {"username": "secret"}}}"#, "password"),
-            (
-                r#"{"auths": {"a.io": {"registrytoken": "secret\n"}}}"#,
-                "registrytoken",
-            ),
-            (r#"{"auths": "secret"}"#, "line 1"),
-        ] {
-            let why = Credentials::parse(config.as_bytes()).unwrap_err();
-            assert!(
-                why.contains(field) && !why.contains("secret") && !why.contains("c2VjcmV0"),
-                "{why}"
-            );
+        let credentials = config(
+            r#"{"auths": {"a.io": {"auth": "YTpi"}, "c.io": {"identitytoken": "x"}},
+            "credHelpers": {"a.io": "evil", "b.io": "ecr-login"}, "credsStore": "desktop"}"#,
+        );
+        assert_eq!(shown_for(&credentials, "a.io/x"), ["Basic YTpi"]);
+        let why = shown_for(&credentials, "b.io/x").remove(0);
+        for part in ["Secret shop/pull", "\"ecr-login\"", "never executed"] {
+            assert!(why.contains(part), "{why}");
         }
+        assert!(shown_for(&credentials, "c.io/x")[0].contains("identity token"));
+        let hint = credentials.hint("d.io").unwrap();
+        assert!(
+            hint.contains("never executed") && hint.contains("\"desktop\""),
+            "{hint}"
+        );
     }
 
     #[test]
-    fn entries_that_no_image_name_can_match_are_left_out() {
-        let credentials =
-            Credentials::parse(br#"{"auths": {"*.io": {"auth": "YTpi"}, "registry": {"auth": "YTpi"}}}"#);
-        assert!(credentials.unwrap().entries.is_empty());
+    fn a_password_of_a_route_is_for_all_that_the_route_covers() {
+        let credentials = Credentials::from_password("Secret assay-system/hub", "user", "p:w").unwrap();
+        assert_eq!(shown_for(&credentials, "r.io/a"), [basic("user:p:w")]);
+        assert!(Credentials::from_password("x", "us:er", "pw").is_err());
+        assert!(Credentials::from_password("x", "", "pw").is_err());
     }
 
     #[test]
-    fn debug_prints_hold_no_secret() {
-        let credentials = Credentials::parse(br#"{"auths": {"a.io": {"auth": "YTpi"}}}"#).unwrap();
-        let printed = format!("{credentials:?}");
+    fn keys_that_no_image_name_can_match_are_left_out() {
+        let credentials = config(
+            r#"{"auths": {"registry": {"auth": "YTpi"}, "": {"auth": "YTpi"}, "[a-z].io": {"auth": "YTpi"}}}"#,
+        );
+        assert!(credentials.keys.is_empty());
+    }
+
+    #[test]
+    fn another_password_or_another_holder_is_another_identity() {
+        let text = |auth: &str| format!(r#"{{"auths":{{"r.io":{{"auth":"{auth}"}}}}}}"#);
+        let read = |holder, auth| Credentials::from_docker_config(holder, text(auth).as_bytes()).unwrap();
+        let one = read("Secret a/x", "YTox");
+        assert_eq!(one.id(), read("Secret a/x", "YTox").id());
+        assert_ne!(one.id(), read("Secret a/x", "YToy").id());
+        assert_ne!(one.id(), read("Secret b/x", "YTox").id());
+    }
+
+    #[test]
+    fn debug_prints_and_errors_hold_no_secret() {
+        let printed = format!("{:?}", config(r#"{"auths": {"a.io": {"auth": "YTpi"}}}"#));
         assert!(!printed.contains("YTpi"), "{printed}");
+        let error =
+            Credentials::from_docker_config("Secret a/b", br#"{"auths": {"a.io": {"auth": "secret"}}}"#);
+        let text = error.unwrap_err().to_string();
+        assert!(
+            text.contains("Secret a/b") && !text.contains("secret\""),
+            "{text}"
+        );
     }
 }

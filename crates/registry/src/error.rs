@@ -41,13 +41,16 @@ pub enum Error {
         /// Who refused, and what to do about it.
         why: String,
     },
-    /// The registry answered 429, now or a moment ago; until the time it named no request is sent.
-    #[error("{host} limits the rate of requests, so {at} was not fetched; it is asked again when it allows")]
+    /// The registry answered 429, now or a moment ago, or a limit of our own is reached; until then no request is
+    /// sent.
+    #[error("{why}, so {at} was not fetched; it is asked again when that allows")]
     RateLimited {
         /// What was asked for.
         at: Place,
-        /// The host that limits, which may be one the registry redirects to.
+        /// The host that is not asked, which may be one the registry redirects to.
         host: String,
+        /// Who limits.
+        why: String,
         /// How long to wait, where that is known.
         retry_after: Option<Duration>,
     },
@@ -176,6 +179,16 @@ impl Error {
         Self::Malformed {
             at: place.clone(),
             why: why.into(),
+        }
+    }
+
+    /// A host answered 429.
+    pub(crate) fn limited(place: &Place, host: String, wait: Duration) -> Self {
+        Self::RateLimited {
+            at: place.clone(),
+            why: format!("{host} limits the rate of requests"),
+            host,
+            retry_after: Some(wait),
         }
     }
 

@@ -8,29 +8,40 @@
 //! Formats: OCI distribution specification 1.1, OCI image specification 1.1 (image index and image manifest),
 //! Docker image manifest version 2 schema 2 and its manifest list.
 
+mod addresses;
 mod auth;
+mod certificates;
 mod challenge;
 mod client;
 mod credentials;
+mod docker_config;
 mod document;
 mod error;
-mod gate;
+mod flight;
+mod guard;
+mod http_client;
 mod json;
+mod lane;
 mod link;
 mod meter;
 mod options;
+mod pace;
 #[cfg(test)]
 mod properties;
 mod redirect;
 mod referrers;
+mod routes;
 mod throttle;
 mod token;
 mod transport;
 mod wire;
 
-pub use client::{Client, TagHint};
+pub use certificates::{Certificates, CertificatesError};
+pub use client::{Client, RoutesError, TagHint};
+pub use credentials::{Credentials, CredentialsError};
 pub use document::{Descriptor, Document, Manifest, ManifestError, Platform};
 pub use error::{Error, ErrorKind, Place};
 pub use meter::RequestObserver;
 pub use options::{ClientOptions, ClientOptionsError, Limits};
 pub use referrers::Referrers;
+pub use routes::{Mirror, Prefix, Route, RouteConflict, Routes, Source};

@@ -1,6 +1,7 @@
 //! What a client is told when it is made: which registries speak plain http, credentials, limits, observers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +24,20 @@ pub struct ClientOptions {
     pub token_servers: BTreeMap<String, BTreeSet<String>>,
     /// Caps on what registries send.
     pub limits: Limits,
-    /// How many calls may be under way to one registry; at least 1.
+    /// How many calls may be under way to one registry; at least 1. A route may say otherwise.
     pub per_registry_concurrency: usize,
+    /// How many requests one registry gets in a second, all kinds counted; `None` for no limit. A route may say
+    /// otherwise.
+    pub requests_per_second: Option<NonZeroU32>,
+    /// Whether requests to internal addresses are refused (see `allowed_internal_addresses`): loopback, private,
+    /// unique-local, link-local, metadata services, and IPv6 addresses that stand for such ones. It holds for
+    /// registries, token servers, redirects and pages, by the addresses that names resolve to. A host that
+    /// `plain_http` or a route names may be on a private or loopback address, for requests that are meant for that
+    /// registry. Where `HTTPS_PROXY` or `HTTP_PROXY` sends a request through a proxy, the proxy resolves the name,
+    /// and it is for the proxy to refuse; `NO_PROXY` is honoured.
+    pub forbid_internal_addresses: bool,
+    /// Exceptions to that, for any request: addresses, networks (`10.0.0.0/8`) and host names.
+    pub allowed_internal_addresses: BTreeSet<String>,
     /// The `User-Agent` header.
     pub user_agent: String,
     /// Told of every request.
@@ -39,6 +52,9 @@ impl Default for ClientOptions {
             token_servers: BTreeMap::new(),
             limits: Limits::default(),
             per_registry_concurrency: 8,
+            requests_per_second: None,
+            forbid_internal_addresses: false,
+            allowed_internal_addresses: BTreeSet::new(),
             user_agent: concat!("assay/", env!("CARGO_PKG_VERSION")).to_owned(),
             observer: None,
         }
@@ -99,6 +115,14 @@ pub enum ClientOptionsError {
     /// No call could ever be made.
     #[error("per-registry concurrency is 0: it must be at least 1")]
     Concurrency,
+    /// An exception for internal addresses is none.
+    #[error("allowed internal addresses: {found:?} is not a host name, and as a network: {why}")]
+    Allowed {
+        /// The exception.
+        found: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// The docker config cannot be read.
     #[error("the docker config {} cannot be read: {source}", path.display())]
     DockerConfigRead {

@@ -66,7 +66,7 @@ impl Client {
 
     async fn list(&self, at: &Place, digest: &Digest) -> Result<Referrers, Error> {
         let mut listing = Listing::new(&self.inner().limits);
-        let mut url = self.inner().transport.url(at, &format!("referrers/{digest}"))?;
+        let mut url = self.transport().url(at, &format!("referrers/{digest}"))?;
         loop {
             if let Err((what, limit)) = listing.visit(&url) {
                 return Ok(listing.truncated(at, what, limit));
@@ -102,7 +102,7 @@ impl Client {
             accept: Some(OCI_INDEX),
             limit,
         };
-        match self.inner().transport.ask(&query).await? {
+        match self.ask(&query).await? {
             Ok(answer) => Ok(Some(answer)),
             Err(absence) => {
                 if !absence.names_content() {
@@ -120,7 +120,7 @@ impl Client {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         without
-            .get(repository)
+            .get(&(self.caller(), repository.clone()))
             .is_some_and(|since| since.elapsed() < ABSENCE_REMEMBERED)
     }
 
@@ -136,7 +136,7 @@ impl Client {
         if without.len() >= REMEMBERED {
             without.clear();
         }
-        without.insert(repository.clone(), Instant::now());
+        without.insert((self.caller(), repository.clone()), Instant::now());
     }
 }
 

@@ -1,97 +1,183 @@
-//! Registries that said 429: until the time they named, nothing is sent to them; then one request probes (F02).
+//! Hosts that said 429: until the time they named, nothing is sent to them; then one request probes (F02).
+//!
+//! A host that has not answered for a while is probed as well: the first request goes alone, and the others wait
+//! until it is answered. So a host that limits gets one request in a window, not as many as are under way. Those
+//! that are on their way when an answering host begins to limit cannot be called back.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-/// The wait where a 429 names none.
+use tokio::sync::Notify;
+
+/// The wait where a 429 names none, and after a probe that was not answered.
 const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 /// The longest wait that is honoured.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
-/// What callers are told to wait while a probe is under way.
-const PROBE_WAIT: Duration = Duration::from_secs(1);
-/// Above this many hosts, those whose time is over are forgotten.
+/// A host is trusted to answer for so long after its last answer.
+const TRUSTED: Duration = Duration::from_secs(60);
+/// Above this many hosts, those without a window or a probe are forgotten.
 const REMEMBERED: usize = 1024;
 
 #[derive(Default)]
 pub(crate) struct Throttle {
-    hosts: Mutex<HashMap<String, Window>>,
+    hosts: Mutex<HashMap<String, Host>>,
 }
 
-struct Window {
-    until: Instant,
+#[derive(Default)]
+struct Host {
+    /// When it answered last, other than with 429.
+    answered: Option<Instant>,
+    /// Nothing is sent before.
+    closed_until: Option<Instant>,
     probing: bool,
+    /// Told when a probe ends.
+    ended: Arc<Notify>,
 }
 
 /// Leave to send one request.
 pub(crate) struct Leave<'a> {
     throttle: &'a Throttle,
-    probes: Option<String>,
+    host: String,
+    probes: bool,
+}
+
+enum Entry {
+    Open,
+    Probe,
+    Closed(Duration),
+    Wait(Arc<Notify>),
 }
 
 impl Throttle {
-    /// Leave to send a request to `host` now, or how long to wait.
-    pub(crate) fn enter(&self, host: &str, now: Instant) -> Result<Leave<'_>, Duration> {
-        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(window) = hosts.get_mut(host) else {
+    /// Leave to send a request to `host` now or once a probe under way is answered, or how long to wait.
+    pub(crate) async fn enter(&self, host: &str) -> Result<Leave<'_>, Duration> {
+        loop {
+            let probes = match self.entry(host, Instant::now()) {
+                Entry::Open => false,
+                Entry::Probe => true,
+                Entry::Closed(wait) => return Err(wait),
+                Entry::Wait(ended) => {
+                    let mut ended = pin!(ended.notified());
+                    ended.as_mut().enable();
+                    // It may have ended before the line above.
+                    if self.is_probed(host) {
+                        ended.await;
+                    }
+                    continue;
+                }
+            };
             return Ok(Leave {
                 throttle: self,
-                probes: None,
+                host: host.to_owned(),
+                probes,
             });
-        };
-        if now < window.until {
-            return Err(window.until - now);
         }
-        if window.probing {
-            return Err(PROBE_WAIT);
-        }
-        window.probing = true;
-        Ok(Leave {
-            throttle: self,
-            probes: Some(host.to_owned()),
-        })
     }
 
     /// Remembers that `host` answered 429. Returns how long nothing will be sent to it.
-    pub(crate) fn limited(&self, host: &str, retry_after: Option<Duration>, now: Instant) -> Duration {
+    fn limited(&self, host: &str, retry_after: Option<Duration>, now: Instant) -> Duration {
         let wait = retry_after
             .unwrap_or(DEFAULT_WAIT)
             .clamp(Duration::from_secs(1), LONGEST_WAIT);
-        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        if hosts.len() >= REMEMBERED {
-            hosts.retain(|_, window| window.until > now);
-        }
-        let until = now + wait;
-        let window = hosts.entry(host.to_owned()).or_insert(Window {
-            until,
-            probing: false,
-        });
-        window.until = window.until.max(until);
+        let mut hosts = self.hosts();
+        make_room(&mut hosts, now);
+        hosts.entry(host.to_owned()).or_default().close(now + wait);
         wait
+    }
+
+    fn entry(&self, host: &str, now: Instant) -> Entry {
+        let mut hosts = self.hosts();
+        make_room(&mut hosts, now);
+        let host = hosts.entry(host.to_owned()).or_default();
+        if let Some(until) = host.closed_until
+            && now < until
+        {
+            return Entry::Closed(until - now);
+        }
+        if host.probing {
+            return Entry::Wait(host.ended.clone());
+        }
+        let trusted = host
+            .answered
+            .is_some_and(|answered| now.duration_since(answered) < TRUSTED);
+        if trusted && host.closed_until.is_none() {
+            return Entry::Open;
+        }
+        host.probing = true;
+        Entry::Probe
+    }
+
+    fn is_probed(&self, host: &str) -> bool {
+        self.hosts().get(host).is_some_and(|host| host.probing)
+    }
+
+    fn hosts(&self) -> MutexGuard<'_, HashMap<String, Host>> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Host {
+    fn close(&mut self, until: Instant) {
+        self.closed_until = Some(self.closed_until.map_or(until, |before| before.max(until)));
+        self.answered = None;
+        self.ended.notify_waiters();
     }
 }
 
 impl Leave<'_> {
-    /// The host answered, and not with 429: the window is over.
-    pub(crate) fn answered(mut self) {
-        if let Some(host) = self.probes.take() {
-            self.throttle
-                .hosts
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .remove(&host);
+    /// The host answers 429. Returns how long nothing will be sent to it.
+    pub(crate) fn limited(&mut self, retry_after: Option<Duration>) -> Duration {
+        let wait = self.throttle.limited(&self.host, retry_after, Instant::now());
+        if self.probes {
+            self.probes = false;
+            if let Some(host) = self.throttle.hosts().get_mut(&self.host) {
+                host.probing = false;
+                host.ended.notify_waiters();
+            }
+        }
+        wait
+    }
+
+    /// The host answers, and not with 429: where this was a probe, the window is over.
+    pub(crate) fn answered(&mut self) {
+        let mut hosts = self.throttle.hosts();
+        let Some(host) = hosts.get_mut(&self.host) else {
+            return;
+        };
+        if self.probes {
+            self.probes = false;
+            host.probing = false;
+            host.closed_until = None;
+            host.ended.notify_waiters();
+        }
+        if host.closed_until.is_none() {
+            host.answered = Some(Instant::now());
         }
     }
 }
 
 impl Drop for Leave<'_> {
-    /// Without an answer, or with another 429, the next request after the window probes again.
+    /// A probe without an answer: another one goes out, not at once where the host had limited.
     fn drop(&mut self) {
-        let Some(host) = &self.probes else { return };
-        let mut hosts = self.throttle.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(window) = hosts.get_mut(host) {
-            window.probing = false;
+        if !self.probes {
+            return;
         }
+        let mut hosts = self.throttle.hosts();
+        if let Some(host) = hosts.get_mut(&self.host) {
+            host.probing = false;
+            if host.closed_until.is_some() {
+                host.close(Instant::now() + DEFAULT_WAIT);
+            }
+            host.ended.notify_waiters();
+        }
+    }
+}
+
+fn make_room(hosts: &mut HashMap<String, Host>, now: Instant) {
+    if hosts.len() >= REMEMBERED {
+        hosts.retain(|_, host| host.probing || host.closed_until.is_some_and(|until| until > now));
     }
 }
 
@@ -116,34 +202,65 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_secs(60);
 
+    /// What a request that comes at a time is told.
+    fn told(throttle: &Throttle, host: &str, now: Instant) -> &'static str {
+        match throttle.entry(host, now) {
+            Entry::Open => "open",
+            Entry::Probe => "probe",
+            Entry::Closed(_) => "closed",
+            Entry::Wait(_) => "wait",
+        }
+    }
+
+    fn leave<'a>(throttle: &'a Throttle, host: &str) -> Leave<'a> {
+        Leave {
+            throttle,
+            host: host.to_owned(),
+            probes: true,
+        }
+    }
+
+    /// Weakened: without `host.probing = true` a second probe goes out.
     #[test]
     fn f02_until_the_named_time_nothing_may_be_sent_then_one_probe() {
         let throttle = Throttle::default();
         let now = Instant::now();
-        throttle
-            .enter("r.io", now)
-            .unwrap_or_else(|_| panic!("free"))
-            .answered();
+        assert_eq!(told(&throttle, "r.io", now), "probe");
+        assert_eq!(told(&throttle, "r.io", now), "wait");
+        leave(&throttle, "r.io").answered();
+        assert_eq!(told(&throttle, "r.io", now), "open");
         throttle.limited("r.io", Some(MINUTE), now);
-        assert_eq!(throttle.enter("r.io", now).err(), Some(MINUTE));
-        assert!(throttle.enter("other.io", now).is_ok());
+        assert_eq!(told(&throttle, "r.io", now), "closed");
+        assert_eq!(told(&throttle, "other.io", now), "probe");
         let later = now + MINUTE;
-        let probe = throttle.enter("r.io", later);
-        assert!(probe.is_ok());
-        assert_eq!(throttle.enter("r.io", later).err(), Some(PROBE_WAIT));
-        drop(probe);
-        let probe = throttle.enter("r.io", later);
-        assert!(probe.is_ok());
-        throttle.limited("r.io", None, later);
-        drop(probe);
-        assert_eq!(throttle.enter("r.io", later).err(), Some(DEFAULT_WAIT));
-        let end = later + DEFAULT_WAIT;
-        throttle
-            .enter("r.io", end)
-            .unwrap_or_else(|_| panic!("probe"))
-            .answered();
-        assert!(throttle.enter("r.io", end).is_ok());
-        assert!(throttle.enter("r.io", end).is_ok());
+        assert_eq!(told(&throttle, "r.io", later), "probe");
+        assert_eq!(told(&throttle, "r.io", later), "wait");
+        throttle.limited("r.io", Some(MINUTE), later);
+        drop(leave(&throttle, "r.io"));
+        assert_eq!(told(&throttle, "r.io", later), "closed");
+        let end = later + MINUTE;
+        assert_eq!(told(&throttle, "r.io", end), "probe");
+        leave(&throttle, "r.io").answered();
+        assert_eq!(told(&throttle, "r.io", Instant::now()), "open");
+    }
+
+    #[test]
+    fn f02_a_probe_without_an_answer_keeps_the_window_shut_for_a_while() {
+        let throttle = Throttle::default();
+        let past = Instant::now() - MINUTE;
+        throttle.limited("r.io", Some(Duration::from_secs(1)), past);
+        assert_eq!(told(&throttle, "r.io", Instant::now()), "probe");
+        drop(leave(&throttle, "r.io"));
+        assert_eq!(told(&throttle, "r.io", Instant::now()), "closed");
+    }
+
+    #[test]
+    fn a_host_that_was_silent_for_long_is_probed() {
+        let throttle = Throttle::default();
+        let now = Instant::now();
+        assert_eq!(told(&throttle, "r.io", now), "probe");
+        leave(&throttle, "r.io").answered();
+        assert_eq!(told(&throttle, "r.io", now + TRUSTED + MINUTE), "probe");
     }
 
     #[test]
@@ -152,7 +269,7 @@ mod tests {
         let now = Instant::now();
         throttle.limited("r.io", Some(MINUTE), now);
         throttle.limited("r.io", Some(Duration::from_secs(1)), now);
-        assert_eq!(throttle.enter("r.io", now).err(), Some(MINUTE));
+        assert!(matches!(throttle.entry("r.io", now), Entry::Closed(wait) if wait == MINUTE));
     }
 
     #[test]

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
-use image::Repository;
+use image::{Digest, Repository};
 use serde::Deserialize;
 
-use crate::credentials;
+use crate::credentials::{self, Identity};
 use crate::error::Error;
 
 /// Above this many repositories, tokens that are expired, then all, are forgotten.
@@ -18,11 +18,13 @@ const DEFAULT_LIFETIME: u64 = 60;
 /// The longest a token is kept.
 const LONGEST_LIFETIME: u64 = 3600;
 
-/// Whose token: one repository, asked with one identity (`None` for none). Never shared further.
+/// Whose token: one repository, asked for one identity with one credential (`None` for none). Never shared
+/// further.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Owner {
     pub(crate) repository: Repository,
-    pub(crate) credential: Option<usize>,
+    pub(crate) identity: Identity,
+    pub(crate) credential: Option<Digest>,
 }
 
 /// A token as a header, and when it is no longer to be used.

@@ -1,6 +1,8 @@
-//! One call to a registry, whole: its turn, its deadline, authentication, redirects; and what the status means.
+//! One call to a registry, whole: its turn, its pace, its deadline, authentication, redirects; and what the status
+//! means.
 
-use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,19 +13,38 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::auth::{Auth, Session};
-use crate::credentials::Credentials;
+use crate::credentials::{Caller, Identity, Key};
 use crate::error::{Error, Place};
-use crate::gate::Gates;
+use crate::flight::Flights;
+use crate::guard::Guard;
+use crate::lane::{Lane, Lanes, Yard};
+use crate::meter::Meter;
 use crate::options::{ClientOptions, ClientOptionsError, normalised, normalised_one};
 use crate::redirect;
-use crate::wire::{Call, Reply, Wire, authority};
+use crate::routes::Routes;
+use crate::wire::{Call, Reply, Wire, authority, pace};
+
+/// How long a call waits for the pace of its registry before it begins.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 pub(crate) struct Transport {
     wire: Wire,
     auth: Auth,
-    gates: Gates,
-    plain_http: BTreeSet<String>,
+    yard: Yard,
+    lanes: RwLock<Arc<Lanes>>,
+    flights: Flights<Flight, Result<Result<Success, Absence>, Error>>,
     timeout: Duration,
+}
+
+/// What makes two calls the same: they would send the same requests and accept the same answers.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Flight {
+    identity: Identity,
+    repository: Repository,
+    method: Method,
+    url: Url,
+    accept: Option<&'static str>,
+    limit: u64,
 }
 
 /// What to ask for.
@@ -38,12 +59,14 @@ pub(crate) struct Query<'a> {
 }
 
 /// A 200.
+#[derive(Clone)]
 pub(crate) struct Success {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
 /// A 404, with the codes of its OCI error body.
+#[derive(Clone)]
 pub(crate) struct Absence {
     codes: Vec<String>,
 }
@@ -60,26 +83,36 @@ impl Absence {
     }
 }
 
+/// One call under way.
+struct Journey<'a> {
+    session: Session<'a>,
+    query: &'a Query<'a>,
+}
+
 impl Transport {
     pub(crate) fn new(options: &ClientOptions) -> Result<Self, ClientOptionsError> {
         if options.per_registry_concurrency == 0 {
             return Err(ClientOptionsError::Concurrency);
         }
-        let credentials = match &options.docker_config {
-            Some(path) => Credentials::read(path)?,
-            None => Credentials::default(),
-        };
+        let https = |why| ClientOptionsError::Https { why };
         let token_servers = options.token_servers.iter().map(|(registry, servers)| {
             Ok((
                 normalised_one("token servers", registry)?,
                 normalised("token servers", servers)?,
             ))
         });
+        let guard = Guard::new(options)?;
+        let plain_http = normalised("plain http", &options.plain_http)?;
+        let yard = Yard::new(options, plain_http, guard.clone()).map_err(https)?;
+        let lanes = yard
+            .lanes(Routes::default(), None)
+            .map_err(|(_, why)| https(why))?;
         Ok(Self {
-            wire: Wire::new(options)?,
-            auth: Auth::new(credentials, token_servers.collect::<Result<_, _>>()?),
-            gates: Gates::new(options.per_registry_concurrency),
-            plain_http: normalised("plain http", &options.plain_http)?,
+            wire: Wire::new(guard, Meter::new(options.observer.clone())),
+            auth: Auth::new(token_servers.collect::<Result<_, _>>()?),
+            yard,
+            lanes: RwLock::new(Arc::new(lanes)),
+            flights: Flights::default(),
             timeout: options.limits.request_timeout,
         })
     }
@@ -88,13 +121,32 @@ impl Transport {
         self.wire.meter.requests()
     }
 
+    /// Puts new routes in the place of those in force. Calls under way end as they began.
+    ///
+    /// # Errors
+    /// The route that cannot be used, and why; those in force stay.
+    pub(crate) fn set_routes(&self, routes: Routes) -> Result<(), (String, String)> {
+        let mut lanes = self.lanes.write().unwrap_or_else(PoisonError::into_inner);
+        let new = self.yard.lanes(routes, Some(&lanes))?;
+        *lanes = Arc::new(new);
+        Ok(())
+    }
+
+    /// The lanes in force.
+    pub(crate) fn lanes(&self) -> Arc<Lanes> {
+        self.lanes.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn lane(&self, repository: &Repository) -> Arc<Lane> {
+        self.yard.lane(&self.lanes(), repository)
+    }
+
     /// The URL of an object of a repository: `/v2/<path>/<tail>`.
     pub(crate) fn url(&self, place: &Place, tail: &str) -> Result<Url, Error> {
         let repository = &place.repository;
-        let scheme = if self.plain_http.contains(repository.registry()) {
-            "http"
-        } else {
-            "https"
+        let scheme = match self.lane(repository).plain_http {
+            true => "http",
+            false => "https",
         };
         let text = format!(
             "{scheme}://{}/v2/{}/{tail}",
@@ -105,54 +157,109 @@ impl Transport {
     }
 
     /// Asks, with the registry's turn, deadline, credentials and redirects. `Err(NotFound)` and only it stands
-    /// for 404 and is given as `Ok(Err(absence))`, so that no caller mistakes another failure for it.
-    pub(crate) async fn ask(&self, query: &Query<'_>) -> Result<Result<Success, Absence>, Error> {
-        let _turn = self.gates.enter(query.place.repository.registry()).await;
-        let reply = tokio::time::timeout(self.timeout, self.authenticated(query))
+    /// for 404 and is given as `Ok(Err(absence))`, so that no caller mistakes another failure for it. Calls for the
+    /// same thing at the same time, for the same identity, share one answer.
+    pub(crate) async fn ask(
+        &self,
+        caller: &Caller,
+        query: &Query<'_>,
+    ) -> Result<Result<Success, Absence>, Error> {
+        let flight = Flight {
+            identity: caller.identity,
+            repository: query.place.repository.clone(),
+            method: query.method.clone(),
+            url: query.url.clone(),
+            accept: query.accept,
+            limit: query.limit,
+        };
+        self.flights
+            .share(&flight, Box::pin(self.ask_alone(caller, query)))
+            .await
+    }
+
+    async fn ask_alone(&self, caller: &Caller, query: &Query<'_>) -> Result<Result<Success, Absence>, Error> {
+        let lane = self.lane(&query.place.repository);
+        let _turn = lane.enter().await;
+        pace(query.place, &lane, &authority(&query.url), PATIENCE).await?;
+        let journey = Journey {
+            session: Session {
+                wire: &self.wire,
+                lane: &lane,
+                caller,
+                place: query.place,
+                base: &query.url,
+                prepaid: &AtomicBool::new(true),
+            },
+            query,
+        };
+        let reply = tokio::time::timeout(self.timeout, self.authenticated(&journey))
             .await
             .map_err(|_| {
                 let seconds = self.timeout.as_secs_f64();
                 Error::unavailable(query.place, format!("no complete answer within {seconds} s"))
             })??;
-        self.judge(query.place, reply)
+        judge(&journey.session, reply)
     }
 
-    async fn authenticated(&self, query: &Query<'_>) -> Result<Reply, Error> {
-        let session = Session {
-            wire: &self.wire,
-            place: query.place,
-            base: &query.url,
-        };
-        let brought = self.auth.beforehand(&session).await?;
-        let (reply, at_registry) = self.follow(query, brought.as_ref()).await?;
+    /// Tries the credentials that may be shown, one after the other for as long as the registry refuses. After a
+    /// refusal only a success counts: that another credential meets an absence proves nothing for the first.
+    async fn authenticated(&self, journey: &Journey<'_>) -> Result<Reply, Error> {
+        let mut refusal: Option<Result<Reply, Error>> = None;
+        for key in self.auth.attempts(&journey.session) {
+            let outcome = self.attempt(journey, key.as_deref()).await;
+            match (&outcome, &key) {
+                (Ok(reply), Some(key)) if reply.status == StatusCode::OK => {
+                    self.auth.accept(&journey.session, key);
+                    return outcome;
+                }
+                _ if is_refusal(&outcome) || refusal.is_some() => {
+                    refusal.get_or_insert(outcome);
+                }
+                _ => return outcome,
+            }
+        }
+        refusal.unwrap_or_else(|| {
+            let why = "no way to ask was found";
+            Err(Error::unavailable(journey.query.place, why))
+        })
+    }
+
+    async fn attempt(&self, journey: &Journey<'_>, key: Option<&Key>) -> Result<Reply, Error> {
+        let session = &journey.session;
+        let brought = self.auth.beforehand(session, key).await?;
+        let (reply, at_registry) = self.follow(journey, brought.as_ref()).await?;
         if reply.status != StatusCode::UNAUTHORIZED || !at_registry {
             return Ok(reply);
         }
         let header = self
             .auth
-            .answer(&session, &reply.headers, brought.as_ref())
+            .answer(session, key, &reply.headers, brought.as_ref())
             .await?;
-        self.follow(query, Some(&header)).await.map(|(reply, _)| reply)
+        self.follow(journey, Some(&header)).await.map(|(reply, _)| reply)
     }
 
     /// Follows redirects. Authorization is sent only for as long as the origin is the registry's. Tells whether
     /// the answer is the registry's own.
     async fn follow(
         &self,
-        query: &Query<'_>,
+        journey: &Journey<'_>,
         mut authorization: Option<&HeaderValue>,
     ) -> Result<(Reply, bool), Error> {
+        let Journey { session, query } = journey;
         let mut url = query.url.clone();
         let mut at_registry = true;
         for _ in 0..=redirect::LIMIT {
             let call = Call {
                 place: query.place,
+                lane: session.lane,
                 operation: query.operation,
                 method: query.method.clone(),
+                own: url.origin() == query.url.origin(),
                 url: url.clone(),
                 accept: query.accept,
                 authorization,
                 limit: query.limit,
+                prepaid: session.prepaid,
             };
             let reply = self.wire.send(call).await?;
             if !is_redirect(reply.status) {
@@ -173,31 +280,39 @@ impl Transport {
         );
         Err(Error::unavailable(query.place, why))
     }
+}
 
-    /// What the status means. Only 404 is absence, whatever a body says.
-    fn judge(&self, place: &Place, reply: Reply) -> Result<Result<Success, Absence>, Error> {
-        let status = reply.status.as_u16();
-        match reply.status {
-            StatusCode::OK => Ok(Ok(Success {
-                headers: reply.headers,
-                body: reply.body,
-            })),
-            StatusCode::NOT_FOUND => Ok(Err(Absence {
-                codes: error_codes(&reply.body),
-            })),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                let advice = self.auth.advice(&place.repository);
-                let why = format!(
-                    "the registry answers {}: {advice}",
-                    with_codes(status, &reply.body)
-                );
-                Err(Error::denied(place, Some(status), why))
-            }
-            _ => Err(Error::unavailable(
-                place,
-                format!("the registry answers {}", with_codes(status, &reply.body)),
-            )),
+fn is_refusal(outcome: &Result<Reply, Error>) -> bool {
+    match outcome {
+        Ok(reply) => matches!(reply.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN),
+        Err(error) => matches!(error, Error::Denied { .. }),
+    }
+}
+
+/// What the status means. Only 404 is absence, whatever a body says.
+fn judge(session: &Session<'_>, reply: Reply) -> Result<Result<Success, Absence>, Error> {
+    let place = session.place;
+    let status = reply.status.as_u16();
+    match reply.status {
+        StatusCode::OK => Ok(Ok(Success {
+            headers: reply.headers,
+            body: reply.body,
+        })),
+        StatusCode::NOT_FOUND => Ok(Err(Absence {
+            codes: error_codes(&reply.body),
+        })),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            let why = format!(
+                "the registry answers {}: {}",
+                with_codes(status, &reply.body),
+                session.advice()
+            );
+            Err(Error::denied(place, Some(status), why))
         }
+        _ => Err(Error::unavailable(
+            place,
+            format!("the registry answers {}", with_codes(status, &reply.body)),
+        )),
     }
 }
 

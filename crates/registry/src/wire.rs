@@ -1,37 +1,50 @@
 //! One HTTP request and its capped answer: no redirects, no authentication, no meaning.
 
-use std::time::{Instant, SystemTime};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use tokio::sync::SemaphorePermit;
 use url::Url;
 
 use crate::error::{Error, Place, shown};
+use crate::guard::{Guard, ResolveError};
+use crate::lane::Lane;
 use crate::meter::Meter;
-use crate::options::{ClientOptions, ClientOptionsError};
-use crate::throttle::{Throttle, retry_after};
+use crate::pace::Held;
+use crate::throttle::{Leave, Throttle, retry_after};
 
 /// How much of an error's body is read, to find its code.
 const ERROR_BODY: usize = 16 << 10;
 /// How much is reserved before the first byte came, whatever `Content-Length` says.
 const FIRST_RESERVE: usize = 16 << 10;
+/// A body longer than this waits for its turn among the large ones of its lane.
+const LARGE: usize = 256 << 10;
+/// How long one request waits for the pace of its lane, once its call is under way.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) struct Wire {
-    http: reqwest::Client,
-    throttle: Throttle,
+    pub(crate) guard: Guard,
     pub(crate) meter: Meter,
+    throttle: Throttle,
 }
 
 pub(crate) struct Call<'a> {
     pub(crate) place: &'a Place,
+    pub(crate) lane: &'a Lane,
     pub(crate) operation: &'static str,
     pub(crate) method: Method,
     pub(crate) url: Url,
+    /// Whether it goes to the registry that is asked, rather than where that registry points to.
+    pub(crate) own: bool,
     pub(crate) accept: Option<&'static str>,
     pub(crate) authorization: Option<&'a HeaderValue>,
     /// Bytes accepted of a successful answer's body.
     pub(crate) limit: u64,
+    /// Set while the pace of the lane was waited for already: the first request of a call takes that turn.
+    pub(crate) prepaid: &'a AtomicBool,
 }
 
 /// A complete answer: of a success the whole body, of anything else at most its beginning.
@@ -42,79 +55,98 @@ pub(crate) struct Reply {
 }
 
 impl Wire {
-    pub(crate) fn new(options: &ClientOptions) -> Result<Self, ClientOptionsError> {
-        let http = reqwest::Client::builder()
-            .user_agent(&options.user_agent)
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .connect_timeout(options.limits.connect_timeout)
-            .pool_max_idle_per_host(options.per_registry_concurrency)
-            .build()
-            .map_err(|error| ClientOptionsError::Https {
-                why: root_cause(&error),
-            })?;
-        Ok(Self {
-            http,
+    pub(crate) fn new(guard: Guard, meter: Meter) -> Self {
+        Self {
+            guard,
+            meter,
             throttle: Throttle::default(),
-            meter: Meter::new(options.observer.clone()),
-        })
+        }
     }
 
     /// Sends one request and reads its answer.
     ///
     /// # Errors
-    /// [`Error::RateLimited`] for a 429, or without a request while the host's window lasts;
-    /// [`Error::Unavailable`] for no answer; [`Error::TooLarge`] for a body past the limit. Any other status is
-    /// an answer.
+    /// [`Error::RateLimited`] for a 429, or without a request while the host's window lasts or a limit of our own
+    /// is reached; [`Error::Denied`] for a destination that is refused; [`Error::Unavailable`] for no answer;
+    /// [`Error::TooLarge`] for a body past the limit. Any other status is an answer.
     pub(crate) async fn send(&self, call: Call<'_>) -> Result<Reply, Error> {
         let host = authority(&call.url);
-        let leave = self
-            .throttle
-            .enter(&host, Instant::now())
-            .map_err(|wait| Error::RateLimited {
-                at: call.place.clone(),
-                host: host.clone(),
-                retry_after: Some(wait),
-            })?;
-        let mut measurement = self.meter.begin(call.place.repository.registry(), call.operation);
-        let result = self.exchange(&call, &host).await;
-        if answered(&result) {
-            leave.answered();
+        if let Err(error) = self.guard.check(&call.url, call.own).await {
+            return Err(unresolved(call.place, &error));
         }
+        let mut leave = self
+            .throttle
+            .enter(&host)
+            .await
+            .map_err(|wait| Error::limited(call.place, host.clone(), wait))?;
+        if !call.prepaid.swap(false, Ordering::Relaxed) {
+            pace(call.place, call.lane, &host, PATIENCE).await?;
+        }
+        let mut measurement = self.meter.begin(call.place.repository.registry(), call.operation);
+        let result = exchange(&call, &host, &mut leave).await;
         measurement.outcome(outcome(&result));
         result
     }
+}
 
-    async fn exchange(&self, call: &Call<'_>, host: &str) -> Result<Reply, Error> {
-        let mut request = self.http.request(call.method.clone(), call.url.clone());
-        if let Some(accept) = call.accept {
-            request = request.header(ACCEPT, accept);
-        }
-        if let Some(authorization) = call.authorization {
-            request = request.header(AUTHORIZATION, authorization.clone());
-        }
-        let response = request
-            .send()
-            .await
-            .map_err(|error| Error::unavailable(call.place, failure(host, error)))?;
-        match response.status() {
-            StatusCode::OK => success(call, host, response).await,
-            StatusCode::TOO_MANY_REQUESTS => Err(self.limited(call, host, response.headers())),
-            status if status.is_redirection() => Ok(without_body(response)),
-            _ => Ok(refusal(response).await),
-        }
-    }
-
-    fn limited(&self, call: &Call<'_>, host: &str, headers: &HeaderMap) -> Error {
-        let named = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        let named = named.and_then(|value| retry_after(value, SystemTime::now()));
-        let wait = self.throttle.limited(host, named, Instant::now());
+/// Waits until the pace of a lane lets a request through, and counts it.
+pub(crate) async fn pace(place: &Place, lane: &Lane, host: &str, patience: Duration) -> Result<(), Error> {
+    lane.pace.turn(patience).await.map_err(|held| {
+        let config = lane.name.as_ref().map_or_else(
+            || "the operator's options".to_owned(),
+            |name| format!("RegistryConfig {name}"),
+        );
+        let (why, wait) = match held {
+            Held::Rate { per_second, wait } => (
+                format!("{config} allows {per_second} requests a second, and too many wait"),
+                wait,
+            ),
+            Held::Budget { limit, wait } => (
+                format!("{config} allows {limit} requests a day, which are spent"),
+                wait,
+            ),
+        };
         Error::RateLimited {
-            at: call.place.clone(),
+            at: place.clone(),
             host: host.to_owned(),
+            why,
             retry_after: Some(wait),
         }
+    })
+}
+
+fn unresolved(place: &Place, error: &ResolveError) -> Error {
+    match error {
+        ResolveError::Refused(refused) => Error::denied(place, None, refused.to_string()),
+        ResolveError::Unresolved { .. } => Error::unavailable(place, error.to_string()),
+    }
+}
+
+async fn exchange(call: &Call<'_>, host: &str, leave: &mut Leave<'_>) -> Result<Reply, Error> {
+    let mut request = call.lane.http.request(call.method.clone(), call.url.clone());
+    if let Some(accept) = call.accept {
+        request = request.header(ACCEPT, accept);
+    }
+    if let Some(authorization) = call.authorization {
+        request = request.header(AUTHORIZATION, authorization.clone());
+    }
+    let response = request
+        .send()
+        .await
+        .map_err(|error| failure(call.place, host, &error))?;
+    if response.status() == StatusCode::TOO_MANY_REQUESTS {
+        let named = response
+            .headers()
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok());
+        let named = named.and_then(|value| retry_after(value, SystemTime::now()));
+        return Err(Error::limited(call.place, host.to_owned(), leave.limited(named)));
+    }
+    leave.answered();
+    match response.status() {
+        StatusCode::OK => success(call, host, response).await,
+        status if status.is_redirection() => Ok(without_body(response)),
+        _ => Ok(refusal(response).await),
     }
 }
 
@@ -141,13 +173,17 @@ async fn success(call: &Call<'_>, host: &str, mut response: reqwest::Response) -
         return Err(too_large());
     }
     let mut body = BytesMut::with_capacity(FIRST_RESERVE);
+    let mut large: Option<SemaphorePermit<'_>> = None;
     while let Some(chunk) = response
         .chunk()
         .await
-        .map_err(|error| Error::unavailable(call.place, failure(host, error)))?
+        .map_err(|error| failure(call.place, host, &error))?
     {
         if (body.len() + chunk.len()) as u64 > call.limit {
             return Err(too_large());
+        }
+        if large.is_none() && body.len() + chunk.len() > LARGE {
+            large = call.lane.large.acquire().await.ok();
         }
         body.extend_from_slice(&chunk);
     }
@@ -182,14 +218,6 @@ async fn refusal(mut response: reqwest::Response) -> Reply {
     }
 }
 
-/// Whether the host answered, other than with 429.
-const fn answered(result: &Result<Reply, Error>) -> bool {
-    matches!(
-        result,
-        Ok(_) | Err(Error::TooLarge { .. } | Error::Malformed { .. })
-    )
-}
-
 fn outcome(result: &Result<Reply, Error>) -> &'static str {
     match result {
         Err(error) => error.kind().label(),
@@ -211,19 +239,34 @@ pub(crate) fn authority(url: &Url) -> String {
         .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-fn failure(host: &str, error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let cause = root_cause(&error);
-    if error.is_timeout() {
+fn failure(place: &Place, host: &str, error: &reqwest::Error) -> Error {
+    if let Some(resolve) = resolve_error(error) {
+        return unresolved(place, resolve);
+    }
+    let cause = root_cause(error);
+    let why = if error.is_timeout() {
         format!("connecting to {host} took too long")
     } else if error.is_connect() {
         format!("no connection to {host}: {cause}")
     } else {
         format!("the answer of {host} broke off: {cause}")
-    }
+    };
+    Error::unavailable(place, why)
 }
 
-fn root_cause(error: &dyn std::error::Error) -> String {
+/// What the guard said when the name was resolved for a connection.
+fn resolve_error(error: &reqwest::Error) -> Option<&ResolveError> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(current) = cause {
+        if let Some(found) = current.downcast_ref::<ResolveError>() {
+            return Some(found);
+        }
+        cause = current.source();
+    }
+    None
+}
+
+pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod fake;
+mod support;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use assay_registry::{Client, ClientOptions, ClientOptionsError, Error, ErrorKind};
 use axum::body::Body;
 use axum::http::Response;
-use fake::{Fake, MANIFEST, Seen, digest, manifest, options, reply};
+use support::{FakeRegistry, MANIFEST, SeenRequest, digest, manifest, options, reply, repository, scripted};
 
 /// `user:secret` in base64.
 const PAIR: &str = "dXNlcjpzZWNyZXQ=";
@@ -28,9 +28,9 @@ fn challenge(realm: &str) -> Response<Body> {
 
 /// A registry that wants a token from its own `/token`, which counts up: `token-0`, `token-1`. Only the tokens
 /// from `valid` on are accepted.
-async fn token_registry(valid: usize) -> Fake {
+async fn token_registry(valid: usize) -> FakeRegistry {
     let issued = Arc::new(AtomicUsize::new(0));
-    Fake::start(move |seen, host| {
+    scripted(move |seen, host| {
         if seen.path() == "/token" {
             let number = issued.fetch_add(1, Ordering::SeqCst);
             return reply(
@@ -65,7 +65,7 @@ fn with_config(options: ClientOptions, config: &str) -> (Client, tempfile::TempD
     )
 }
 
-fn with_password(servers: &[&Fake], owner: &Fake) -> (Client, tempfile::TempDir) {
+fn with_password(servers: &[&FakeRegistry], owner: &FakeRegistry) -> (Client, tempfile::TempDir) {
     with_config(
         options(servers),
         &format!(r#"{{"auths":{{"{}":{{"auth":"{PAIR}"}}}}}}"#, owner.host()),
@@ -75,8 +75,8 @@ fn with_password(servers: &[&Fake], owner: &Fake) -> (Client, tempfile::TempDir)
 #[tokio::test]
 async fn an_anonymous_token_is_fetched_once_for_many_calls() {
     let fake = token_registry(0).await;
-    let client = fake::client(&[&fake]);
-    let (repository, asked) = (fake.repository(), digest(manifest()));
+    let client = support::client(&[&fake]);
+    let (repository, asked) = (repository(&fake), digest(manifest()));
     let all = futures::future::join_all((0..30).map(|_| client.manifest(&repository, &asked))).await;
     assert!(all.iter().all(Result::is_ok), "{all:?}");
     assert_eq!(fake.asked("/token"), 1);
@@ -97,9 +97,9 @@ async fn an_anonymous_token_is_fetched_once_for_many_calls() {
 #[tokio::test]
 async fn a_token_is_for_one_repository_and_fetched_without_another_challenge() {
     let fake = token_registry(0).await;
-    let client = fake::client(&[&fake]);
+    let client = support::client(&[&fake]);
     let asked = digest(manifest());
-    client.manifest(&fake.repository(), &asked).await.unwrap();
+    client.manifest(&repository(&fake), &asked).await.unwrap();
     let other = format!("{}/other", fake.host()).parse().unwrap();
     client.manifest(&other, &asked).await.unwrap();
     let targets: Vec<String> = fake.seen().into_iter().map(|seen| seen.target).collect();
@@ -111,9 +111,9 @@ async fn a_token_is_for_one_repository_and_fetched_without_another_challenge() {
 #[tokio::test]
 async fn a_token_the_registry_no_longer_takes_is_replaced_once() {
     let fake = token_registry(1).await;
-    let client = fake::client(&[&fake]);
+    let client = support::client(&[&fake]);
     let asked = digest(manifest());
-    let first = client.manifest(&fake.repository(), &asked).await.unwrap_err();
+    let first = client.manifest(&repository(&fake), &asked).await.unwrap_err();
     assert!(
         matches!(
             first,
@@ -124,7 +124,7 @@ async fn a_token_the_registry_no_longer_takes_is_replaced_once() {
         ),
         "{first}"
     );
-    client.manifest(&fake.repository(), &asked).await.unwrap();
+    client.manifest(&repository(&fake), &asked).await.unwrap();
     assert_eq!(
         fake.secrets(),
         ["Bearer token-0", "Bearer token-0", "Bearer token-1"]
@@ -134,17 +134,17 @@ async fn a_token_the_registry_no_longer_takes_is_replaced_once() {
 #[tokio::test]
 async fn credentials_that_are_refused_are_not_tried_again_and_again() {
     let fake = token_registry(usize::MAX).await;
-    let error = fake::client(&[&fake])
-        .manifest(&fake.repository(), &digest(""))
+    let error = support::client(&[&fake])
+        .manifest(&repository(&fake), &digest(""))
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
     assert_eq!(fake.count(), 3);
-    let fake = Fake::start(|_, _| reply(401, &[("www-authenticate", "Basic realm=\"x\"")], "")).await;
+    let fake = scripted(|_, _| reply(401, &[("www-authenticate", "Basic realm=\"x\"")], "")).await;
     let (client, _folder) = with_password(&[&fake], &fake);
     for requests in [2, 4] {
         let error = client
-            .manifest(&fake.repository(), &digest(""))
+            .manifest(&repository(&fake), &digest(""))
             .await
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
@@ -161,7 +161,7 @@ async fn static_credentials_go_to_the_registrys_own_token_server() {
     let fake = token_registry(0).await;
     let (client, _folder) = with_password(&[&fake], &fake);
     client
-        .manifest(&fake.repository(), &digest(manifest()))
+        .manifest(&repository(&fake), &digest(manifest()))
         .await
         .unwrap();
     assert_eq!(fake.secrets(), [BASIC, "Bearer token-0"]);
@@ -169,7 +169,7 @@ async fn static_credentials_go_to_the_registrys_own_token_server() {
 
 #[tokio::test]
 async fn a_password_is_sent_when_asked_for_and_from_then_on() {
-    let fake = Fake::start(|seen, _| match seen.authorization() {
+    let fake = scripted(|seen, _| match seen.authorization() {
         Some(BASIC) => good(),
         _ => reply(401, &[("www-authenticate", "Basic realm=\"fake\"")], ""),
     })
@@ -177,13 +177,13 @@ async fn a_password_is_sent_when_asked_for_and_from_then_on() {
     let (client, _folder) = with_password(&[&fake], &fake);
     for _ in 0..3 {
         client
-            .manifest(&fake.repository(), &digest(manifest()))
+            .manifest(&repository(&fake), &digest(manifest()))
             .await
             .unwrap();
     }
     assert_eq!((fake.count(), fake.secrets().len()), (4, 3));
-    let error = fake::client(&[&fake])
-        .manifest(&fake.repository(), &digest(""))
+    let error = support::client(&[&fake])
+        .manifest(&repository(&fake), &digest(""))
         .await
         .unwrap_err();
     assert!(error.to_string().contains("auths"), "{error}");
@@ -191,20 +191,20 @@ async fn a_password_is_sent_when_asked_for_and_from_then_on() {
 
 #[tokio::test]
 async fn b17_a_hostile_realm_receives_nothing_at_all() {
-    let hostile = Fake::start(|_, _| reply(200, &[], r#"{"token":"evil"}"#)).await;
+    let hostile = scripted(|_, _| reply(200, &[], r#"{"token":"evil"}"#)).await;
     let realm = format!("http://{}/token", hostile.host());
-    let fake = Fake::start(move |_, _| challenge(&realm)).await;
+    let fake = scripted(move |_, _| challenge(&realm)).await;
     let (client, _folder) = with_password(&[&fake, &hostile], &fake);
     let error = client
-        .manifest(&fake.repository(), &digest(""))
+        .manifest(&repository(&fake), &digest(""))
         .await
         .unwrap_err();
     assert!(
         matches!(&error, Error::Denied { why, .. } if why.contains(&hostile.host())),
         "{error}"
     );
-    let error = fake::client(&[&fake, &hostile])
-        .manifest(&fake.repository(), &digest(""))
+    let error = support::client(&[&fake, &hostile])
+        .manifest(&repository(&fake), &digest(""))
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
@@ -214,9 +214,9 @@ async fn b17_a_hostile_realm_receives_nothing_at_all() {
 
 #[tokio::test]
 async fn a_token_server_elsewhere_is_used_where_the_options_allow_it() {
-    let server = Fake::start(|_, _| reply(200, &[], r#"{"access_token":"good"}"#)).await;
+    let server = scripted(|_, _| reply(200, &[], r#"{"access_token":"good"}"#)).await;
     let realm = format!("http://{}/token", server.host());
-    let fake = Fake::start(move |seen, _| match seen.authorization() {
+    let fake = scripted(move |seen, _| match seen.authorization() {
         Some("Bearer good") => good(),
         _ => challenge(&realm),
     })
@@ -230,7 +230,7 @@ async fn a_token_server_elsewhere_is_used_where_the_options_allow_it() {
         &format!(r#"{{"auths":{{"{}":{{"auth":"{PAIR}"}}}}}}"#, fake.host()),
     );
     client
-        .manifest(&fake.repository(), &digest(manifest()))
+        .manifest(&repository(&fake), &digest(manifest()))
         .await
         .unwrap();
     assert_eq!(server.secrets(), [BASIC]);
@@ -239,16 +239,16 @@ async fn a_token_server_elsewhere_is_used_where_the_options_allow_it() {
 
 #[tokio::test]
 async fn b17_a_token_server_that_redirects_is_not_followed() {
-    let hostile = Fake::start(|_, _| reply(200, &[], r#"{"token":"evil"}"#)).await;
+    let hostile = scripted(|_, _| reply(200, &[], r#"{"token":"evil"}"#)).await;
     let target = format!("http://{}/token", hostile.host());
-    let fake = Fake::start(move |seen, host| match seen.path() {
+    let fake = scripted(move |seen, host| match seen.path() {
         "/token" => reply(307, &[("location", &target)], ""),
         _ => challenge(&format!("http://{host}/token")),
     })
     .await;
     let (client, _folder) = with_password(&[&fake, &hostile], &fake);
     let error = client
-        .manifest(&fake.repository(), &digest(""))
+        .manifest(&repository(&fake), &digest(""))
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
@@ -257,25 +257,25 @@ async fn b17_a_token_server_that_redirects_is_not_followed() {
 
 #[tokio::test]
 async fn b17_a_redirect_to_another_host_carries_no_credentials() {
-    let storage = Fake::start(|_, _| reply(200, &[], "payload")).await;
+    let storage = scripted(|_, _| reply(200, &[], "payload")).await;
     let target = format!("http://{}/bucket/blob?signature=x", storage.host());
     for status in [301, 302, 303, 307, 308] {
         let target = target.clone();
-        let fake = Fake::start(move |seen, _| match seen.authorization() {
+        let fake = scripted(move |seen, _| match seen.authorization() {
             Some(BASIC) => reply(status, &[("location", &target)], ""),
             _ => reply(401, &[("www-authenticate", "Basic realm=\"fake\"")], ""),
         })
         .await;
         let (client, _folder) = with_password(&[&fake], &fake);
         let blob = client
-            .blob(&fake.repository(), &digest("payload"), 100)
+            .blob(&repository(&fake), &digest("payload"), 100)
             .await
             .unwrap();
         assert_eq!(blob, "payload");
         assert_eq!(fake.secrets(), [BASIC]);
     }
     assert_eq!(storage.count(), 5);
-    let leaks: Vec<Seen> = storage
+    let leaks: Vec<SeenRequest> = storage
         .seen()
         .into_iter()
         .filter(|seen| format!("{:?}", seen.headers).contains("dXNlcjp") || seen.authorization().is_some())
@@ -285,13 +285,13 @@ async fn b17_a_redirect_to_another_host_carries_no_credentials() {
 
 #[tokio::test]
 async fn b17_credentials_do_not_come_back_after_a_detour() {
-    let detour = Fake::start(|seen, _| {
+    let detour = scripted(|seen, _| {
         let back = seen.target.split("back=").nth(1).unwrap().to_owned();
         reply(302, &[("location", &back)], "")
     })
     .await;
     let away = format!("http://{}/?back=", detour.host());
-    let fake = Fake::start(move |seen, host| match (seen.path(), seen.authorization()) {
+    let fake = scripted(move |seen, host| match (seen.path(), seen.authorization()) {
         ("/final", _) => reply(200, &[], "payload"),
         (_, Some(BASIC)) => reply(302, &[("location", &format!("{away}http://{host}/final"))], ""),
         _ => reply(401, &[("www-authenticate", "Basic")], ""),
@@ -299,7 +299,7 @@ async fn b17_credentials_do_not_come_back_after_a_detour() {
     .await;
     let (client, _folder) = with_password(&[&fake], &fake);
     client
-        .blob(&fake.repository(), &digest("payload"), 100)
+        .blob(&repository(&fake), &digest("payload"), 100)
         .await
         .unwrap();
     let last = fake.seen().pop().unwrap();
@@ -309,7 +309,7 @@ async fn b17_credentials_do_not_come_back_after_a_detour() {
 
 #[tokio::test]
 async fn a_redirect_on_the_same_host_keeps_them() {
-    let fake = Fake::start(|seen, _| match (seen.path(), seen.authorization()) {
+    let fake = scripted(|seen, _| match (seen.path(), seen.authorization()) {
         ("/moved", Some(BASIC)) => reply(200, &[], "payload"),
         (_, Some(BASIC)) => reply(307, &[("location", "/moved")], ""),
         _ => reply(401, &[("www-authenticate", "Basic")], ""),
@@ -317,7 +317,7 @@ async fn a_redirect_on_the_same_host_keeps_them() {
     .await;
     let (client, _folder) = with_password(&[&fake], &fake);
     client
-        .blob(&fake.repository(), &digest("payload"), 100)
+        .blob(&repository(&fake), &digest("payload"), 100)
         .await
         .unwrap();
 }
@@ -325,16 +325,16 @@ async fn a_redirect_on_the_same_host_keeps_them() {
 #[tokio::test]
 async fn b17_a_challenge_from_a_host_redirected_to_is_not_answered() {
     for basic in [false, true] {
-        let hostile = Fake::start(move |_, host| match basic {
+        let hostile = scripted(move |_, host| match basic {
             true => reply(401, &[("www-authenticate", "Basic realm=\"fake\"")], ""),
             false => challenge(&format!("http://{host}/token")),
         })
         .await;
         let target = format!("http://{}/blob", hostile.host());
-        let fake = Fake::start(move |_, _| reply(302, &[("location", &target)], "")).await;
+        let fake = scripted(move |_, _| reply(302, &[("location", &target)], "")).await;
         let (client, _folder) = with_password(&[&fake, &hostile], &fake);
         let error = client
-            .blob(&fake.repository(), &digest(""), 100)
+            .blob(&repository(&fake), &digest(""), 100)
             .await
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
@@ -345,15 +345,15 @@ async fn b17_a_challenge_from_a_host_redirected_to_is_not_answered() {
 
 #[tokio::test]
 async fn one_registrys_credentials_never_reach_another() {
-    let other = Fake::start(|_, host| challenge(&format!("http://{host}/token"))).await;
+    let other = scripted(|_, host| challenge(&format!("http://{host}/token"))).await;
     let fake = token_registry(0).await;
     let (client, _folder) = with_password(&[&fake, &other], &fake);
     client
-        .manifest(&fake.repository(), &digest(manifest()))
+        .manifest(&repository(&fake), &digest(manifest()))
         .await
         .unwrap();
     client
-        .manifest(&other.repository(), &digest(""))
+        .manifest(&repository(&other), &digest(""))
         .await
         .unwrap_err();
     assert!(other.secrets().is_empty());
@@ -370,14 +370,14 @@ async fn failures_of_the_token_server_are_told_apart() {
         (429, "", ErrorKind::RateLimited),
         (503, "", ErrorKind::Unavailable),
     ] {
-        let fake = Fake::start(move |seen, host| match seen.path() {
+        let fake = scripted(move |seen, host| match seen.path() {
             "/token" => reply(status, &[], body),
             _ => challenge(&format!("http://{host}/token")),
         })
         .await;
-        let client = fake::client(&[&fake]);
+        let client = support::client(&[&fake]);
         let error = client
-            .tagged_manifest(&fake.repository(), "v1")
+            .tagged_manifest(&repository(&fake), "v1")
             .await
             .unwrap_err();
         assert_eq!(error.kind(), kind, "HTTP {status}: {error}");
@@ -386,13 +386,13 @@ async fn failures_of_the_token_server_are_told_apart() {
 
 #[tokio::test]
 async fn a_failing_token_server_is_asked_once_for_all_that_wait() {
-    let fake = Fake::start(|seen, host| match seen.path() {
+    let fake = scripted(|seen, host| match seen.path() {
         "/token" => reply(503, &[], ""),
         _ => challenge(&format!("http://{host}/token")),
     })
     .await;
-    let client = fake::client(&[&fake]);
-    let repository = fake.repository();
+    let client = support::client(&[&fake]);
+    let repository = repository(&fake);
     let (first, second) = (digest("1"), digest("2"));
     let (one, two) = tokio::join!(
         client.manifest(&repository, &first),
@@ -412,9 +412,9 @@ async fn an_odd_challenge_is_a_denial() {
         "Bearer realm=\"x\"",
         "Digest realm=\"x\"",
     ] {
-        let fake = Fake::start(move |_, _| reply(401, &[("www-authenticate", header)], "")).await;
-        let error = fake::client(&[&fake])
-            .manifest(&fake.repository(), &digest(""))
+        let fake = scripted(move |_, _| reply(401, &[("www-authenticate", header)], "")).await;
+        let error = support::client(&[&fake])
+            .manifest(&repository(&fake), &digest(""))
             .await
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Denied, "{header}: {error}");
@@ -423,14 +423,14 @@ async fn an_odd_challenge_is_a_denial() {
 
 #[tokio::test]
 async fn credential_helpers_are_never_run_but_named() {
-    let fake = Fake::start(|_, _| reply(401, &[("www-authenticate", "Basic realm=\"fake\"")], "")).await;
+    let fake = scripted(|_, _| reply(401, &[("www-authenticate", "Basic realm=\"fake\"")], "")).await;
     let config = format!(
         r#"{{"credHelpers":{{"{}":"evil"}},"credsStore":"evil"}}"#,
         fake.host()
     );
     let (client, _folder) = with_config(options(&[&fake]), &config);
     let error = client
-        .manifest(&fake.repository(), &digest(""))
+        .manifest(&repository(&fake), &digest(""))
         .await
         .unwrap_err();
     assert!(error.to_string().contains("never executed"), "{error}");

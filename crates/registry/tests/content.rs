@@ -2,17 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod fake;
+mod support;
 
 use assay_registry::{Document, Error, ErrorKind, TagHint};
-use fake::{Fake, INDEX, MANIFEST, client, digest, index, manifest, oci_error, reply};
+use support::{INDEX, MANIFEST, client, digest, index, manifest, oci_error, reply, repository, scripted};
 
 #[tokio::test]
 async fn a_manifest_is_fetched_by_digest_and_taken_apart() {
-    let fake = Fake::start(|_, _| reply(200, &[("content-type", MANIFEST)], manifest())).await;
+    let fake = scripted(|_, _| reply(200, &[("content-type", MANIFEST)], manifest())).await;
     let asked = digest(manifest());
     let found = client(&[&fake])
-        .manifest(&fake.repository(), &asked)
+        .manifest(&repository(&fake), &asked)
         .await
         .unwrap();
     assert_eq!((found.digest, found.media_type.as_str()), (asked, MANIFEST));
@@ -37,7 +37,7 @@ async fn a_manifest_is_fetched_by_digest_and_taken_apart() {
 
 #[tokio::test]
 async fn c3_11_content_with_another_hash_is_refused_whatever_the_header_says() {
-    let fake = Fake::start(|seen, _| {
+    let fake = scripted(|seen, _| {
         let asked = seen.path().rsplit('/').next().unwrap().to_owned();
         reply(
             200,
@@ -48,14 +48,14 @@ async fn c3_11_content_with_another_hash_is_refused_whatever_the_header_says() {
     .await;
     let client = client(&[&fake]);
     let asked = digest("something else");
-    let error = client.manifest(&fake.repository(), &asked).await.unwrap_err();
+    let error = client.manifest(&repository(&fake), &asked).await.unwrap_err();
     let Error::DigestMismatch { expected, found, .. } = &error else {
         panic!("{error}")
     };
     assert_eq!((**expected, **found), (asked, digest(manifest())));
     assert!(error.to_string().contains(&fake.host()), "{error}");
     let error = client
-        .blob(&fake.repository(), &asked, 1 << 20)
+        .blob(&repository(&fake), &asked, 1 << 20)
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::DigestMismatch);
@@ -64,7 +64,7 @@ async fn c3_11_content_with_another_hash_is_refused_whatever_the_header_says() {
 #[tokio::test]
 async fn b11_a_tag_has_the_digest_of_the_bytes_received_not_of_the_header() {
     let lie = digest("lie").to_string();
-    let fake = Fake::start(move |_, _| {
+    let fake = scripted(move |_, _| {
         reply(
             200,
             &[("content-type", MANIFEST), ("docker-content-digest", &lie)],
@@ -73,7 +73,7 @@ async fn b11_a_tag_has_the_digest_of_the_bytes_received_not_of_the_header() {
     })
     .await;
     let found = client(&[&fake])
-        .tagged_manifest(&fake.repository(), "v1")
+        .tagged_manifest(&repository(&fake), "v1")
         .await
         .unwrap()
         .unwrap();
@@ -83,15 +83,15 @@ async fn b11_a_tag_has_the_digest_of_the_bytes_received_not_of_the_header() {
 
 #[tokio::test]
 async fn sha512_digests_are_checked_too() {
-    let fake = Fake::start(|_, _| reply(200, &[], manifest())).await;
+    let fake = scripted(|_, _| reply(200, &[], manifest())).await;
     let client = client(&[&fake]);
     let right = image::Digest::sha512(manifest().as_bytes());
     assert_eq!(
-        client.manifest(&fake.repository(), &right).await.unwrap().digest,
+        client.manifest(&repository(&fake), &right).await.unwrap().digest,
         right
     );
     let wrong = client
-        .manifest(&fake.repository(), &image::Digest::sha512(b""))
+        .manifest(&repository(&fake), &image::Digest::sha512(b""))
         .await
         .unwrap_err();
     assert_eq!(wrong.kind(), ErrorKind::DigestMismatch);
@@ -112,8 +112,8 @@ async fn only_404_is_absence() {
         (500, "UNKNOWN", ErrorKind::Unavailable),
         (503, "UNAVAILABLE", ErrorKind::Unavailable),
     ] {
-        let fake = Fake::start(move |_, _| oci_error(status, code)).await;
-        let repository = fake.repository();
+        let fake = scripted(move |_, _| oci_error(status, code)).await;
+        let repository = repository(&fake);
         let kinds = [
             client(&[&fake])
                 .tagged_manifest(&repository, "v1")
@@ -146,8 +146,8 @@ async fn only_404_is_absence() {
             assert_eq!(error.place().repository, repository);
         }
     }
-    let fake = Fake::start(|_, _| oci_error(404, "MANIFEST_UNKNOWN")).await;
-    let (client, repository) = (client(&[&fake]), fake.repository());
+    let fake = scripted(|_, _| oci_error(404, "MANIFEST_UNKNOWN")).await;
+    let (client, repository) = (client(&[&fake]), repository(&fake));
     assert_eq!(client.tagged_manifest(&repository, "v1").await, Ok(None));
     assert_eq!(client.head_tag(&repository, "v1").await, Ok(None));
     let missing = client.manifest(&repository, &digest("")).await.unwrap_err();
@@ -158,9 +158,9 @@ async fn only_404_is_absence() {
 
 #[tokio::test]
 async fn a_denial_names_the_codes_and_what_to_do_but_quotes_no_message() {
-    let fake = Fake::start(|_, _| oci_error(403, "DENIED")).await;
+    let fake = scripted(|_, _| oci_error(403, "DENIED")).await;
     let error = client(&[&fake])
-        .manifest(&fake.repository(), &digest(""))
+        .manifest(&repository(&fake), &digest(""))
         .await
         .unwrap_err();
     assert!(matches!(
@@ -174,7 +174,7 @@ async fn a_denial_names_the_codes_and_what_to_do_but_quotes_no_message() {
     for part in [
         "HTTP 403 (DENIED)",
         "docker config",
-        &fake.repository().to_string(),
+        &repository(&fake).to_string(),
     ] {
         assert!(text.contains(part), "{text}");
     }
@@ -184,13 +184,13 @@ async fn a_denial_names_the_codes_and_what_to_do_but_quotes_no_message() {
 async fn a_head_gives_a_hint_and_fetches_nothing() {
     let claimed = digest("claimed");
     let text = claimed.to_string();
-    let fake = Fake::start(move |seen, _| match seen.path().rsplit('/').next().unwrap() {
+    let fake = scripted(move |seen, _| match seen.path().rsplit('/').next().unwrap() {
         "good" => reply(200, &[("docker-content-digest", &text)], ""),
         "odd" => reply(200, &[("docker-content-digest", "sha256:../..")], ""),
         _ => reply(200, &[], ""),
     })
     .await;
-    let (client, repository) = (client(&[&fake]), fake.repository());
+    let (client, repository) = (client(&[&fake]), repository(&fake));
     assert_eq!(
         client.head_tag(&repository, "good").await,
         Ok(Some(TagHint::Digest(claimed)))
@@ -208,8 +208,8 @@ async fn a_head_gives_a_hint_and_fetches_nothing() {
 
 #[tokio::test]
 async fn b18_a_tag_that_is_none_is_refused_before_anything_is_sent() {
-    let fake = Fake::start(|_, _| reply(200, &[], manifest())).await;
-    let (client, repository) = (client(&[&fake]), fake.repository());
+    let fake = scripted(|_, _| reply(200, &[], manifest())).await;
+    let (client, repository) = (client(&[&fake]), repository(&fake));
     for tag in ["", "../../x", "a/b", "a?b", "a b", &"a".repeat(129)] {
         let error = client.tagged_manifest(&repository, tag).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Malformed, "{error}");
@@ -220,10 +220,9 @@ async fn b18_a_tag_that_is_none_is_refused_before_anything_is_sent() {
 
 #[tokio::test]
 async fn a_blob_is_returned_byte_for_byte() {
-    let fake =
-        Fake::start(|_, _| reply(200, &[("content-type", "application/octet-stream")], "payload")).await;
+    let fake = scripted(|_, _| reply(200, &[("content-type", "application/octet-stream")], "payload")).await;
     let blob = client(&[&fake])
-        .blob(&fake.repository(), &digest("payload"), 7)
+        .blob(&repository(&fake), &digest("payload"), 7)
         .await
         .unwrap();
     assert_eq!(blob, "payload");
@@ -236,8 +235,8 @@ async fn a_blob_is_returned_byte_for_byte() {
 /// The kind of error for a tag whose manifest has this type and body.
 async fn refused(content_type: &'static str, body: String) -> String {
     let shown = body.clone();
-    let fake = Fake::start(move |_, _| reply(200, &[("content-type", content_type)], body.clone())).await;
-    match client(&[&fake]).tagged_manifest(&fake.repository(), "v1").await {
+    let fake = scripted(move |_, _| reply(200, &[("content-type", content_type)], body.clone())).await;
+    match client(&[&fake]).tagged_manifest(&repository(&fake), "v1").await {
         Err(error @ Error::Malformed { .. }) => error.to_string(),
         other => panic!("{shown} gave {other:?}"),
     }
@@ -298,7 +297,7 @@ async fn what_is_no_manifest_is_refused() {
 #[tokio::test]
 async fn documents_of_docker_and_without_a_media_type_are_read() {
     const DOCKER: &str = "application/vnd.docker.distribution.manifest.v2+json";
-    let fake = Fake::start(|seen, _| match seen.path().rsplit('/').next().unwrap() {
+    let fake = scripted(|seen, _| match seen.path().rsplit('/').next().unwrap() {
         "docker" => reply(200, &[("content-type", DOCKER)], manifest().replace(MANIFEST, DOCKER)),
         "bare" => {
             let bare = index(&["a", "b"]).replace(&format!("\"mediaType\":\"{INDEX}\","), "");
@@ -313,7 +312,7 @@ async fn documents_of_docker_and_without_a_media_type_are_read() {
         }
     })
     .await;
-    let (client, repository) = (client(&[&fake]), fake.repository());
+    let (client, repository) = (client(&[&fake]), repository(&fake));
     let docker = client
         .tagged_manifest(&repository, "docker")
         .await

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod fake;
+mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 
 use assay_registry::{Client, Error, ErrorKind, Limits};
 use axum::body::Body;
-use fake::{Fake, MANIFEST, client, digest, endless, manifest, options, reply};
+use support::{
+    FakeRegistry, MANIFEST, client, digest, endless, manifest, options, reply, repository, scripted,
+};
 
-fn impatient(servers: &[&Fake]) -> Client {
+fn impatient(servers: &[&FakeRegistry]) -> Client {
     let mut options = options(servers);
     options.limits.request_timeout = Duration::from_millis(700);
     Client::new(options).unwrap()
@@ -22,7 +24,7 @@ fn impatient(servers: &[&Fake]) -> Client {
 async fn b16_an_endless_body_is_read_up_to_the_limit_and_no_further() {
     let sent = Arc::new(AtomicUsize::new(0));
     let counter = sent.clone();
-    let fake = Fake::start(move |_, _| {
+    let fake = scripted(move |_, _| {
         let counter = counter.clone();
         let pieces = futures::stream::repeat_with(move || {
             counter.fetch_add(64 << 10, Ordering::Relaxed);
@@ -31,7 +33,7 @@ async fn b16_an_endless_body_is_read_up_to_the_limit_and_no_further() {
         reply(200, &[("content-type", MANIFEST)], Body::from_stream(pieces))
     })
     .await;
-    let (client, repository) = (client(&[&fake]), fake.repository());
+    let (client, repository) = (client(&[&fake]), repository(&fake));
     for error in [
         client
             .tagged_manifest(&repository, "v1")
@@ -65,7 +67,7 @@ async fn b16_an_endless_body_is_read_up_to_the_limit_and_no_further() {
 
 #[tokio::test]
 async fn a_length_past_the_limit_is_refused_before_the_body() {
-    let fake = Fake::start(|_, _| {
+    let fake = scripted(|_, _| {
         reply(
             200,
             &[("content-length", "209715200")],
@@ -75,7 +77,7 @@ async fn a_length_past_the_limit_is_refused_before_the_body() {
     .await;
     let begin = Instant::now();
     let error = client(&[&fake])
-        .manifest(&fake.repository(), &digest(""))
+        .manifest(&repository(&fake), &digest(""))
         .await
         .unwrap_err();
     assert!(
@@ -87,8 +89,8 @@ async fn a_length_past_the_limit_is_refused_before_the_body() {
 
 #[tokio::test]
 async fn a_blob_is_limited_by_the_caller_and_by_the_client() {
-    let fake = Fake::start(|_, _| reply(200, &[], vec![b'x'; 2000])).await;
-    let repository = fake.repository();
+    let fake = scripted(|_, _| reply(200, &[], vec![b'x'; 2000])).await;
+    let repository = repository(&fake);
     let asked = digest(vec![b'x'; 2000]);
     assert!(client(&[&fake]).blob(&repository, &asked, 2000).await.is_ok());
     let error = client(&[&fake])
@@ -139,9 +141,9 @@ async fn a_body_shorter_than_its_length_is_an_outage() {
 #[tokio::test]
 async fn b16_nothing_is_decompressed() {
     let bomb = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
-    let fake = Fake::start(move |_, _| reply(200, &[("content-encoding", "gzip")], bomb.to_vec())).await;
+    let fake = scripted(move |_, _| reply(200, &[("content-encoding", "gzip")], bomb.to_vec())).await;
     let error = client(&[&fake])
-        .blob(&fake.repository(), &digest(bomb), 100)
+        .blob(&repository(&fake), &digest(bomb), 100)
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Malformed, "{error}");
@@ -149,12 +151,12 @@ async fn b16_nothing_is_decompressed() {
 
 #[tokio::test]
 async fn f03_a_server_that_trickles_is_given_up_and_delays_no_other() {
-    let slow = Fake::start(|_, _| reply(200, &[], endless(1, Duration::from_millis(20)))).await;
-    let good = Fake::start(|_, _| reply(200, &[("content-type", MANIFEST)], manifest())).await;
+    let slow = scripted(|_, _| reply(200, &[], endless(1, Duration::from_millis(20)))).await;
+    let good = scripted(|_, _| reply(200, &[("content-type", MANIFEST)], manifest())).await;
     let client = impatient(&[&slow, &good]);
     let begin = Instant::now();
     let asked = digest(manifest());
-    let (slow_repository, good_repository) = (slow.repository(), good.repository());
+    let (slow_repository, good_repository) = (repository(&slow), repository(&good));
     let stuck = futures::future::join_all((0..8).map(|_| client.manifest(&slow_repository, &asked)));
     let fine = async {
         for _ in 0..20 {
@@ -194,7 +196,7 @@ async fn f03_a_server_that_never_answers_is_given_up() {
 async fn calls_to_one_registry_wait_for_their_turn() {
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (counter, peak) = (now.clone(), most.clone());
-    let fake = Fake::start(move |_, _| {
+    let fake = scripted(move |_, _| {
         let under_way = counter.fetch_add(1, Ordering::SeqCst) + 1;
         peak.fetch_max(under_way, Ordering::SeqCst);
         let counter = counter.clone();
@@ -209,8 +211,10 @@ async fn calls_to_one_registry_wait_for_their_turn() {
     let mut options = options(&[&fake]);
     options.per_registry_concurrency = 3;
     let client = Client::new(options).unwrap();
-    let (repository, asked) = (fake.repository(), digest(manifest()));
-    let all = futures::future::join_all((0..20).map(|_| client.manifest(&repository, &asked))).await;
+    let repository = repository(&fake);
+    let tags: Vec<String> = (0..20).map(|number| format!("v{number}")).collect();
+    let calls = tags.iter().map(|tag| client.tagged_manifest(&repository, tag));
+    let all = futures::future::join_all(calls).await;
     assert!(all.iter().all(Result::is_ok));
     assert!(most.load(Ordering::SeqCst) <= 3);
     assert_eq!(client.requests(), 20);

@@ -2,14 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod fake;
+mod support;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use assay_registry::{Client, Descriptor, Error, ErrorKind, Referrers};
-use fake::{Fake, INDEX, client, descriptor, digest, endless, index, oci_error, options, reply};
 use image::Digest;
+use support::{
+    FakeRegistry, INDEX, client, descriptor, digest, endless, index, oci_error, options, reply, repository,
+    scripted,
+};
 
 fn page(contents: &[&str], next: Option<&str>) -> axum::http::Response<axum::body::Body> {
     let link = next
@@ -22,15 +25,15 @@ fn digests(entries: &[Descriptor]) -> Vec<Digest> {
     entries.iter().map(|entry| entry.digest).collect()
 }
 
-async fn list(fake: &Fake) -> Result<Referrers, Error> {
+async fn list(fake: &FakeRegistry) -> Result<Referrers, Error> {
     client(&[fake])
-        .referrers(&fake.repository(), &digest("subject"))
+        .referrers(&repository(fake), &digest("subject"))
         .await
 }
 
 #[tokio::test]
 async fn all_pages_are_listed_each_digest_once() {
-    let fake = Fake::start(|seen, _| match seen.target.split('?').nth(1) {
+    let fake = scripted(|seen, _| match seen.target.split('?').nth(1) {
         None => page(&["a", "b"], Some("?n=2")),
         Some("n=2") => page(&["b", "c"], Some("/v2/shop/web/referrers/x?n=3")),
         _ => page(&["d"], None),
@@ -54,7 +57,7 @@ async fn what_an_entry_claims_is_kept() {
         r#""size":1,"artifactType":"application/vnd.dev.sigstore.bundle.v0.3+json","annotations":{"k":"v"}"#,
     );
     let body = format!(r#"{{"schemaVersion":2,"manifests":[{entry}]}}"#);
-    let fake = Fake::start(move |_, _| reply(200, &[("content-type", INDEX)], body.clone())).await;
+    let fake = scripted(move |_, _| reply(200, &[("content-type", INDEX)], body.clone())).await;
     let Referrers::Listed(entries) = list(&fake).await.unwrap() else {
         panic!("not listed")
     };
@@ -67,7 +70,7 @@ async fn what_an_entry_claims_is_kept() {
 
 #[tokio::test]
 async fn b15_a_looping_link_is_a_bounded_stop_and_never_a_complete_listing() {
-    let fake = Fake::start(|_, _| page(&["a"], Some("?again"))).await;
+    let fake = scripted(|_, _| page(&["a"], Some("?again"))).await;
     let Referrers::Truncated { seen, error } = list(&fake).await.unwrap() else {
         panic!("taken as complete")
     };
@@ -76,7 +79,7 @@ async fn b15_a_looping_link_is_a_bounded_stop_and_never_a_complete_listing() {
         (vec![digest("a")], ErrorKind::TooLarge)
     );
     assert_eq!(fake.count(), 2);
-    let endless = Fake::start(|seen, _| {
+    let endless = scripted(|seen, _| {
         let page_number: u32 = seen
             .target
             .split("n=")
@@ -91,7 +94,7 @@ async fn b15_a_looping_link_is_a_bounded_stop_and_never_a_complete_listing() {
 
 #[tokio::test]
 async fn b15_a_hundred_thousand_referrers_stop_at_the_limit() {
-    let fake = Fake::start(|seen, _| {
+    let fake = scripted(|seen, _| {
         let first: usize = seen
             .target
             .split("n=")
@@ -120,7 +123,7 @@ async fn b15_a_hundred_thousand_referrers_stop_at_the_limit() {
 
 #[tokio::test]
 async fn b15_large_pages_stop_at_the_limit_of_their_sum() {
-    let fake = Fake::start(|seen, _| {
+    let fake = scripted(|seen, _| {
         let number: usize = seen
             .target
             .split("n=")
@@ -147,14 +150,14 @@ async fn b15_large_pages_stop_at_the_limit_of_their_sum() {
 
 #[tokio::test]
 async fn b17_a_link_to_another_host_is_refused_and_nothing_goes_there() {
-    let other = Fake::start(|_, _| page(&["b"], None)).await;
+    let other = scripted(|_, _| page(&["b"], None)).await;
     let elsewhere = format!(
         "http://localhost:{}/v2/shop/web/referrers/x",
-        other.address.port()
+        other.address().port()
     );
-    let fake = Fake::start(move |_, _| page(&["a"], Some(&elsewhere))).await;
+    let fake = scripted(move |_, _| page(&["a"], Some(&elsewhere))).await;
     let error = client(&[&fake, &other])
-        .referrers(&fake.repository(), &digest("subject"))
+        .referrers(&repository(&fake), &digest("subject"))
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Malformed, "{error}");
@@ -164,11 +167,11 @@ async fn b17_a_link_to_another_host_is_refused_and_nothing_goes_there() {
 
 #[tokio::test]
 async fn f07_a_missing_api_is_unsupported_and_remembered_for_the_repository_alone() {
-    let fake = Fake::start(|_, _| reply(404, &[], "404 page not found")).await;
+    let fake = scripted(|_, _| reply(404, &[], "404 page not found")).await;
     let client = client(&[&fake]);
     for _ in 0..3 {
         assert_eq!(
-            client.referrers(&fake.repository(), &digest("subject")).await,
+            client.referrers(&repository(&fake), &digest("subject")).await,
             Ok(Referrers::Unsupported)
         );
     }
@@ -184,18 +187,18 @@ async fn f07_a_missing_api_is_unsupported_and_remembered_for_the_repository_alon
 #[tokio::test]
 async fn f07_a_404_about_a_name_or_a_manifest_is_not_remembered() {
     let upgraded = AtomicBool::new(false);
-    let fake = Fake::start(move |_, _| match upgraded.swap(true, Ordering::SeqCst) {
+    let fake = scripted(move |_, _| match upgraded.swap(true, Ordering::SeqCst) {
         false => oci_error(404, "NAME_UNKNOWN"),
         true => page(&["a"], None),
     })
     .await;
     let client = client(&[&fake]);
     assert_eq!(
-        client.referrers(&fake.repository(), &digest("subject")).await,
+        client.referrers(&repository(&fake), &digest("subject")).await,
         Ok(Referrers::Unsupported)
     );
     assert!(matches!(
-        client.referrers(&fake.repository(), &digest("subject")).await,
+        client.referrers(&repository(&fake), &digest("subject")).await,
         Ok(Referrers::Listed(_))
     ));
 }
@@ -213,7 +216,7 @@ async fn f07_a_page_that_cannot_be_read_is_an_error_and_never_an_empty_listing()
         r#"{"schemaVersion":2,"manifests":[],"manifests":[]}"#,
         r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","manifests":[]}"#,
     ] {
-        let fake = Fake::start(move |_, _| reply(200, &[("content-type", INDEX)], body)).await;
+        let fake = scripted(move |_, _| reply(200, &[("content-type", INDEX)], body)).await;
         let error = list(&fake).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Malformed, "{body}: {error}");
     }
@@ -226,7 +229,7 @@ async fn f07_a_later_page_that_fails_fails_the_listing() {
         (404, ErrorKind::Malformed),
         (403, ErrorKind::Denied),
     ] {
-        let fake = Fake::start(move |seen, _| match seen.target.contains('?') {
+        let fake = scripted(move |seen, _| match seen.target.contains('?') {
             true => oci_error(status, "MANIFEST_UNKNOWN"),
             false => page(&["a"], Some("?n=2")),
         })
@@ -238,14 +241,14 @@ async fn f07_a_later_page_that_fails_fails_the_listing() {
 #[tokio::test]
 async fn an_empty_listing_is_listed() {
     for body in [index(&[]), r#"{"schemaVersion":2,"manifests":null}"#.to_owned()] {
-        let fake = Fake::start(move |_, _| reply(200, &[("content-type", INDEX)], body.clone())).await;
+        let fake = scripted(move |_, _| reply(200, &[("content-type", INDEX)], body.clone())).await;
         assert_eq!(list(&fake).await, Ok(Referrers::Listed(Vec::new())));
     }
 }
 
 #[tokio::test]
 async fn f04_a_listing_has_a_deadline_of_its_own() {
-    let fake = Fake::start(|seen, _| {
+    let fake = scripted(|seen, _| {
         let number: u32 = seen
             .target
             .split("n=")
@@ -260,7 +263,7 @@ async fn f04_a_listing_has_a_deadline_of_its_own() {
     let begin = Instant::now();
     let error = Client::new(options)
         .unwrap()
-        .referrers(&fake.repository(), &digest("s"))
+        .referrers(&repository(&fake), &digest("s"))
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
@@ -269,9 +272,9 @@ async fn f04_a_listing_has_a_deadline_of_its_own() {
 
 #[tokio::test]
 async fn a_303_to_another_host_is_followed_without_credentials() {
-    let other = Fake::start(|_, _| page(&["a"], None)).await;
+    let other = scripted(|_, _| page(&["a"], None)).await;
     let target = format!("http://{}/elsewhere", other.host());
-    let fake = Fake::start(move |_, _| reply(303, &[("location", &target)], "")).await;
+    let fake = scripted(move |_, _| reply(303, &[("location", &target)], "")).await;
     assert!(matches!(list(&fake).await, Ok(Referrers::Listed(entries)) if entries.len() == 1));
     assert_eq!(other.seen()[0].target, "/elsewhere");
 }

@@ -2,28 +2,28 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod fake;
+mod support;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use assay_registry::{Client, ClientOptions, Error, ErrorKind, RequestObserver};
-use fake::{Fake, MANIFEST, client, digest, manifest, options, reply};
+use support::{MANIFEST, client, digest, manifest, options, reply, repository, scripted};
 
 #[tokio::test]
 async fn plain_http_is_spoken_only_where_it_is_allowed_loopback_included() {
-    let fake = Fake::start(|_, _| reply(200, &[("content-type", MANIFEST)], manifest())).await;
+    let fake = scripted(|_, _| reply(200, &[("content-type", MANIFEST)], manifest())).await;
     let strict = Client::new(ClientOptions::default()).unwrap();
     let error = strict
-        .manifest(&fake.repository(), &digest(manifest()))
+        .manifest(&repository(&fake), &digest(manifest()))
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert_eq!(fake.count(), 0);
     assert!(
         client(&[&fake])
-            .manifest(&fake.repository(), &digest(manifest()))
+            .manifest(&repository(&fake), &digest(manifest()))
             .await
             .is_ok()
     );
@@ -53,7 +53,7 @@ async fn a_registry_that_does_not_listen_is_unavailable() {
 
 #[tokio::test]
 async fn redirects_are_followed_five_times() {
-    let fake = Fake::start(|seen, _| {
+    let fake = scripted(|seen, _| {
         let left: u32 = seen.target.split("left=").nth(1).unwrap_or("5").parse().unwrap();
         if left == 0 {
             reply(200, &[], "payload")
@@ -64,14 +64,14 @@ async fn redirects_are_followed_five_times() {
     .await;
     assert!(
         client(&[&fake])
-            .blob(&fake.repository(), &digest("payload"), 100)
+            .blob(&repository(&fake), &digest("payload"), 100)
             .await
             .is_ok()
     );
     assert_eq!(fake.count(), 6);
-    let endless = Fake::start(|_, _| reply(302, &[("location", "/again")], "")).await;
+    let endless = scripted(|_, _| reply(302, &[("location", "/again")], "")).await;
     let error = client(&[&endless])
-        .blob(&endless.repository(), &digest(""), 100)
+        .blob(&repository(&endless), &digest(""), 100)
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
@@ -83,9 +83,9 @@ async fn a_redirect_that_leads_nowhere_is_an_outage_and_no_absence() {
     for location in ["", "file:///etc/passwd", "http://user:pw@127.0.0.1/"] {
         let headers = [("location", location)];
         let fake =
-            Fake::start(move |_, _| reply(302, if location.is_empty() { &[] } else { &headers }, "")).await;
+            scripted(move |_, _| reply(302, if location.is_empty() { &[] } else { &headers }, "")).await;
         let error = client(&[&fake])
-            .tagged_manifest(&fake.repository(), "v1")
+            .tagged_manifest(&repository(&fake), "v1")
             .await
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
@@ -95,12 +95,12 @@ async fn a_redirect_that_leads_nowhere_is_an_outage_and_no_absence() {
 
 #[tokio::test]
 async fn f02_after_a_429_nothing_is_sent_until_the_named_time() {
-    let limited = Fake::start(|_, _| reply(429, &[("retry-after", "60")], "")).await;
-    let other = Fake::start(|_, _| reply(200, &[("content-type", MANIFEST)], manifest())).await;
+    let limited = scripted(|_, _| reply(429, &[("retry-after", "60")], "")).await;
+    let other = scripted(|_, _| reply(200, &[("content-type", MANIFEST)], manifest())).await;
     let client = client(&[&limited, &other]);
     for _ in 0..20 {
         let error = client
-            .tagged_manifest(&limited.repository(), "v1")
+            .tagged_manifest(&repository(&limited), "v1")
             .await
             .unwrap_err();
         let Error::RateLimited {
@@ -116,7 +116,7 @@ async fn f02_after_a_429_nothing_is_sent_until_the_named_time() {
     assert_eq!(client.requests(), 1);
     assert!(
         client
-            .manifest(&other.repository(), &digest(manifest()))
+            .manifest(&repository(&other), &digest(manifest()))
             .await
             .is_ok()
     );
@@ -125,13 +125,13 @@ async fn f02_after_a_429_nothing_is_sent_until_the_named_time() {
 #[tokio::test]
 async fn f02_after_the_named_time_the_registry_is_asked_again() {
     let first = AtomicBool::new(true);
-    let fake = Fake::start(move |_, _| match first.swap(false, Ordering::SeqCst) {
+    let fake = scripted(move |_, _| match first.swap(false, Ordering::SeqCst) {
         true => reply(429, &[("retry-after", "1")], ""),
         false => reply(200, &[("content-type", MANIFEST)], manifest()),
     })
     .await;
     let client = client(&[&fake]);
-    let (repository, asked) = (fake.repository(), digest(manifest()));
+    let (repository, asked) = (repository(&fake), digest(manifest()));
     assert_eq!(
         client.manifest(&repository, &asked).await.unwrap_err().kind(),
         ErrorKind::RateLimited
@@ -151,9 +151,9 @@ async fn f02_after_the_named_time_the_registry_is_asked_again() {
 
 #[tokio::test]
 async fn f02_a_limit_of_a_host_redirected_to_is_remembered_for_that_host() {
-    let storage = Fake::start(|_, _| reply(429, &[("retry-after", "60")], "")).await;
+    let storage = scripted(|_, _| reply(429, &[("retry-after", "60")], "")).await;
     let target = format!("http://{}/blob", storage.host());
-    let fake = Fake::start(move |seen, _| {
+    let fake = scripted(move |seen, _| {
         if seen.path().contains("/blobs/") {
             reply(307, &[("location", &target)], "")
         } else {
@@ -164,7 +164,7 @@ async fn f02_a_limit_of_a_host_redirected_to_is_remembered_for_that_host() {
     let client = client(&[&fake]);
     for _ in 0..3 {
         let error = client
-            .blob(&fake.repository(), &digest(""), 100)
+            .blob(&repository(&fake), &digest(""), 100)
             .await
             .unwrap_err();
         assert!(
@@ -175,7 +175,7 @@ async fn f02_a_limit_of_a_host_redirected_to_is_remembered_for_that_host() {
     assert_eq!(storage.count(), 1);
     assert!(
         client
-            .manifest(&fake.repository(), &digest(manifest()))
+            .manifest(&repository(&fake), &digest(manifest()))
             .await
             .is_ok()
     );
@@ -196,7 +196,7 @@ impl RequestObserver for Log {
 
 #[tokio::test]
 async fn every_request_is_counted_and_observed() {
-    let fake = Fake::start(|seen, host| match (seen.path(), seen.authorization()) {
+    let fake = scripted(|seen, host| match (seen.path(), seen.authorization()) {
         ("/token", _) => reply(200, &[], r#"{"token":"t"}"#),
         (_, None) => reply(
             401,
@@ -218,10 +218,10 @@ async fn every_request_is_counted_and_observed() {
     })
     .unwrap();
     client
-        .blob(&fake.repository(), &digest("payload"), 100)
+        .blob(&repository(&fake), &digest("payload"), 100)
         .await
         .unwrap();
-    client.head_tag(&fake.repository(), "v1").await.unwrap();
+    client.head_tag(&repository(&fake), "v1").await.unwrap();
     let host = fake.host();
     let entry = |operation, outcome| (host.clone(), operation, outcome);
     assert_eq!(
@@ -240,13 +240,13 @@ async fn every_request_is_counted_and_observed() {
 
 #[tokio::test]
 async fn messages_hold_no_time_that_changes_by_itself() {
-    let fake = Fake::start(|_, _| reply(429, &[("retry-after", "60")], "")).await;
+    let fake = scripted(|_, _| reply(429, &[("retry-after", "60")], "")).await;
     let client = client(&[&fake]);
     let mut texts = Vec::new();
     for _ in 0..3 {
         texts.push(
             client
-                .tagged_manifest(&fake.repository(), "v1")
+                .tagged_manifest(&repository(&fake), "v1")
                 .await
                 .unwrap_err()
                 .to_string(),
