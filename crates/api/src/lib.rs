@@ -15,6 +15,7 @@ mod key;
 mod policy;
 mod reason;
 mod registry_config;
+mod requirement;
 mod schema;
 mod schema_sources;
 mod trust_root;
@@ -30,10 +31,14 @@ pub use key::{
 };
 pub use policy::{
     ImagePolicy, ImagePolicySpec, ImagePolicyStatus, InForce, Match, Mode, MultiArch, PolicyViolation,
-    Recheck, Requirement, RunsAs, SignatureRequirement,
+    Recheck, RunsAs,
 };
 pub use reason::{Reason, Verdict};
 pub use registry_config::{CredentialsRef, Mirror, RegistryConfig, RegistryConfigSpec, RegistryConfigStatus};
+pub use requirement::{
+    AllowedVulnerability, AttestationRequirement, MaxSeverity, ProvenanceRequirement, Requirement,
+    SignatureRequirement, TrustedRequirement, Validation, VulnerabilitiesRequirement,
+};
 pub use trust_root::{BuiltInRoot, ConfigMapRef, TrustRoot, TrustRootSpec, TrustRootStatus, TufSource};
 
 /// The API group of every kind.

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::reason::Reason;
+use crate::requirement::Requirement;
 use crate::schema;
 
 /// Which images must carry which evidence.
@@ -126,47 +127,17 @@ pub struct Match {
     pub namespace_selector: Option<LabelSelector>,
 }
 
-/// One thing that must hold; exactly one kind.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = Rule::new("[has(self.signature)].filter(x, x).size() == 1")
-        .message("each entry of spec.require needs exactly one kind: set signature")
-)]
-pub struct Requirement {
-    /// The name that messages and results show.
-    #[schemars(schema_with = "schema::name")]
-    pub name: String,
-    /// A signature of the image by trusted key rings.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub signature: Option<SignatureRequirement>,
-}
-
-/// A signature of the image by trusted key rings.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = Rule::new("!has(self.minimum) || self.minimum <= self.signedBy.size()")
-        .message("minimum counts distinct key rings and cannot exceed the number that signedBy names")
-)]
-pub struct SignatureRequirement {
-    /// The names of key rings (`spec.keyRing` of SigningKeys), not of SigningKeys.
-    #[schemars(schema_with = "schema::key_rings")]
-    pub signed_by: Vec<String>,
-    /// How many distinct key rings must have signed; 1 if not given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 16))]
-    pub minimum: Option<i32>,
-}
-
 /// How indexes and their platform manifests vouch for each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MultiArch {
     /// IndexOrPlatform: a signature of the index that was named, or of the manifest that runs. Platform: of the manifest that runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::not_null::<RunsAs>")]
     pub accept: Option<RunsAs>,
+    /// Let attestations of an index count for a platform manifest that it lists; false if not given. What is said of an index is seldom said of each manifest in it: a scan looks at one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accept_index_attestations: Option<bool>,
 }
 
 /// Whose signature counts for a platform manifest.

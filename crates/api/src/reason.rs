@@ -65,6 +65,8 @@ reasons! {
     DryRunOnly,
     /// No container of the workload runs.
     NothingRunning,
+    /// The policy passes the image without evidence.
+    Trusted,
     /// The repository proves that no signature exists.
     SignatureMissing,
     /// Signatures exist, none by a signer that the policy trusts.
@@ -81,6 +83,20 @@ reasons! {
     KeyRevoked,
     /// Only a key outside its validity signed.
     KeyExpired,
+    /// The repository proves that no attestation of the type that the policy asks for exists.
+    AttestationMissing,
+    /// A trusted key signed an attestation that cannot be understood or is about another image.
+    AttestationInvalid,
+    /// The newest attestation is older than the policy allows.
+    AttestationExpired,
+    /// No attestation tells its age by a time that can be trusted.
+    AttestationUndated,
+    /// The newest attestation says something else than the policy asks for.
+    AttestationRejected,
+    /// No scan for vulnerabilities exists.
+    ScanMissing,
+    /// The newest scan found a vulnerability that the policy does not accept.
+    VulnerabilityFound,
     /// What runs is an index, and the index itself carries no signature.
     IndexNotSigned,
     /// The digest that runs cannot be told.

@@ -140,6 +140,7 @@ fn scope_of(name: &str, spec: &ImagePolicySpec) -> Option<CompiledPolicy> {
             signed_by: vec!["any".to_owned()],
             minimum: None,
         }),
+        ..Requirement::default()
     };
     let only_match = ImagePolicySpec {
         match_: spec.match_.clone(),

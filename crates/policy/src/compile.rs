@@ -438,7 +438,7 @@ mod tests {
     fn c5_21_a_requirement_without_a_kind_is_refused_never_skipped() {
         let without = Requirement {
             name: "scan".into(),
-            signature: None,
+            ..Requirement::default()
         };
         assert_eq!(
             field_of_error(|spec| spec.require.push(without)),
@@ -451,6 +451,7 @@ mod tests {
         assert_eq!(field_of_error(|spec| spec.mode = Mode::Other), "spec.mode");
         let other = Some(MultiArch {
             accept: Some(RunsAs::Other),
+            ..MultiArch::default()
         });
         assert_eq!(
             field_of_error(|spec| spec.multi_arch = other),

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | one fails | False, the worst reason |
 //! | none fails, one is Unknown | Unknown, its worst reason |
-//! | all are covered and hold | True/AllVerified |
+//! | all are covered and hold | True/AllVerified; True/Trusted where one holds without evidence |
 //! | some are covered and hold, others are covered by none | True/PartlyCovered |
 //! | only policies in dry run cover | Unknown/DryRunOnly |
 //! | no policy covers any | Unknown/NotCovered |
@@ -39,7 +39,7 @@ pub fn workload_condition(images: impl Iterator<Item = ImageSummary>) -> (Status
     let judged: Vec<(Verdict, Reason)> = judged.collect();
     match worst(judged.iter().copied()) {
         Some((Verdict::Violating, reason)) => (Status::False, reason),
-        Some((Verdict::Compliant, _)) if judged.len() == images.len() => (Status::True, Reason::AllVerified),
+        Some((Verdict::Compliant, reason)) if judged.len() == images.len() => (Status::True, reason),
         Some((Verdict::Compliant, _)) => (Status::True, Reason::PartlyCovered),
         Some((_, reason)) => (Status::Unknown, reason),
         None if images.is_empty() => (Status::Unknown, Reason::NothingRunning),
@@ -57,9 +57,10 @@ pub fn worst(answers: impl Iterator<Item = (Verdict, Reason)>) -> Option<(Verdic
 /// How severe a reason is among reasons of one verdict: what hints at an attack before what was forgotten, what a person
 /// must mend before what passes by itself.
 pub fn severity(reason: Reason) -> u8 {
-    const ASCENDING: [Reason; 24] = [
+    const ASCENDING: [Reason; 32] = [
         Reason::NotCovered,
         Reason::AllVerified,
+        Reason::Trusted,
         Reason::NothingRunning,
         Reason::PartlyCovered,
         Reason::DryRunOnly,
@@ -71,15 +72,22 @@ pub fn severity(reason: Reason) -> u8 {
         Reason::RegistryDenied,
         Reason::ImageNotFound,
         Reason::DigestUnresolved,
+        Reason::ScanMissing,
         Reason::KeyMissing,
         Reason::PolicyInvalid,
         Reason::TagNotPinned,
         Reason::IndexNotSigned,
         Reason::SignatureMissing,
+        Reason::AttestationMissing,
+        Reason::AttestationUndated,
+        Reason::AttestationExpired,
         Reason::TooFewSigners,
         Reason::KeyStaged,
         Reason::KeyExpired,
+        Reason::AttestationRejected,
+        Reason::VulnerabilityFound,
         Reason::SignerNotTrusted,
+        Reason::AttestationInvalid,
         Reason::SignatureInvalid,
         Reason::KeyDisabled,
     ];
@@ -140,6 +148,19 @@ mod tests {
         assert_eq!(
             workload_condition([HOLDS, judged].into_iter()),
             (Status::True, Reason::PartlyCovered)
+        );
+    }
+
+    #[test]
+    fn an_image_that_is_trusted_without_evidence_shows_in_the_condition() {
+        let trusted = Judged(Verdict::Compliant, Reason::Trusted);
+        assert_eq!(
+            workload_condition([HOLDS, trusted].into_iter()),
+            (Status::True, Reason::Trusted)
+        );
+        assert_eq!(
+            workload_condition([trusted, FAILS].into_iter()),
+            (Status::False, Reason::SignatureMissing)
         );
     }
 

@@ -364,6 +364,7 @@ pub(crate) fn policy(name: &str, images: &str, rings: &[&str]) -> PolicyFacts {
                 signed_by: rings.iter().map(|ring| (*ring).to_owned()).collect(),
                 minimum: None,
             }),
+            ..Requirement::default()
         }],
         multi_arch: None,
         require_digest: None,

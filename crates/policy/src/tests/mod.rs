@@ -240,6 +240,7 @@ pub(crate) fn requirement(name: &str, signed_by: &[&str], minimum: i32) -> Requi
             signed_by,
             minimum: Some(minimum),
         }),
+        ..Requirement::default()
     }
 }
 
@@ -287,6 +288,7 @@ impl Scene {
     pub(crate) fn platform_only(mut self) -> Self {
         self.spec.multi_arch = Some(MultiArch {
             accept: Some(RunsAs::Platform),
+            ..MultiArch::default()
         });
         self
     }

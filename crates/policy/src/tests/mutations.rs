@@ -59,7 +59,7 @@ fn b09_every_field_of_the_spec_is_accounted_for() {
         exclude_namespaces: _,
         namespace_selector: _,
     } = match_;
-    let Requirement { name: _, signature } = require.into_iter().next().unwrap();
+    let Requirement { signature, .. } = require.into_iter().next().unwrap();
     let SignatureRequirement {
         signed_by: _,
         minimum: _,
@@ -144,13 +144,14 @@ fn b09_each_part_of_a_requirement_alone_turns_the_verdict() {
 fn b09_each_option_alone_turns_the_verdict() {
     let platform = Some(MultiArch {
         accept: Some(RunsAs::Platform),
+        ..MultiArch::default()
     });
     assert_eq!(
         mutated(|spec| spec.multi_arch = platform),
         violating(Reason::SignatureMissing)
     );
     assert_eq!(
-        mutated(|spec| spec.multi_arch = Some(MultiArch { accept: None })),
+        mutated(|spec| spec.multi_arch = Some(MultiArch::default())),
         compliant()
     );
     assert_eq!(

@@ -132,6 +132,7 @@ fn any_spec() -> impl Strategy<Value = ImagePolicySpec> {
         spec.require = rules.into_iter().enumerate().map(named).collect();
         spec.multi_arch = platform.then_some(MultiArch {
             accept: Some(RunsAs::Platform),
+            ..MultiArch::default()
         });
         spec.require_digest = Some(digest && rare);
         spec.bind_repository = Some(bind && rare);
