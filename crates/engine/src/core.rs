@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use verify::TrustRoot;
 
 use crate::fact::{Fact, KeyFacts, PodFacts, PolicyFacts, RememberedViolation, WorkloadKey};
 use crate::gone::Gone;
@@ -109,13 +110,12 @@ impl Engine {
                 self.rings_changed(&rings, now);
             }
             Fact::TrustRoot { name, root } => {
-                let rings = self.keys.set_trust_root(name, Some(root));
-                self.rings_changed(&rings, now);
+                self.apply_root(name, Some(root), now);
             }
             Fact::TrustRootGone(name) => {
-                let rings = self.keys.set_trust_root(name, None);
-                self.rings_changed(&rings, now);
+                self.apply_root(name, None, now);
             }
+            Fact::Registries(_) => self.routes_changed(now),
             Fact::Remembered(violation) => {
                 self.remembered
                     .entry(violation.workload.clone())
@@ -326,6 +326,32 @@ impl Engine {
         // Before everything is told the first totals wait; see `begin`.
         if self.synced {
             self.queue.push(Target::Key(name), Urgency::Totals);
+        }
+        self.rings_changed(&rings, now);
+    }
+
+    /// What failed or could not be told may be found now: it is asked for at once, the rest in its regular time.
+    fn routes_changed(&mut self, now: Timestamp) {
+        let concerned = self.subjects_that(|subject| {
+            let waits = subject.plan.due.is_some() && !subject.plan.in_flight;
+            waits && (subject.fails() || subject.is_undecided() || subject.last_gap.is_some())
+        });
+        for key in concerned {
+            if let Some(subject) = self.subjects.get_mut(&key) {
+                subject.plan.pause = None;
+            }
+            self.set_due(&key, Some(now));
+        }
+    }
+
+    /// The keys that name the root are other verifiers now: what they say is computed anew, and no claim that was
+    /// made under another root is used.
+    fn apply_root(&mut self, name: Arc<str>, root: Option<Result<Arc<TrustRoot>, String>>, now: Timestamp) {
+        let rings = self.keys.set_trust_root(name.clone(), root);
+        if self.synced {
+            for key in self.keys.naming(&name) {
+                self.queue.push(Target::Key(key), Urgency::Totals);
+            }
         }
         self.rings_changed(&rings, now);
     }

@@ -41,6 +41,8 @@ pub enum Fact {
     },
     /// A TrustRoot is gone.
     TrustRootGone(Arc<str>),
+    /// Registries are asked in another way from now on. The client that look-ups use has the routes already.
+    Registries(registry::Routes),
     /// A verdict that an earlier process wrote: a violation stays until positive evidence.
     Remembered(RememberedViolation),
     /// Everything that existed at the start was told. Before this nothing is reported, because a

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use api::{Reason, Verdict};
 use jiff::Timestamp;
-use policy::{ImageFacts, Judgement, Running, evaluate, rests_on};
-use verify::{Fingerprint, PublicKey};
+use policy::{DigestFacts, ImageFacts, Judgement, Running, evaluate, rests_on};
+use verify::{Verifier, VerifierId};
 
 use crate::core::Engine;
 use crate::fact::WorkloadKey;
@@ -18,7 +18,7 @@ use crate::policies::PolicyObject;
 use crate::queue::Urgency;
 use crate::report::Target;
 use crate::schedule::{FIRST_RETRY, after};
-use crate::subject::{FIRST_LOOK_UP, Judged, JudgementKey, Origin, Subject, SubjectKey};
+use crate::subject::{FIRST_LOOK_UP, Judged, JudgementKey, Origin, Remembering, Subject, SubjectKey};
 
 /// Why a subject is judged again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,8 +87,8 @@ impl Engine {
     /// Judges the subject under every covering policy; what differs waits to be written.
     pub(crate) fn judge(&mut self, key: &SubjectKey, now: Timestamp, cause: Cause) {
         self.note_overdue(key, now);
-        let trusted = self.trusted_keys(key);
-        let named = self.keys.first_public_keys(NAMED_SIGNERS);
+        let trusted = self.trusted_verifiers(key);
+        let named = self.keys.first_verifiers(NAMED_SIGNERS);
         self.forget_outcomes_but_of(key, trusted.iter().chain(&named));
         self.verify_by(key, &trusted);
         let mut judgements = self.judgements(key, now);
@@ -114,20 +114,21 @@ impl Engine {
         }
     }
 
-    /// Which keys were ever asked depends on history; what is said may not. So only what these keys
-    /// make of the evidence is kept.
+    /// Who was ever asked depends on history; what is said may not. So only what these make of the
+    /// evidence is kept, and nothing of a verifier under another trust root or other demands (B46).
     fn forget_outcomes_but_of<'a>(
         &mut self,
         key: &SubjectKey,
-        keys: impl Iterator<Item = &'a Arc<PublicKey>>,
+        verifiers: impl Iterator<Item = &'a Verifier>,
     ) {
-        let asked: BTreeSet<Fingerprint> = keys.map(|key| key.fingerprint()).collect();
-        let Some(subject) = self.subjects.get_mut(key) else {
-            return;
-        };
-        let items = subject.knowledge_mut().flat_map(|known| &mut known.items);
-        for item in items {
-            item.outcomes.retain(|(key, _)| asked.contains(key));
+        let asked: BTreeSet<VerifierId> = verifiers.map(Verifier::id).collect();
+        let items = self
+            .subjects
+            .get_mut(key)
+            .into_iter()
+            .flat_map(Subject::items_mut);
+        for (_, item) in items {
+            item.outcomes.retain(|(verifier, _)| asked.contains(verifier));
         }
     }
 
@@ -160,9 +161,10 @@ impl Engine {
             .flat_map(BTreeMap::keys)
             .map(|origin| matches!(origin, Origin::Pinned(_)))
             .collect();
+        let past = subject.with_the_past();
         for policy in subject.covering.iter().filter_map(|name| self.policies.get(name)) {
             for pinned in &pinned {
-                let judged = self.judged(policy, subject, *pinned, now);
+                let judged = self.judged(policy, subject, past.as_ref(), *pinned, now);
                 self.counters.evaluations += 1;
                 judgements.insert(
                     JudgementKey {
@@ -176,13 +178,20 @@ impl Engine {
         judgements
     }
 
-    fn judged(&self, policy: &PolicyObject, subject: &Subject, pinned: bool, now: Timestamp) -> Judged {
-        let facts = ImageFacts {
-            repository: Some(&subject.key.repository),
-            pinned,
-            running: Running::Digest(subject.facts()),
-        };
+    fn judged(
+        &self,
+        policy: &PolicyObject,
+        subject: &Subject,
+        past: Option<&Remembering>,
+        pinned: bool,
+        now: Timestamp,
+    ) -> Judged {
+        let facts = image_of(subject, pinned, subject.facts());
         let mut judgement = self.judgement(policy, &facts, now);
+        if let Some(past) = past {
+            let then = self.judgement(policy, &image_of(subject, pinned, subject.facts_with(past)), now);
+            judgement = worse(judgement, then);
+        }
         let mut sole_trust = Vec::new();
         if let Some(version) = &policy.in_force {
             let rests = |signer: &&_| rests_on(&version.compiled, &facts, self.keys.rings(), now, signer);
@@ -282,8 +291,8 @@ impl Engine {
         }
     }
 
-    /// Every key of a ring that a covering policy trusts.
-    fn trusted_keys(&self, key: &SubjectKey) -> Vec<Arc<PublicKey>> {
+    /// Who answers for the keys of the rings that a covering policy trusts.
+    fn trusted_verifiers(&self, key: &SubjectKey) -> Vec<Verifier> {
         let covering = self
             .subjects
             .get(key)
@@ -296,25 +305,24 @@ impl Engine {
             .collect();
         rings
             .iter()
-            .flat_map(|ring| self.keys.public_keys(ring))
+            .flat_map(|ring| self.keys.verifiers(ring))
             .cloned()
             .collect()
     }
 
-    /// Asks each of the keys about every item that it was not asked about.
-    fn verify_by(&mut self, key: &SubjectKey, keys: &[Arc<PublicKey>]) {
-        let Some(subject) = self.subjects.get_mut(key) else {
-            return;
-        };
-        for knowledge in subject.knowledge_mut() {
-            for item in &mut knowledge.items {
-                for public in keys {
-                    let fingerprint = public.fingerprint();
-                    if item.outcome(&fingerprint).is_none() {
-                        let outcome = verify::verify_signature(&item.item, &knowledge.digest, public);
-                        item.outcomes.push((fingerprint, outcome));
-                        self.counters.verifications += 1;
-                    }
+    /// Asks each of them about every item that it was not asked about.
+    fn verify_by(&mut self, key: &SubjectKey, verifiers: &[Verifier]) {
+        let items = self
+            .subjects
+            .get_mut(key)
+            .into_iter()
+            .flat_map(Subject::items_mut);
+        for (digest, item) in items {
+            for verifier in verifiers {
+                if item.outcome(&verifier.id()).is_none() {
+                    let outcome = verify::verify(&item.item, &digest, verifier);
+                    item.outcomes.push((verifier.id(), outcome));
+                    self.counters.verifications += 1;
                 }
             }
         }
@@ -345,6 +353,28 @@ impl Subject {
         let overdue = self.overdue_at().filter(|_| self.overdue_since.is_none());
         [valid_until, decay, overdue].into_iter().flatten().min()
     }
+}
+
+fn image_of<'a>(subject: &'a Subject, pinned: bool, digest: DigestFacts<'a>) -> ImageFacts<'a> {
+    ImageFacts {
+        repository: Some(&subject.key.repository),
+        pinned,
+        running: Running::Digest(digest),
+    }
+}
+
+/// Evidence that disappears can only worsen a verdict: of the answers with and without it, the worse, until either
+/// may change.
+fn worse(without: Judgement, with: Judgement) -> Judgement {
+    let valid_until = [without.valid_until, with.valid_until]
+        .into_iter()
+        .flatten()
+        .min();
+    let worse = match badness(with.verdict) > badness(without.verdict) {
+        true => with,
+        false => without,
+    };
+    Judgement { valid_until, ..worse }
 }
 
 /// When a Compliant verdict that cannot be refreshed is not believed any more.

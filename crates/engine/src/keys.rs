@@ -1,12 +1,12 @@
-//! The SigningKeys as the engine holds them: read once, grouped into rings, each with the stage
-//! that counts.
+//! The SigningKeys as the engine holds them: each read once with its trust root, grouped into rings, each with
+//! the stage that counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use api::{Demand, SigningKeySpec, Stage};
+use api::{Demand, Keyless, SigningKeySpec, Stage};
 use policy::{Key, KeyRings};
-use verify::{Fingerprint, PublicKey, TrustRoot};
+use verify::{Fingerprint, IdentityMatcher, Pattern, PatternError, PublicKey, TrustRoot, Verifier};
 
 use crate::fact::KeyFacts;
 
@@ -14,47 +14,27 @@ use crate::fact::KeyFacts;
 #[derive(Debug)]
 pub(crate) struct KeyObject {
     pub(crate) facts: KeyFacts,
-    /// The key, or what is wrong with the object.
-    pub(crate) public: Result<Arc<PublicKey>, String>,
+    /// Who answers for it, or what is wrong with the object.
+    pub(crate) verifier: Result<Verifier, String>,
 }
 
-/// What TrustRoots hold, by name, or why one cannot be used.
-type TrustRoots = BTreeMap<Arc<str>, Result<Arc<TrustRoot>, String>>;
+/// A TrustRoot object: the root, or what is wrong with it.
+type Root = Result<Arc<TrustRoot>, String>;
 
 /// Every SigningKey object, and the trust roots that they name.
 #[derive(Debug, Default)]
 pub(crate) struct KeySet {
     objects: BTreeMap<Arc<str>, KeyObject>,
+    roots: BTreeMap<Arc<str>, Root>,
     rings: KeyRings,
-    trust_roots: TrustRoots,
 }
 
 impl KeySet {
     /// Takes a new version of an object in; answers the rings whose keys differ now.
     pub(crate) fn insert(&mut self, facts: KeyFacts) -> BTreeSet<Arc<str>> {
-        let public = read_facts(&facts, &self.trust_roots);
-        self.objects
-            .insert(facts.name.clone(), KeyObject { facts, public });
-        self.regroup()
-    }
-
-    /// Takes in what a TrustRoot holds, None where it is gone, and reads the keys anew that name it; answers the rings
-    /// whose keys differ now.
-    pub(crate) fn set_trust_root(
-        &mut self,
-        name: Arc<str>,
-        root: Option<Result<Arc<TrustRoot>, String>>,
-    ) -> BTreeSet<Arc<str>> {
-        match root {
-            Some(root) => self.trust_roots.insert(name.clone(), root),
-            None => self.trust_roots.remove(&name),
-        };
-        for object in self.objects.values_mut() {
-            let spec = object.facts.spec.as_ref().ok();
-            if spec.and_then(|spec| spec.effective_trust_root()) == Some(&*name) {
-                object.public = read_facts(&object.facts, &self.trust_roots);
-            }
-        }
+        let verifier = self.read(&facts);
+        let name = facts.name.clone();
+        self.objects.insert(name, KeyObject { facts, verifier });
         self.regroup()
     }
 
@@ -62,6 +42,34 @@ impl KeySet {
     pub(crate) fn remove(&mut self, name: &str) -> BTreeSet<Arc<str>> {
         self.objects.remove(name);
         self.regroup()
+    }
+
+    /// Takes in what a TrustRoot holds, None where it is gone, and reads the keys anew that name it; answers the rings
+    /// whose keys differ now.
+    pub(crate) fn set_trust_root(&mut self, name: Arc<str>, root: Option<Root>) -> BTreeSet<Arc<str>> {
+        match root {
+            Some(root) => {
+                let root = root.map(|root| Arc::new(TrustRoot::clone(&root).named(&name)));
+                self.roots.insert(name.clone(), root)
+            }
+            None => self.roots.remove(&name),
+        };
+        for key in self.naming(&name) {
+            let verifier = self.objects.get(&key).map(|object| self.read(&object.facts));
+            if let (Some(object), Some(verifier)) = (self.objects.get_mut(&key), verifier) {
+                object.verifier = verifier;
+            }
+        }
+        self.regroup()
+    }
+
+    /// The keys that name a trust root, or are read by it for want of a name.
+    pub(crate) fn naming(&self, root: &str) -> Vec<Arc<str>> {
+        let naming = self
+            .objects
+            .values()
+            .filter(|object| object.trust_root() == Some(root));
+        naming.map(|object| object.facts.name.clone()).collect()
     }
 
     pub(crate) fn rings(&self) -> &KeyRings {
@@ -90,31 +98,30 @@ impl KeySet {
             .collect()
     }
 
-    /// The first readable keys, by name.
-    pub(crate) fn first_public_keys(&self, limit: usize) -> Vec<Arc<PublicKey>> {
-        self.objects
+    /// Who answers for the first readable keys, by name.
+    pub(crate) fn first_verifiers(&self, limit: usize) -> Vec<Verifier> {
+        let readable = self
+            .objects
             .values()
-            .filter_map(|object| object.public.as_ref().ok().cloned())
-            .take(limit)
-            .collect()
+            .filter_map(|object| object.verifier.as_ref().ok());
+        readable.take(limit).cloned().collect()
     }
 
-    /// The readable keys of one ring.
-    pub(crate) fn public_keys(&self, ring: &str) -> impl Iterator<Item = &Arc<PublicKey>> {
+    /// Who answers for the readable keys of one ring.
+    pub(crate) fn verifiers(&self, ring: &str) -> impl Iterator<Item = &Verifier> {
         self.objects
             .values()
             .filter(move |object| object.ring() == Some(ring))
-            .filter_map(|object| object.public.as_ref().ok())
+            .filter_map(|object| object.verifier.as_ref().ok())
     }
 
     /// The stage that counts for an object: the most restrictive of all with its fingerprint.
     pub(crate) fn effective_stage(&self, name: &str) -> Option<Stage> {
         let object = self.objects.get(name)?;
         let own = object.facts.spec.as_ref().ok()?.stage;
-        let Ok(public) = &object.public else {
+        let Some(fingerprint) = object.fingerprint() else {
             return Some(own);
         };
-        let fingerprint = public.fingerprint();
         self.objects
             .values()
             .filter(|other| other.fingerprint() == Some(fingerprint))
@@ -127,7 +134,7 @@ impl KeySet {
         self.rings
             .rings
             .get(ring)
-            .is_some_and(|keys| keys.iter().any(|key| key.fingerprint.is_some()))
+            .is_some_and(|keys| keys.iter().any(|key| key.verifier.is_some()))
     }
 
     fn regroup(&mut self) -> BTreeSet<Arc<str>> {
@@ -153,9 +160,48 @@ impl KeySet {
         Key {
             name: name.clone(),
             fingerprint: object.fingerprint(),
+            verifier: object.verifier.as_ref().ok().map(Verifier::id),
             stage: self.effective_stage(name).unwrap_or(Stage::Other),
             not_before: spec.and_then(|spec| spec.not_before.as_ref()).map(|time| time.0),
             not_after: spec.and_then(|spec| spec.not_after.as_ref()).map(|time| time.0),
+        }
+    }
+
+    fn read(&self, facts: &KeyFacts) -> Result<Verifier, String> {
+        let spec = facts
+            .spec
+            .as_ref()
+            .map_err(|unreadable| unreadable.problem.clone())?;
+        let log = demand("transparencyLog", spec.effective_transparency_log())?;
+        let timestamp = demand("timestamp", spec.effective_timestamp())?;
+        let root = spec
+            .effective_trust_root()
+            .map(|name| self.root(name))
+            .transpose()?;
+        let made = match (&spec.public_key, &spec.keyless) {
+            (Some(key), None) => {
+                let key = PublicKey::from_pem(&key.pem)
+                    .map_err(|problem| format!("spec.publicKey.pem: {problem}"))?;
+                Verifier::by_key_with(key, log, timestamp, root)
+            }
+            (None, Some(keyless)) => {
+                let root = root.ok_or("spec.trustRoot: a keyless signer needs one")?;
+                Verifier::keyless(identity(keyless)?, log, timestamp, root)
+            }
+            _ => return Err("spec must have one of publicKey and keyless".to_owned()),
+        };
+        made.map_err(|problem| format!("spec: {problem}"))
+    }
+
+    fn root(&self, name: &str) -> Root {
+        match self.roots.get(name) {
+            Some(Ok(root)) => Ok(root.clone()),
+            Some(Err(problem)) => Err(format!(
+                "spec.trustRoot: TrustRoot {name} cannot be used: {problem}"
+            )),
+            None => Err(format!(
+                "spec.trustRoot: there is no TrustRoot {name}: create it, or name another one"
+            )),
         }
     }
 }
@@ -168,45 +214,51 @@ impl KeyObject {
         }
     }
 
+    fn trust_root(&self) -> Option<&str> {
+        self.facts
+            .spec
+            .as_ref()
+            .ok()
+            .and_then(SigningKeySpec::effective_trust_root)
+    }
+
     pub(crate) fn fingerprint(&self) -> Option<Fingerprint> {
-        self.public.as_ref().ok().map(|public| public.fingerprint())
+        self.verifier.as_ref().ok().map(Verifier::fingerprint)
     }
 }
 
-fn read_facts(facts: &KeyFacts, trust_roots: &TrustRoots) -> Result<Arc<PublicKey>, String> {
-    match &facts.spec {
-        Ok(spec) => read(spec, trust_roots).map(Arc::new),
-        Err(unreadable) => Err(unreadable.problem.clone()),
+fn identity(keyless: &Keyless) -> Result<IdentityMatcher, String> {
+    let issuer = pattern(
+        "issuer",
+        keyless.issuer.as_deref(),
+        keyless.issuer_regex.as_deref(),
+    )?;
+    let subject = pattern(
+        "subject",
+        keyless.subject.as_deref(),
+        keyless.subject_regex.as_deref(),
+    )?;
+    Ok(IdentityMatcher::new(issuer, subject))
+}
+
+fn pattern(field: &str, exact: Option<&str>, regex: Option<&str>) -> Result<Pattern, String> {
+    let named = |field: String| move |problem: PatternError| format!("spec.keyless.{field}: {problem}");
+    match (exact, regex) {
+        (Some(text), None) => Pattern::exact(text).map_err(named(field.to_owned())),
+        (None, Some(written)) => Pattern::regex(written).map_err(named(format!("{field}Regex"))),
+        _ => Err(format!("spec.keyless must have one of {field} and {field}Regex")),
     }
 }
 
-/// The trust root that a key names; a key that names none needs none.
-fn trust_root(spec: &SigningKeySpec, trust_roots: &TrustRoots) -> Result<Option<Arc<TrustRoot>>, String> {
-    let Some(name) = spec.trust_root.as_deref() else {
-        return Ok(None);
-    };
-    match trust_roots.get(name) {
-        Some(Ok(root)) => Ok(Some(root.clone())),
-        Some(Err(why)) => Err(format!("spec.trustRoot: TrustRoot {name} cannot be used: {why}")),
-        None => Err(format!(
-            "spec.trustRoot: there is no TrustRoot {name}; create it, or name another one"
+fn demand(field: &str, demand: Demand) -> Result<verify::Demand, String> {
+    match demand {
+        Demand::Required => Ok(verify::Demand::Required),
+        Demand::Optional => Ok(verify::Demand::Optional),
+        Demand::Ignore => Ok(verify::Demand::Ignore),
+        Demand::Other => Err(format!(
+            "spec.{field} has a value that this version does not know; expected Required, Optional or Ignore"
         )),
     }
-}
-
-fn read(spec: &SigningKeySpec, trust_roots: &TrustRoots) -> Result<PublicKey, String> {
-    trust_root(spec, trust_roots)?;
-    let source = spec
-        .public_key
-        .as_ref()
-        .ok_or("spec.publicKey is missing: this version knows no other source of trust")?;
-    if [spec.effective_transparency_log(), spec.effective_timestamp()] != [Demand::Ignore; 2] {
-        return Err(
-            "spec.transparencyLog and spec.timestamp cannot be checked by this version: set both to Ignore"
-                .to_owned(),
-        );
-    }
-    PublicKey::from_pem(&source.pem).map_err(|problem| format!("spec.publicKey.pem: {problem}"))
 }
 
 /// Of several objects with one key the most restrictive stage counts for all.

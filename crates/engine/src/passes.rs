@@ -1,15 +1,17 @@
 //! What is asked of registries, when, and what the answers change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use image::Digest;
 use jiff::Timestamp;
 use policy::{Completeness, Gap, ItemFacts, Judgement, Knowledge, Nature, RecheckPlan};
+use verify::{Item, ItemKind, Outcome};
 
 use crate::core::Engine;
 use crate::judge::Cause;
-use crate::lookup::{Ask, DigestPass, Known, Pass, Shape, WaysSeen, stored};
+use crate::lookup::{Ask, DigestPass, Evidence, Known, Pass, Seen, Shape, Shortfall, WaysSeen, stored};
 use crate::queue::Urgency;
 use crate::schedule::{after, spread};
 use crate::store::{Read, SubjectRecord};
@@ -19,6 +21,8 @@ use crate::subject::{Judged, JudgementKey, Origin, Subject, SubjectKey, unknown}
 const PER_REGISTRY: usize = 16;
 /// Due subjects of crowded registries that are passed over in one go.
 const LOOKED_THROUGH: usize = 512;
+/// So many attestations of one digest that are not found any more are remembered, the last ones.
+const REMEMBERED: usize = 64;
 /// When a subject comes again whose registry was crowded.
 const CROWDED_PAUSE: Duration = Duration::from_millis(200);
 
@@ -147,7 +151,8 @@ impl Engine {
         let unasked = !subject.attempted
             || subject.unasked.is_some() && !subject.all_hold()
             || (wants.indexes && !subject.asked.indexes)
-            || (wants.children && !subject.asked.children);
+            || (wants.children && !subject.asked.children)
+            || (wants.attestations && !subject.asked.attestations);
         if subject.plan.in_flight {
             return;
         }
@@ -218,19 +223,17 @@ impl Engine {
     }
 
     fn wants(&self, key: &SubjectKey) -> Wants {
-        let accepts = |indexes: bool| {
-            self.subjects.get(key).is_some_and(|subject| {
-                subject
-                    .covering
-                    .iter()
-                    .filter_map(|name| self.policies.get(name)?.in_force.as_ref())
-                    .any(|version| version.compiled.accepts_index() == indexes)
-            })
-        };
-        Wants {
-            indexes: accepts(true),
-            children: accepts(false),
-        }
+        let covering = self
+            .subjects
+            .get(key)
+            .into_iter()
+            .flat_map(|subject| &subject.covering);
+        let in_force = covering.filter_map(|name| self.policies.get(name)?.in_force.as_ref());
+        in_force.fold(Wants::default(), |wants, version| Wants {
+            indexes: wants.indexes || version.compiled.accepts_index(),
+            children: wants.children || !version.compiled.accepts_index(),
+            attestations: wants.attestations || version.compiled.wants_attestations(),
+        })
     }
 
     /// When the next regular check is due after the last one that saw the evidence.
@@ -259,11 +262,12 @@ impl Engine {
     }
 }
 
-/// Which relatives the covering policies want to know of.
+/// What the covering policies want to know besides the signatures of the digest itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wants {
     pub(crate) indexes: bool,
     pub(crate) children: bool,
+    pub(crate) attestations: bool,
 }
 
 impl Subject {
@@ -278,20 +282,25 @@ impl Subject {
             Origin::Tag(_) => None,
         });
         let known = self.knowledge().map(|knowledge| {
-            let items = knowledge.items.iter().map(|item| item.item.clone()).collect();
-            // What was read in part is read again to the end, however little the listings changed.
-            let whole = !self.read_in_part.contains(&knowledge.digest);
-            let seen = self
-                .seen
-                .get(&knowledge.digest)
-                .filter(|_| whole)
-                .cloned()
-                .unwrap_or_default();
+            let evidence = |item: &ItemFacts| {
+                let manifest = *self.found_in.get(item.item.id())?;
+                Some(Evidence {
+                    item: item.item.clone(),
+                    manifest,
+                })
+            };
+            let items = knowledge.items.iter().filter_map(evidence).collect();
+            let listed = self
+                .listed
+                .iter()
+                .filter(|(digest, _)| *digest == knowledge.digest);
+            let listed = listed.map(|(_, repository)| repository.clone()).collect();
+            let seen = self.seen.get(&knowledge.digest).cloned().unwrap_or_default();
             (
                 knowledge.digest,
                 Known {
                     shape: self.shapes.get(&knowledge.digest).cloned(),
-                    listed: self.listed.contains(&knowledge.digest),
+                    listed,
                     seen,
                     items,
                 },
@@ -303,6 +312,7 @@ impl Subject {
             pinned: pinned.collect(),
             wants_indexes: wants.indexes,
             wants_children: wants.children,
+            wants_attestations: wants.attestations,
             holds: self.is_complete() && self.all_hold(),
             proven: self.indexes.clone(),
             known: known.collect(),
@@ -321,24 +331,27 @@ impl Subject {
     /// Takes a pass in; answers whether it was complete. An incomplete one never takes away what a
     /// complete one found: the last complete knowledge stays and is marked overdue.
     fn absorb(&mut self, pass: Pass) -> bool {
-        let complete = pass.own.shortfall.is_none()
-            && pass.index_gap.is_none()
-            && pass.relatives.iter().all(|relative| relative.shortfall.is_none());
+        let parts = || std::iter::once(&pass.own).chain(&pass.relatives);
+        let complete = pass.index_gap.is_none() && parts().all(DigestPass::is_whole);
         let was_complete = self.is_complete();
         self.attempted = true;
         self.asked.indexes |= pass.asked_indexes;
         self.asked.children |= pass.asked_children;
-        for part in std::iter::once(&pass.own).chain(&pass.relatives) {
-            match &part.seen.referrers {
-                Some(listed) if listed.is_empty() => self.listed.remove(&part.digest),
-                Some(_) => self.listed.insert(part.digest),
-                None => false,
-            };
+        self.asked.attestations = pass.asked_attestations;
+        for part in parts() {
+            for (repository, lists) in &part.listed {
+                let place = (part.digest, repository.clone());
+                match lists {
+                    true => self.listed.insert(place),
+                    false => self.listed.remove(&place),
+                };
+            }
         }
         self.last_gap = pass
             .own
             .shortfall
             .as_ref()
+            .or(pass.own.attestations.as_ref())
             .map(|shortfall| shortfall.gap.clone())
             .or_else(|| pass.index_gap.clone());
         for (tag, digest) in pass.resolved {
@@ -362,12 +375,9 @@ impl Subject {
     }
 
     fn absorb_part(&mut self, part: DigestPass) {
-        if part.shortfall.is_none() {
-            self.seen.insert(part.digest, part.seen);
-            self.read_in_part.remove(&part.digest);
-        } else {
-            self.read_in_part.insert(part.digest);
-        }
+        let whole = part.is_whole();
+        let asked_attestations = self.asked.attestations;
+        self.seen.insert(part.digest, part.seen);
         let knowledge = if part.digest == self.key.digest {
             &mut self.own
         } else {
@@ -379,25 +389,40 @@ impl Subject {
             knowledge.nature = shape.nature();
             self.shapes.insert(part.digest, shape);
         }
-        let mut old: BTreeMap<Digest, ItemFacts> = std::mem::take(&mut knowledge.items)
-            .into_iter()
-            .map(|facts| (*facts.item.id(), facts))
-            .collect();
-        knowledge.items = part
-            .items
-            .into_iter()
-            .map(|item| {
-                old.remove(item.id()).unwrap_or_else(|| ItemFacts {
-                    item,
-                    outcomes: Vec::new(),
-                })
-            })
-            .collect();
-        knowledge.completeness = match (part.shortfall, &knowledge.completeness) {
-            (None, _) => Completeness::Complete,
-            (Some(_), Completeness::Complete) => Completeness::Complete,
-            (Some(shortfall), _) => Completeness::Incomplete(shortfall.gap),
+        let past = self.past.remove(&part.digest).unwrap_or_default();
+        let mut past: BTreeMap<Digest, ItemFacts> = by_id(past);
+        let mut before = by_id(std::mem::take(&mut knowledge.items));
+        for found in part.items {
+            let id = *found.item.id();
+            self.found_in.insert(id, found.manifest);
+            let facts = before.remove(&id).or(past.remove(&id));
+            past.remove(&id);
+            knowledge
+                .items
+                .push(facts.unwrap_or_else(|| not_asked(found.item)));
+        }
+        knowledge.completeness = completeness(part.shortfall, &knowledge.completeness);
+        knowledge.attestations = match asked_attestations {
+            true => completeness(part.attestations, &knowledge.attestations),
+            false => Completeness::NeverAsked,
         };
+        let (gone, forgotten): (Vec<_>, Vec<_>) = before
+            .into_values()
+            .partition(|facts| whole && counts_when_gone(facts));
+        for facts in forgotten {
+            self.found_in.remove(facts.item.id());
+        }
+        self.remember(part.digest, past.into_values().chain(gone).collect());
+    }
+
+    /// Keeps attestations that are not found any more.
+    fn remember(&mut self, digest: Digest, mut past: Vec<ItemFacts>) {
+        for facts in past.drain(..past.len().saturating_sub(REMEMBERED)) {
+            self.found_in.remove(facts.item.id());
+        }
+        if !past.is_empty() {
+            self.past.insert(digest, past);
+        }
     }
 
     fn restore(&mut self, record: &SubjectRecord, read: Read<'_>) {
@@ -406,8 +431,14 @@ impl Subject {
         self.indexes = record.proven.clone();
         self.first_resolved = record.first_resolved.clone();
         let listed = |seen: &WaysSeen| seen.referrers.as_ref().is_some_and(|listed| !listed.is_empty());
-        let had_referrers = record.seen.iter().filter(|(_, seen)| listed(seen));
-        self.listed = had_referrers.map(|(digest, _)| *digest).collect();
+        let places = |(digest, seen): (&Digest, &Seen)| {
+            let digest = *digest;
+            let listing = seen.iter().filter(|(_, seen)| listed(seen));
+            let places = listing.map(|(repository, _)| (digest, repository.clone()));
+            places.collect::<Vec<_>>()
+        };
+        let had_referrers = record.seen.iter().flat_map(places);
+        self.listed = had_referrers.collect();
         if let Some(Shape::Index { runnable }) = stored::shape(read, &self.key.digest) {
             self.children = record
                 .children
@@ -425,16 +456,24 @@ impl Subject {
                 .get(&digest)
                 .map(|seen| stored::items(read, seen))
                 .unwrap_or_default();
+            let past = record.past.get(&digest).into_iter().flatten().copied();
+            let past = stored::items_of(read, past);
+            for found in kept.iter().chain(&past) {
+                self.found_in.insert(*found.item.id(), found.manifest);
+            }
+            let present: BTreeSet<Digest> = kept.iter().map(|found| *found.item.id()).collect();
+            let past = past
+                .into_iter()
+                .filter(|found| !present.contains(found.item.id()));
+            let past: Vec<ItemFacts> = past.map(|found| not_asked(found.item)).collect();
+            if !past.is_empty() {
+                self.past.insert(digest, past);
+            }
             let knowledge = Knowledge {
                 nature: shape.as_ref().map_or(Nature::NotRead, Shape::nature),
-                items: kept
-                    .into_iter()
-                    .map(|item| ItemFacts {
-                        item,
-                        outcomes: Vec::new(),
-                    })
-                    .collect(),
+                items: kept.into_iter().map(|found| not_asked(found.item)).collect(),
                 completeness: Completeness::Incomplete(from_disk()),
+                attestations: Completeness::Incomplete(from_disk()),
                 ..unknown(digest)
             };
             self.shapes.extend(shape.map(|shape| (digest, shape)));
@@ -466,13 +505,49 @@ impl Subject {
             proven: self.indexes.clone(),
             children: self.children.clone(),
             first_resolved: self.first_resolved.clone(),
+            past: self
+                .past
+                .iter()
+                .map(|(digest, items)| (*digest, self.manifests_of(items)))
+                .collect(),
         }
+    }
+
+    fn manifests_of(&self, items: &[ItemFacts]) -> BTreeSet<Digest> {
+        let manifest = |item: &ItemFacts| self.found_in.get(item.item.id()).copied();
+        items.iter().filter_map(manifest).collect()
     }
 
     /// Why the last attempt was not complete.
     pub(crate) fn own_gap(&self) -> Option<&Gap> {
         self.last_gap.as_ref()
     }
+}
+
+fn not_asked(item: Arc<Item>) -> ItemFacts {
+    ItemFacts {
+        item,
+        outcomes: Vec::new(),
+    }
+}
+
+/// What is known now: an incomplete look-up takes nothing away from what a complete one found.
+fn completeness(shortfall: Option<Shortfall>, before: &Completeness) -> Completeness {
+    match (shortfall, before) {
+        (None, _) | (Some(_), Completeness::Complete) => Completeness::Complete,
+        (Some(shortfall), _) => Completeness::Incomplete(shortfall.gap),
+    }
+}
+
+fn by_id(items: Vec<ItemFacts>) -> BTreeMap<Digest, ItemFacts> {
+    items.into_iter().map(|facts| (*facts.item.id(), facts)).collect()
+}
+
+/// An attestation by a key that is trusted or known is remembered when it is not found any more: no longer as proof,
+/// but a newer bad one keeps counting although it was deleted (B47). Nobody without such a key can push one out.
+fn counts_when_gone(facts: &ItemFacts) -> bool {
+    let verified = |(_, outcome): &(_, Outcome)| matches!(outcome, Outcome::Verified(_));
+    matches!(facts.item.kind(), ItemKind::Attestation { .. }) && facts.outcomes.iter().any(verified)
 }
 
 fn from_disk() -> Gap {

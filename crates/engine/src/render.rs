@@ -255,8 +255,10 @@ fn signers(judged: &Judged, subject: &Subject) -> Vec<String> {
         .flat_map(|known| &known.items)
         .flat_map(|item| &item.outcomes);
     let signed: BTreeSet<String> = outcomes
-        .filter(|(_, outcome)| matches!(outcome, Outcome::Verified(_)))
-        .map(|(key, _)| key.to_string())
+        .filter_map(|(_, outcome)| match outcome {
+            Outcome::Verified(claim) => Some(claim.signer.to_string()),
+            _ => None,
+        })
         .collect();
     signed.into_iter().collect()
 }

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use image::{Digest, Repository};
 use jiff::{SignedDuration, Timestamp};
-use policy::{Completeness, DigestFacts, Gap, Judgement, Knowledge, Nature};
+use policy::{Completeness, DigestFacts, Gap, ItemFacts, Judgement, Knowledge, Nature};
 use verify::Fingerprint;
 
 use crate::fact::WorkloadKey;
+use crate::lookup::Seen;
 use crate::schedule::{Plan, after};
 
 /// An image whose first look-up takes longer is shown as Pending.
@@ -66,12 +67,14 @@ pub(crate) struct Subject {
     pub(crate) index_gap: Option<Gap>,
     /// What tags resolved to when they were first seen here.
     pub(crate) first_resolved: BTreeMap<Arc<str>, Digest>,
-    /// What the last pass that read everything saw in each way of discovery, by digest.
-    pub(crate) seen: BTreeMap<Digest, crate::lookup::WaysSeen>,
-    /// Digests for which the referrers API listed something when it was last heard.
-    pub(crate) listed: BTreeSet<Digest>,
-    /// Digests of which the last pass could not read everything.
-    pub(crate) read_in_part: BTreeSet<Digest>,
+    /// What each way of discovery said where everything behind it was read, by digest.
+    pub(crate) seen: BTreeMap<Digest, Seen>,
+    /// Digests for which a repository's referrers API listed something when it was last heard.
+    pub(crate) listed: BTreeSet<(Digest, Repository)>,
+    /// The manifest that each item was found in.
+    pub(crate) found_in: BTreeMap<Digest, Digest>,
+    /// Attestations that verified and are not found any more, by digest: they can only worsen a verdict.
+    pub(crate) past: BTreeMap<Digest, Vec<ItemFacts>>,
     /// What each digest names, as read.
     pub(crate) shapes: BTreeMap<Digest, crate::lookup::Shape>,
     /// Why the last attempt was not complete.
@@ -115,6 +118,12 @@ pub(crate) struct Judged {
     pub(crate) sole_trust: Vec<Fingerprint>,
 }
 
+/// What is known, with what is not found any more as if it were.
+pub(crate) struct Remembering {
+    own: Knowledge,
+    relatives: BTreeMap<Digest, Knowledge>,
+}
+
 impl Subject {
     pub(crate) fn new(key: SubjectKey) -> Self {
         Subject {
@@ -128,7 +137,8 @@ impl Subject {
             first_resolved: BTreeMap::new(),
             seen: BTreeMap::new(),
             listed: BTreeSet::new(),
-            read_in_part: BTreeSet::new(),
+            found_in: BTreeMap::new(),
+            past: BTreeMap::new(),
             shapes: BTreeMap::new(),
             last_gap: None,
             evidence_seen: None,
@@ -150,18 +160,57 @@ impl Subject {
 
     /// What evaluation is given.
     pub(crate) fn facts(&self) -> DigestFacts<'_> {
-        let known = |digest: &Digest| self.relatives.get(digest);
+        self.facts_of(&self.own, &self.relatives)
+    }
+
+    /// What evaluation is given where the past is remembered.
+    pub(crate) fn facts_with<'a>(&'a self, remembering: &'a Remembering) -> DigestFacts<'a> {
+        self.facts_of(&remembering.own, &remembering.relatives)
+    }
+
+    fn facts_of<'a>(
+        &'a self,
+        own: &'a Knowledge,
+        relatives: &'a BTreeMap<Digest, Knowledge>,
+    ) -> DigestFacts<'a> {
+        let known = |digest: &Digest| relatives.get(digest);
         DigestFacts {
-            own: &self.own,
+            own,
             indexes: self.indexes.iter().filter_map(known).collect(),
             index_gap: self.index_gap.as_ref().or(self.unasked.as_ref()),
             children: self.children.iter().filter_map(known).collect(),
         }
     }
 
-    /// Every knowledge held, the own first.
-    pub(crate) fn knowledge_mut(&mut self) -> impl Iterator<Item = &mut Knowledge> {
-        std::iter::once(&mut self.own).chain(self.relatives.values_mut())
+    /// Every item held, those that are not found any more among them, with the digest that it is about.
+    pub(crate) fn items_mut(&mut self) -> impl Iterator<Item = (Digest, &mut ItemFacts)> {
+        let known = std::iter::once(&mut self.own).chain(self.relatives.values_mut());
+        let found = known.flat_map(|known| known.items.iter_mut().map(|item| (known.digest, item)));
+        let past = self.past.iter_mut();
+        found.chain(past.flat_map(|(digest, items)| items.iter_mut().map(|item| (*digest, item))))
+    }
+
+    /// The same as [`Subject::facts`] reads, with what is not found any more as if it were.
+    pub(crate) fn with_the_past(&self) -> Option<Remembering> {
+        if self.past.values().all(Vec::is_empty) {
+            return None;
+        }
+        let remembering = |known: &Knowledge| {
+            let mut known = known.clone();
+            known
+                .items
+                .extend(self.past.get(&known.digest).into_iter().flatten().cloned());
+            known.items.sort_by_key(|item| *item.item.id());
+            known
+        };
+        Some(Remembering {
+            own: remembering(&self.own),
+            relatives: self
+                .relatives
+                .iter()
+                .map(|(digest, known)| (*digest, remembering(known)))
+                .collect(),
+        })
     }
 
     /// Every knowledge held, the own first.
@@ -248,5 +297,6 @@ pub(crate) fn unknown(digest: Digest) -> Knowledge {
         nature: Nature::NotRead,
         items: Vec::new(),
         completeness: Completeness::NeverAsked,
+        attestations: Completeness::NeverAsked,
     }
 }

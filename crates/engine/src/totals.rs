@@ -92,12 +92,12 @@ impl Engine {
             name: object.facts.name.clone(),
             generation: object.facts.generation,
             identity: object
-                .public
+                .verifier
                 .as_ref()
                 .map_err(Clone::clone)
-                .map(|public| KeyIdentity {
-                    fingerprint: public.fingerprint().to_string(),
-                    algorithm: public.algorithm().to_string(),
+                .map(|verifier| KeyIdentity {
+                    fingerprint: verifier.fingerprint().to_string(),
+                    algorithm: verifier.algorithm(),
                 }),
             effective_stage: self.keys.effective_stage(name),
             transparency_log: spec.map(|spec| spec.effective_transparency_log()),
@@ -122,12 +122,12 @@ impl Engine {
             if trusted && (subject.is_undecided() || subject.judgements.values().any(unsettled)) {
                 undecided.insert(subject.key.digest);
             }
-            let Some(fingerprint) = object.fingerprint() else {
+            let Ok(verifier) = &object.verifier else {
                 continue;
             };
-            let vouches = |item: &policy::ItemFacts| {
-                matches!(item.outcome(&fingerprint), Some(verify::Outcome::Verified(_)))
-            };
+            let (fingerprint, id) = (verifier.fingerprint(), verifier.id());
+            let vouches =
+                |item: &policy::ItemFacts| matches!(item.outcome(&id), Some(verify::Outcome::Verified(_)));
             if trusted && subject.knowledge().flat_map(|known| &known.items).any(vouches) {
                 digests.insert(subject.key.digest);
             }
@@ -223,7 +223,7 @@ impl Engine {
         let keys = self.keys.names().filter(|name| {
             self.keys
                 .object(name)
-                .is_some_and(|object| object.public.is_err())
+                .is_some_and(|object| object.verifier.is_err())
         });
         totals
             .not_ready

@@ -134,6 +134,11 @@ impl CompiledPolicy {
         true
     }
 
+    /// Whether a requirement asks for attestations.
+    pub fn wants_attestations(&self) -> bool {
+        false
+    }
+
     /// Whether the signature of an index counts for what it lists.
     pub fn accepts_index(&self) -> bool {
         self.accept == Accept::IndexOrPlatform

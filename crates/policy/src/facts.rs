@@ -9,7 +9,7 @@ use std::sync::Arc;
 use api::{Reason, Stage};
 use image::{Digest, Repository};
 use jiff::Timestamp;
-use verify::{Fingerprint, Outcome};
+use verify::{Fingerprint, Outcome, VerifierId};
 
 /// Everything known of one image that runs.
 #[derive(Clone, Debug)]
@@ -56,8 +56,11 @@ pub struct Knowledge {
     pub nature: Nature,
     /// Every item of evidence found, in any way of discovery, in order of id.
     pub items: Vec<ItemFacts>,
-    /// Whether `items` is all there is.
+    /// Whether `items` holds every signature there is.
     pub completeness: Completeness,
+    /// Whether `items` holds every attestation there is: they are looked for in one more way, where a policy asks
+    /// for them.
+    pub attestations: Completeness,
 }
 
 /// What a digest names.
@@ -97,16 +100,16 @@ pub struct Gap {
 pub struct ItemFacts {
     /// The item (content-addressed).
     pub item: Arc<verify::Item>,
-    /// What each key that was asked makes of it. A key that is not here was not asked.
-    pub outcomes: Vec<(Fingerprint, Outcome)>,
+    /// What each verifier that was asked makes of it. One that is not here was not asked.
+    pub outcomes: Vec<(VerifierId, Outcome)>,
 }
 
 impl ItemFacts {
-    /// What this key makes of the item; None where it was not asked.
-    pub fn outcome(&self, key: &Fingerprint) -> Option<&Outcome> {
+    /// What this verifier makes of the item; None where it was not asked.
+    pub fn outcome(&self, verifier: &VerifierId) -> Option<&Outcome> {
         self.outcomes
             .iter()
-            .find(|(asked, _)| asked == key)
+            .find(|(asked, _)| asked == verifier)
             .map(|(_, outcome)| outcome)
     }
 }
@@ -125,6 +128,8 @@ pub struct Key {
     pub name: Arc<str>,
     /// None where the key's text cannot be read: what it signed cannot be told.
     pub fingerprint: Option<Fingerprint>,
+    /// Who answers for it, with everything that the answer rests on; None where the key cannot be read.
+    pub verifier: Option<VerifierId>,
     /// The stage that counts (the most restrictive of all objects with this fingerprint).
     pub stage: Stage,
     /// Before this the key does not count.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use api::{Reason, Stage};
 use image::{Digest, Reference, Repository};
 use jiff::Timestamp;
-use verify::{Cause, Claim, ClaimKind, Fingerprint, Format, ItemKind, Outcome};
+use verify::{Cause, Claim, ClaimKind, Fingerprint, Format, ItemKind, Outcome, VerifierId};
 
 use crate::facts::{Completeness, Gap, ItemFacts, Key, KeyRings, Knowledge};
 use crate::matching::{Offers, Signer};
@@ -250,7 +250,7 @@ impl Question<'_> {
         if keys.is_empty() {
             return Some(Doubt::of_key(format!("no SigningKey has key ring {ring}")));
         }
-        let unreadable = |key: &&Key| key.fingerprint.is_none() && self.discount(key).is_none();
+        let unreadable = |key: &&Key| key.verifier.is_none() && self.discount(key).is_none();
         let key = keys.iter().find(unreadable)?;
         Some(Doubt::of_key(format!(
             "SigningKey {} of key ring {ring} cannot be read",
@@ -258,15 +258,15 @@ impl Question<'_> {
         )))
     }
 
-    fn standing(&self, key: &Key, fingerprint: &Fingerprint, item: &ItemFacts, subject: &Digest) -> Standing {
+    fn standing(&self, key: &Key, verifier: &VerifierId, item: &ItemFacts, subject: &Digest) -> Standing {
         let open = |doubt: Doubt| match self.discount(key) {
             None => Standing::MayCount(doubt),
             Some(_) => Standing::NotSigned,
         };
-        match item.outcome(fingerprint) {
+        match item.outcome(verifier) {
             None => open(Doubt::not_checked(key)),
             Some(Outcome::CannotTell(cause)) => open(Doubt::of_item(cause)),
-            Some(Outcome::Verified(claim)) => self.standing_of_claim(key, fingerprint, claim, item, subject),
+            Some(Outcome::Verified(claim)) => self.standing_of_claim(key, verifier, claim, item, subject),
             Some(Outcome::Refused(refusal)) if refusal.is_of_the_signer() => {
                 Standing::Invalid(refusal.to_string())
             }
@@ -277,13 +277,13 @@ impl Question<'_> {
     fn standing_of_claim(
         &self,
         key: &Key,
-        fingerprint: &Fingerprint,
+        verifier: &VerifierId,
         claim: &Claim,
         item: &ItemFacts,
         subject: &Digest,
     ) -> Standing {
         let is_of_this =
-            claim.signer == *fingerprint && claim.subject == *subject && claim.evidence == *item.item.id();
+            claim.verifier == *verifier && claim.subject == *subject && claim.evidence == *item.item.id();
         if !is_of_this || claim.kind != ClaimKind::ImageSignature {
             return Standing::Invalid("it is not a signature of this image".into());
         }
@@ -383,10 +383,10 @@ impl Tally {
         let mut signed = false;
         for (at, ring) in question.rings.iter().enumerate() {
             for key in question.keys_of(ring) {
-                let Some(fingerprint) = key.fingerprint else {
+                let (Some(fingerprint), Some(verifier)) = (key.fingerprint, key.verifier) else {
                     continue;
                 };
-                let standing = question.standing(key, &fingerprint, item, subject);
+                let standing = question.standing(key, &verifier, item, subject);
                 signed |= !matches!(standing, Standing::NotSigned | Standing::MayCount(_));
                 self.enter(standing, at, ring, key, fingerprint);
             }
@@ -427,10 +427,7 @@ impl Tally {
 
     fn note_signer_outside_the_rings(&mut self, question: &Question<'_>, item: &ItemFacts) {
         let signed = |key: &&Key| {
-            let outcome = key
-                .fingerprint
-                .as_ref()
-                .and_then(|fingerprint| item.outcome(fingerprint));
+            let outcome = key.verifier.as_ref().and_then(|verifier| item.outcome(verifier));
             matches!(outcome, Some(Outcome::Verified(_)))
         };
         let outside = question

@@ -29,14 +29,17 @@ impl Bodies {
         repository: &Repository,
         digest: &Digest,
     ) -> Result<Manifest, Error> {
-        if let Some(bytes) = self.store.body(digest)
-            && let Ok(manifest) = Manifest::read(digest, None, bytes)
-        {
+        if let Some(manifest) = self.kept_manifest(digest) {
             return Ok(manifest);
         }
         let manifest = client.manifest(repository, digest).await?;
         self.keep(&manifest);
         Ok(manifest)
+    }
+
+    /// The manifest with this digest, if it is kept.
+    pub(crate) fn kept_manifest(&self, digest: &Digest) -> Option<Manifest> {
+        Manifest::read(digest, None, self.store.body(digest)?).ok()
     }
 
     /// The blob with this digest, of at most the size that its descriptor says.

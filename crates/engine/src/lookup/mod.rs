@@ -7,17 +7,19 @@
 mod bodies;
 mod gap;
 mod relatives;
+mod sources;
 pub(crate) mod stored;
 mod ways;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
 use image::{Digest, Repository};
 use policy::{Gap, Nature};
+use registry::{Manifest, Source};
 use serde::{Deserialize, Serialize};
 use verify::Item;
 
@@ -38,6 +40,18 @@ pub(crate) struct WaysSeen {
     pub(crate) fallback: Option<Tagged>,
     /// What cosign's tag `sha256-<hex>.sig` names.
     pub(crate) signatures: Option<Tagged>,
+    /// What cosign's tag `sha256-<hex>.att` names; only asked where a policy asks for attestations.
+    pub(crate) attestations: Option<Tagged>,
+}
+
+/// What the ways said where everything behind them was read, by the repository that holds the evidence.
+pub(crate) type Seen = BTreeMap<Repository, WaysSeen>;
+
+/// An item of evidence, and the manifest that it was found in.
+#[derive(Clone, Debug)]
+pub(crate) struct Evidence {
+    pub(crate) item: Arc<Item>,
+    pub(crate) manifest: Digest,
 }
 
 /// What a tag names.
@@ -79,10 +93,10 @@ impl Shape {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Known {
     pub(crate) shape: Option<Shape>,
-    /// The referrers API listed something when it was last heard, in this process or an earlier one.
-    pub(crate) listed: bool,
-    pub(crate) seen: WaysSeen,
-    pub(crate) items: Vec<Arc<Item>>,
+    /// Repositories whose referrers API listed something when it was last heard, in this process or an earlier one.
+    pub(crate) listed: BTreeSet<Repository>,
+    pub(crate) seen: Seen,
+    pub(crate) items: Vec<Evidence>,
 }
 
 /// What a pass is to find out.
@@ -97,6 +111,8 @@ pub(crate) struct Ask {
     pub(crate) wants_indexes: bool,
     /// A covering policy accepts only the signature of the platform's manifest.
     pub(crate) wants_children: bool,
+    /// A covering policy asks for attestations.
+    pub(crate) wants_attestations: bool,
     /// Every covering policy holds by what is known: absence will not be concluded, and moved tags
     /// need not be followed.
     pub(crate) holds: bool,
@@ -119,13 +135,24 @@ impl Ask {
 pub(crate) struct DigestPass {
     pub(crate) digest: Digest,
     pub(crate) shape: Option<Shape>,
-    pub(crate) seen: WaysSeen,
+    pub(crate) seen: Seen,
+    /// Repositories whose referrers API answered, and whether it listed anything.
+    pub(crate) listed: BTreeMap<Repository, bool>,
     /// Every item found in this pass, in order of id.
-    pub(crate) items: Vec<Arc<Item>>,
+    pub(crate) items: Vec<Evidence>,
     /// Every item that was known before was seen again, and there is one.
     pub(crate) refreshed: bool,
-    /// Why `items` may not be all; None where it is.
+    /// Why `items` may not be all signatures; None where it is.
     pub(crate) shortfall: Option<Shortfall>,
+    /// Why `items` may not be all attestations; None where it is, and where they were not asked for.
+    pub(crate) attestations: Option<Shortfall>,
+}
+
+impl DigestPass {
+    /// Everything that was asked for was answered and read.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.shortfall.is_none() && self.attestations.is_none()
+    }
 }
 
 /// What a pass found out.
@@ -138,6 +165,8 @@ pub(crate) struct Pass {
     pub(crate) asked_origins: BTreeSet<Origin>,
     /// The platform manifests that it lists were looked at.
     pub(crate) asked_children: bool,
+    /// The way in which only attestations are found was asked as well.
+    pub(crate) asked_attestations: bool,
     pub(crate) own: DigestPass,
     pub(crate) relatives: Vec<DigestPass>,
     pub(crate) proven: BTreeSet<Digest>,
@@ -159,13 +188,16 @@ impl Pass {
             asked_indexes: false,
             asked_origins: BTreeSet::new(),
             asked_children: false,
+            asked_attestations: ask.wants_attestations,
             retry_after: shortfall.retry_after,
             own: DigestPass {
                 digest: ask.subject.digest,
                 shape: known.shape,
                 seen: known.seen,
+                listed: BTreeMap::new(),
                 items: known.items,
                 refreshed: false,
+                attestations: Some(shortfall.clone()).filter(|_| ask.wants_attestations),
                 shortfall: Some(shortfall),
             },
             relatives: Vec::new(),
@@ -207,8 +239,10 @@ async fn pass(client: &registry::Client, bodies: &Bodies, ask: &Ask) -> Pass {
     let look = Look {
         client,
         bodies,
-        repository: &ask.subject.repository,
+        sources: client.sources(&ask.subject.repository),
         holds: ask.holds,
+        attestations: ask.wants_attestations,
+        served: Mutex::default(),
     };
     let own = look
         .at(ask.subject.digest, &known(ask, &ask.subject.digest))
@@ -222,6 +256,7 @@ async fn pass(client: &registry::Client, bodies: &Bodies, ask: &Ask) -> Pass {
             BTreeSet::new()
         },
         asked_children: ask.wants_children,
+        asked_attestations: ask.wants_attestations,
         retry_after: own.shortfall.as_ref().and_then(|shortfall| shortfall.retry_after),
         relatives: Vec::new(),
         proven: ask.proven.clone(),
@@ -250,6 +285,23 @@ fn known(ask: &Ask, digest: &Digest) -> Known {
 pub(crate) struct Look<'a> {
     pub(crate) client: &'a registry::Client,
     pub(crate) bodies: &'a Bodies,
-    pub(crate) repository: &'a Repository,
+    /// Where the image and its evidence may be, in the order in which they are asked.
+    pub(crate) sources: Vec<Source>,
     pub(crate) holds: bool,
+    pub(crate) attestations: bool,
+    /// What was served in this pass: nothing is asked for twice.
+    served: Mutex<HashMap<(Repository, Digest), Manifest>>,
+}
+
+impl Look<'_> {
+    fn served(&self, repository: &Repository, digest: &Digest) -> Option<Manifest> {
+        let served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        served.get(&(repository.clone(), *digest)).cloned()
+    }
+
+    fn note_served(&self, repository: &Repository, manifest: &Manifest) {
+        self.bodies.keep(manifest);
+        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        served.insert((repository.clone(), manifest.digest), manifest.clone());
+    }
 }

@@ -17,39 +17,55 @@ const CHILD_LIMIT: usize = 32;
 pub(crate) async fn follow_indexes(look: &Look<'_>, ask: &Ask, pass: &mut Pass, media_type: &str, size: u64) {
     let mut candidates: BTreeSet<Digest> = ask.pinned.clone();
     candidates.extend(ask.tags.values().flatten());
-    for tag in ask.tags.keys() {
-        if ask.holds {
-            continue;
-        }
-        match look.client.tagged_manifest(look.repository, tag).await {
-            Ok(Some(manifest)) => {
-                look.bodies.keep(&manifest);
-                pass.resolved.push((Arc::clone(tag), manifest.digest));
-                candidates.insert(manifest.digest);
-            }
-            Ok(None) => {}
-            Err(error) => note_gap(pass, &error),
+    if !ask.holds {
+        for tag in ask.tags.keys() {
+            candidates.extend(resolve(look, pass, tag).await);
         }
     }
     candidates.remove(&ask.subject.digest);
     for candidate in candidates.difference(&ask.proven) {
-        match look
-            .bodies
-            .manifest(look.client, look.repository, candidate)
-            .await
-        {
-            Ok(index) if lists(&index, &ask.subject.digest, media_type, size) => {
-                pass.proven.insert(*candidate);
-            }
-            Ok(_) => {}
-            // A candidate that is gone proves no membership, now or later.
-            Err(Error::NotFound { .. }) => {}
-            Err(error) => note_gap(pass, &error),
+        let index = read(look, pass, candidate).await;
+        if index.is_some_and(|index| lists(&index, &ask.subject.digest, media_type, size)) {
+            pass.proven.insert(*candidate);
         }
     }
     for index in pass.proven.clone() {
         pass.relatives.push(look.at(index, &known(ask, &index)).await);
     }
+}
+
+/// What the tag names now, at the first source that has it.
+async fn resolve(look: &Look<'_>, pass: &mut Pass, tag: &Arc<str>) -> Option<Digest> {
+    for source in &look.sources {
+        match look.client.tagged_manifest(&source.repository, tag).await {
+            Ok(Some(manifest)) => {
+                look.note_served(&source.repository, &manifest);
+                pass.resolved.push((Arc::clone(tag), manifest.digest));
+                return Some(manifest.digest);
+            }
+            Ok(None) => {}
+            Err(error) => note_gap(pass, &error),
+        }
+    }
+    None
+}
+
+/// A candidate, at the first source that has it. One that is gone proves no membership, now or later.
+async fn read(look: &Look<'_>, pass: &mut Pass, candidate: &Digest) -> Option<Manifest> {
+    if let Some(kept) = look.bodies.kept_manifest(candidate) {
+        return Some(kept);
+    }
+    for source in &look.sources {
+        match look.client.manifest(&source.repository, candidate).await {
+            Ok(manifest) => {
+                look.note_served(&source.repository, &manifest);
+                return Some(manifest);
+            }
+            Err(Error::NotFound { .. }) => {}
+            Err(error) => note_gap(pass, &error),
+        }
+    }
+    None
 }
 
 /// Looks at every runnable manifest of the index that runs.

@@ -1,47 +1,50 @@
 //! Items of evidence read again from kept bytes alone, without a registry, and which bytes those are.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use image::Digest;
 use registry::{Descriptor, Document, Manifest};
-use verify::Item;
 
 use super::ways;
-use super::{Shape, Tagged, WaysSeen, relatives};
+use super::{Evidence, Seen, Shape, Tagged, WaysSeen, relatives};
 use crate::store::{Read, SubjectRecord};
 
 /// Every item that the kept bytes still give. What is not kept is left out: from disk only what is
 /// there counts, never what is not.
-pub(crate) fn items(read: Read<'_>, seen: &WaysSeen) -> Vec<Arc<Item>> {
-    let mut layers: Vec<Descriptor> = manifests(read, seen)
-        .iter()
+pub(crate) fn items(read: Read<'_>, seen: &Seen) -> Vec<Evidence> {
+    let manifests: BTreeSet<Digest> = seen.values().flat_map(|seen| manifests(read, seen)).collect();
+    items_of(read, manifests)
+}
+
+/// The items in these manifests.
+pub(crate) fn items_of(read: Read<'_>, manifests: impl IntoIterator<Item = Digest>) -> Vec<Evidence> {
+    let mut layers: Vec<_> = manifests
+        .into_iter()
         .flat_map(|digest| evidence_layers(read, digest))
         .collect();
-    layers.sort_by_key(|layer| (layer.size, layer.digest));
+    ways::in_order(&mut layers);
     ways::within_budget(&mut layers);
-    let mut items = BTreeMap::new();
-    for layer in &layers {
-        if let Some(bytes) = read(&layer.digest) {
-            let item = ways::item(layer, bytes);
-            items.insert(*item.id(), item);
-        }
-    }
-    items.into_values().collect()
+    let found = layers.into_iter().filter_map(|(manifest, layer)| {
+        let item = ways::item(&layer, read(&layer.digest)?);
+        Some(Evidence { item, manifest })
+    });
+    ways::united(Vec::new(), found.collect())
 }
 
 /// Every digest of bytes that the record may be read again from.
 pub(crate) fn reach(read: Read<'_>, record: &SubjectRecord) -> BTreeSet<Digest> {
     let mut reached: BTreeSet<Digest> = record.seen.keys().chain(&record.proven).copied().collect();
     reached.extend(&record.children);
-    for seen in record.seen.values() {
+    let mut holding: BTreeSet<Digest> = record.past.values().flatten().copied().collect();
+    for seen in record.seen.values().flat_map(BTreeMap::values) {
         if let Some(Tagged::Manifest(index)) = seen.fallback {
             reached.insert(index);
         }
-        for manifest in manifests(read, seen) {
-            reached.extend(evidence_layers(read, &manifest).map(|layer| layer.digest));
-            reached.insert(manifest);
-        }
+        holding.extend(manifests(read, seen));
+    }
+    for manifest in holding {
+        reached.extend(evidence_layers(read, manifest).map(|(_, layer)| layer.digest));
+        reached.insert(manifest);
     }
     reached
 }
@@ -67,20 +70,23 @@ fn manifests(read: Read<'_>, seen: &WaysSeen) -> BTreeSet<Digest> {
     {
         manifests.extend(children.into_iter().map(|child| child.digest));
     }
-    if let Some(Tagged::Manifest(signatures)) = seen.signatures {
-        manifests.insert(signatures);
+    for tagged in [seen.signatures, seen.attestations] {
+        if let Some(Tagged::Manifest(holding)) = tagged {
+            manifests.insert(holding);
+        }
     }
     manifests
 }
 
-fn evidence_layers(read: Read<'_>, digest: &Digest) -> impl Iterator<Item = Descriptor> {
-    let layers = match manifest(read, digest).map(|manifest| manifest.document) {
+fn evidence_layers(read: Read<'_>, digest: Digest) -> impl Iterator<Item = (Digest, Descriptor)> {
+    let layers = match manifest(read, &digest).map(|manifest| manifest.document) {
         Some(Document::Image { layers, .. }) => layers,
         _ => Vec::new(),
     };
     layers
         .into_iter()
         .filter(|layer| ways::is_evidence(&layer.media_type))
+        .map(move |layer| (digest, layer))
 }
 
 fn manifest(read: Read<'_>, digest: &Digest) -> Option<Manifest> {

@@ -1,22 +1,24 @@
-//! The ways in which signatures of one digest are found: the referrers API (OCI distribution 1.1),
-//! its fallback tag, and cosign's signature tag. All are tried, and what they find is united.
+//! The ways in which signatures and attestations of one digest are found at one source: the referrers API (OCI
+//! distribution 1.1), its fallback tag, cosign's signature tag, and, where a policy asks for attestations, its
+//! attestation tag. All are tried, and what they find is united.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use image::Digest;
-use registry::{Descriptor, Document, Error, Manifest, Referrers, TagHint};
+use image::{Digest, Repository};
+use registry::{Descriptor, Document, Error, ErrorKind, Manifest, Referrers, Source, TagHint};
 use verify::Item;
 
 use super::gap::Shortfall;
-use super::{DigestPass, Known, Look, Shape, Tagged, WaysSeen};
+use super::sources::Visit;
+use super::{Evidence, Known, Look, Shape, Tagged, WaysSeen};
 
 /// The media type of a layer that holds a simple-signing payload (cosign signature specification).
 const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
-/// The annotation of such a layer that holds the signature in base64.
-const SIGNATURE_ANNOTATION: &str = "dev.cosignproject.cosign/signature";
+/// The media type of a layer that holds a DSSE envelope (cosign's attestation specification).
+const DSSE: &str = "application/vnd.dsse.envelope.v1+json";
 /// What the media types of a Sigstore bundle begin with.
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
 /// More items of evidence than this are not read.
@@ -26,69 +28,93 @@ const BYTE_BUDGET: u64 = 16 * 1024 * 1024;
 /// Bodies that are fetched at the same time.
 const CONCURRENCY: usize = 4;
 
-/// A layer that holds evidence.
-type Layer = Descriptor;
+/// A layer that holds evidence, and the manifest that it is a layer of.
+type Layer = (Digest, Descriptor);
 
 /// What the referrers API lists, and why that may not be all.
 type Listing = (BTreeSet<Digest>, Option<Shortfall>);
 
 impl Look<'_> {
-    /// Finds out everything about one digest.
-    pub(crate) async fn at(&self, digest: Digest, known: &Known) -> DigestPass {
-        let (referrers, fallback, signatures) = tokio::join!(
-            self.referrers(&digest, known.listed),
-            self.tag(digest.tag_prefix(), known.seen.fallback),
-            self.tag(format!("{}.sig", digest.tag_prefix()), known.seen.signatures),
+    /// Asks one source about one digest.
+    pub(super) async fn visit(&self, source: &Source, digest: Digest, known: &Known) -> Visit {
+        let before = known.seen.get(&source.evidence);
+        let mut visit = Visit::default();
+        let asked_first = !(self.holds && known.shape.is_some() && before.is_some());
+        if asked_first && self.subject(source, digest, &mut visit).await.is_none() && visit.absent.is_some() {
+            return visit;
+        }
+        let before = before.cloned().unwrap_or_default();
+        let at = At {
+            look: self,
+            repository: &source.evidence,
+        };
+        let prefix = digest.tag_prefix();
+        let (referrers, fallback, signatures, attestations) = tokio::join!(
+            at.referrers(&digest, known.listed.contains(&source.evidence)),
+            at.tag(prefix.clone(), before.fallback),
+            at.tag(format!("{prefix}.sig"), before.signatures),
+            async {
+                match self.attestations {
+                    true => Some(at.tag(format!("{prefix}.att"), before.attestations).await),
+                    false => None,
+                }
+            },
         );
-        let mut found = Found::default();
-        let seen = WaysSeen {
-            referrers: found.note(referrers).map(|(listed, truncated)| {
-                found.miss(truncated);
+        let found = &mut visit.found;
+        visit.seen = WaysSeen {
+            referrers: note(&mut found.both, referrers).map(|(listed, truncated)| {
+                miss(&mut found.both, truncated);
                 listed
             }),
-            fallback: found.note(fallback).map(|tagged| without_itself(tagged, &digest)),
-            signatures: found.note(signatures),
+            fallback: note(&mut found.both, fallback).map(|tagged| without_itself(tagged, &digest)),
+            signatures: note(&mut found.signatures, signatures),
+            attestations: attestations.and_then(|tagged| note(&mut found.attestations, tagged)),
         };
-        let items = if found.shortfall.is_none() && seen == known.seen {
+        visit.unchanged = visit.seen == before;
+        // Of several sources it is not known which item came from which: they are read again, from the store.
+        let alone = self.sources.len() == 1;
+        visit.items = if alone && visit.unchanged && visit.found.is_whole() {
             known.items.clone()
         } else {
-            self.items(&seen, &mut found).await
+            at.items(&visit.seen, &mut visit.found).await
         };
-        let refreshed = !items.is_empty()
-            && known
-                .items
-                .iter()
-                .all(|before| items.iter().any(|item| item.id() == before.id()));
-        // What was seen before and could not be read now still counts where it verifies.
-        let before = if found.shortfall.is_some() {
-            known.items.clone()
-        } else {
-            Vec::new()
-        };
-        let items = united(before, items);
-        let unchanged = seen == known.seen;
-        let mut shape = known.shape.clone();
-        if shape.is_none() || !(self.holds && unchanged) {
-            match self.client.manifest(self.repository, &digest).await {
-                Ok(manifest) => {
-                    self.bodies.keep(&manifest);
-                    shape = Some(shape_of(&manifest));
-                }
-                Err(error) => {
-                    found.shortfall = Shortfall::worse(found.shortfall, Some(Shortfall::of_subject(&error)))
-                }
-            }
+        if !asked_first && !visit.unchanged {
+            self.subject(source, digest, &mut visit).await;
         }
-        DigestPass {
-            digest,
-            shape,
-            seen,
-            items,
-            refreshed,
-            shortfall: found.shortfall,
-        }
+        visit
     }
 
+    /// Has the source serve the digest itself, once in a pass.
+    async fn subject(&self, source: &Source, digest: Digest, visit: &mut Visit) -> Option<()> {
+        match self.manifest(source, &digest).await {
+            Ok(manifest) => visit.shape = Some(shape_of(&manifest)),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                visit.absent = Some(Shortfall::of_subject(&error));
+                return None;
+            }
+            Err(error) => miss(&mut visit.found.both, Some(Shortfall::of_subject(&error))),
+        }
+        Some(())
+    }
+
+    /// The manifest as the source serves it in this pass.
+    async fn manifest(&self, source: &Source, digest: &Digest) -> Result<Manifest, Error> {
+        if let Some(manifest) = self.served(&source.repository, digest) {
+            return Ok(manifest);
+        }
+        let manifest = self.client.manifest(&source.repository, digest).await?;
+        self.note_served(&source.repository, &manifest);
+        Ok(manifest)
+    }
+}
+
+/// Where evidence is looked for.
+struct At<'a> {
+    look: &'a Look<'a>,
+    repository: &'a Repository,
+}
+
+impl At<'_> {
     /// What the referrers API lists, and why that may not be all.
     async fn referrers(&self, digest: &Digest, listed_before: bool) -> Result<Listing, Shortfall> {
         let digests = |descriptors: Vec<Descriptor>| {
@@ -97,7 +123,7 @@ impl Look<'_> {
                 .map(|descriptor| descriptor.digest)
                 .collect()
         };
-        match self.client.referrers(self.repository, digest).await {
+        match self.look.client.referrers(self.repository, digest).await {
             Ok(Referrers::Listed(descriptors)) => Ok((digests(descriptors), None)),
             Ok(Referrers::Truncated { seen, error }) => Ok((digests(seen), Some(Shortfall::of(&error)))),
             Ok(Referrers::Unsupported) if listed_before => Err(Shortfall::unavailable(&format!(
@@ -113,16 +139,16 @@ impl Look<'_> {
     /// what our own hashing said before.
     async fn tag(&self, tag: String, known: Option<Tagged>) -> Result<Tagged, Shortfall> {
         if let Some(Tagged::Manifest(before)) = known {
-            match self.client.head_tag(self.repository, &tag).await {
+            match self.look.client.head_tag(self.repository, &tag).await {
                 Ok(Some(TagHint::Digest(now))) if now == before => return Ok(Tagged::Manifest(before)),
                 Ok(None) => return Ok(Tagged::Absent),
                 Ok(Some(_)) => {}
                 Err(error) => return Err(Shortfall::of(&error)),
             }
         }
-        match self.client.tagged_manifest(self.repository, &tag).await {
+        match self.look.client.tagged_manifest(self.repository, &tag).await {
             Ok(Some(manifest)) => {
-                self.bodies.keep(&manifest);
+                self.look.bodies.keep(&manifest);
                 Ok(Tagged::Manifest(manifest.digest))
             }
             Ok(None) => Ok(Tagged::Absent),
@@ -131,17 +157,27 @@ impl Look<'_> {
     }
 
     /// Every item of evidence behind what the ways found. One that cannot be read takes nothing
-    /// away from the others.
-    async fn items(&self, seen: &WaysSeen, found: &mut Found) -> Vec<Arc<Item>> {
+    /// away from the others, and what only attestations are found by nothing from signatures.
+    async fn items(&self, seen: &WaysSeen, found: &mut Found) -> Vec<Evidence> {
         let mut manifests: BTreeSet<Digest> = seen.referrers.clone().unwrap_or_default();
         if let Some(Tagged::Manifest(index)) = seen.fallback {
-            manifests.extend(found.note(self.listed(&index).await).unwrap_or_default());
+            let listed = self.listed(&index).await;
+            manifests.extend(note(&mut found.both, listed).unwrap_or_default());
         }
         if let Some(Tagged::Manifest(signatures)) = seen.signatures {
             manifests.insert(signatures);
         }
+        let items = self.items_of(manifests, &mut found.both).await;
+        let Some(Tagged::Manifest(attestations)) = seen.attestations else {
+            return united(Vec::new(), items);
+        };
+        let attestations = BTreeSet::from([attestations]);
+        united(items, self.items_of(attestations, &mut found.attestations).await)
+    }
+
+    async fn items_of(&self, manifests: BTreeSet<Digest>, found: &mut Option<Shortfall>) -> Vec<Evidence> {
         if manifests.len() > ITEM_LIMIT {
-            found.miss(Some(self.too_many()));
+            miss(found, Some(self.too_many()));
         }
         let lists: Vec<Result<Vec<Layer>, Shortfall>> = stream::iter(manifests.into_iter().take(ITEM_LIMIT))
             .map(|digest| self.evidence_layers(digest))
@@ -150,24 +186,23 @@ impl Look<'_> {
             .await;
         let mut layers: Vec<Layer> = lists
             .into_iter()
-            .filter_map(|list| found.note(list))
+            .filter_map(|list| note(found, list))
             .flatten()
             .collect();
-        // The same layers every time, whatever came first; signatures are small.
-        layers.sort_by_key(|layer| (layer.size, layer.digest));
+        in_order(&mut layers);
         if layers.len() > ITEM_LIMIT {
-            found.miss(Some(self.too_many()));
+            miss(found, Some(self.too_many()));
             layers.truncate(ITEM_LIMIT);
         }
         if !within_budget(&mut layers) {
-            found.miss(Some(self.too_many_bytes()));
+            miss(found, Some(self.too_many_bytes()));
         }
-        let items: Vec<Result<Arc<Item>, Shortfall>> = stream::iter(layers)
+        let items: Vec<Result<Evidence, Shortfall>> = stream::iter(layers)
             .map(|layer| self.item(layer))
             .buffer_unordered(CONCURRENCY)
             .collect()
             .await;
-        items.into_iter().filter_map(|item| found.note(item)).collect()
+        items.into_iter().filter_map(|item| note(found, item)).collect()
     }
 
     /// What a fallback index lists.
@@ -187,24 +222,24 @@ impl Look<'_> {
         let Document::Image { layers, .. } = self.body(&digest).await?.document else {
             return Ok(Vec::new());
         };
-        Ok(layers
-            .into_iter()
-            .filter(|layer| is_evidence(&layer.media_type))
-            .take(ITEM_LIMIT + 1)
-            .collect())
+        let layers = layers.into_iter().filter(|layer| is_evidence(&layer.media_type));
+        Ok(layers.take(ITEM_LIMIT + 1).map(|layer| (digest, layer)).collect())
     }
 
-    async fn item(&self, layer: Layer) -> Result<Arc<Item>, Shortfall> {
+    async fn item(&self, (manifest, layer): Layer) -> Result<Evidence, Shortfall> {
         let bytes: Bytes = self
+            .look
             .bodies
-            .blob(self.client, self.repository, &layer.digest, layer.size)
+            .blob(self.look.client, self.repository, &layer.digest, layer.size)
             .await
             .map_err(|error| Shortfall::of(&error))?;
-        Ok(item(&layer, bytes))
+        let item = item(&layer, bytes);
+        Ok(Evidence { item, manifest })
     }
 
     async fn body(&self, digest: &Digest) -> Result<Manifest, Shortfall> {
-        let body: Result<Manifest, Error> = self.bodies.manifest(self.client, self.repository, digest).await;
+        let (client, bodies) = (self.look.client, self.look.bodies);
+        let body: Result<Manifest, Error> = bodies.manifest(client, self.repository, digest).await;
         body.map_err(|error| Shortfall::of(&error))
     }
 
@@ -223,12 +258,17 @@ impl Look<'_> {
     }
 }
 
+/// The same layers first every time, whatever came first; signatures are small.
+pub(crate) fn in_order(layers: &mut [Layer]) {
+    layers.sort_by_key(|(manifest, layer)| (layer.size, layer.digest, *manifest));
+}
+
 /// Keeps the first layers that fit the budget; false where some did not. The sizes are those of the
 /// descriptors: a body that is larger than its descriptor says is refused when it is read.
 pub(crate) fn within_budget(layers: &mut Vec<Layer>) -> bool {
     let all = layers.len();
     let mut total = 0_u64;
-    layers.retain(|layer| {
+    layers.retain(|(_, layer)| {
         let fits = total.saturating_add(layer.size) <= BYTE_BUDGET;
         if fits {
             total = total.saturating_add(layer.size);
@@ -238,24 +278,47 @@ pub(crate) fn within_budget(layers: &mut Vec<Layer>) -> bool {
     layers.len() == all
 }
 
-/// Gathers what failed on the way.
+/// What failed on the way, by what it may have hidden.
 #[derive(Default)]
-struct Found {
-    shortfall: Option<Shortfall>,
+pub(super) struct Found {
+    both: Option<Shortfall>,
+    signatures: Option<Shortfall>,
+    attestations: Option<Shortfall>,
 }
 
 impl Found {
-    fn miss(&mut self, shortfall: Option<Shortfall>) {
-        self.shortfall = Shortfall::worse(self.shortfall.take(), shortfall);
+    /// Everything that was asked for was read.
+    pub(super) fn is_whole(&self) -> bool {
+        self.both.is_none() && self.signatures.is_none() && self.attestations.is_none()
     }
 
-    fn note<T>(&mut self, answer: Result<T, Shortfall>) -> Option<T> {
-        match answer {
-            Ok(answer) => Some(answer),
-            Err(shortfall) => {
-                self.miss(Some(shortfall));
-                None
-            }
+    /// Why signatures may be missing.
+    pub(super) fn of_signatures(&self) -> Option<Shortfall> {
+        Shortfall::worse(self.both.clone(), self.signatures.clone())
+    }
+
+    /// Why attestations may be missing.
+    pub(super) fn of_attestations(&self) -> Option<Shortfall> {
+        Shortfall::worse(self.both.clone(), self.attestations.clone())
+    }
+
+    /// Something may hide signatures and attestations.
+    #[cfg(test)]
+    pub(super) fn miss(&mut self, shortfall: Option<Shortfall>) {
+        miss(&mut self.both, shortfall);
+    }
+}
+
+fn miss(told: &mut Option<Shortfall>, shortfall: Option<Shortfall>) {
+    *told = Shortfall::worse(told.take(), shortfall);
+}
+
+fn note<T>(told: &mut Option<Shortfall>, answer: Result<T, Shortfall>) -> Option<T> {
+    match answer {
+        Ok(answer) => Some(answer),
+        Err(shortfall) => {
+            miss(told, Some(shortfall));
+            None
         }
     }
 }
@@ -271,27 +334,22 @@ fn without_itself(tagged: Tagged, digest: &Digest) -> Tagged {
 
 /// The item in a layer.
 pub(crate) fn item(layer: &Descriptor, bytes: Bytes) -> Arc<Item> {
-    Arc::new(if layer.media_type == SIMPLE_SIGNING {
-        let signature = layer
-            .annotations
-            .get(SIGNATURE_ANNOTATION)
-            .map_or("", String::as_str);
-        Item::from_simple_signing(bytes, signature)
-    } else {
-        Item::from_bundle(&bytes)
+    Arc::new(match layer.media_type.as_str() {
+        SIMPLE_SIGNING | DSSE => Item::from_cosign_layer(&layer.media_type, &layer.annotations, bytes),
+        _ => Item::from_bundle(&bytes),
     })
 }
 
 pub(crate) fn is_evidence(media_type: &str) -> bool {
-    media_type == SIMPLE_SIGNING || media_type.starts_with(BUNDLE)
+    matches!(media_type, SIMPLE_SIGNING | DSSE) || media_type.starts_with(BUNDLE)
 }
 
 /// Each item once, in order of id.
-fn united(first: Vec<Arc<Item>>, second: Vec<Arc<Item>>) -> Vec<Arc<Item>> {
-    let by_id: BTreeMap<Digest, Arc<Item>> = first
+pub(crate) fn united(first: Vec<Evidence>, second: Vec<Evidence>) -> Vec<Evidence> {
+    let by_id: BTreeMap<Digest, Evidence> = first
         .into_iter()
         .chain(second)
-        .map(|item| (*item.id(), item))
+        .map(|found| (*found.item.id(), found))
         .collect();
     by_id.into_values().collect()
 }

@@ -19,7 +19,7 @@ use redb::backends::InMemoryBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
-use crate::lookup::{Shape, WaysSeen};
+use crate::lookup::{Seen, Shape};
 
 const BODIES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("bodies");
 const SUBJECTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("subjects");
@@ -64,7 +64,9 @@ pub(crate) struct SubjectRecord {
     /// When the last complete pass ended.
     pub(crate) checked: Option<Timestamp>,
     /// What was seen, by digest: the subject's own and its relatives'.
-    pub(crate) seen: BTreeMap<Digest, WaysSeen>,
+    pub(crate) seen: BTreeMap<Digest, Seen>,
+    /// Manifests that held attestations which verified and are not found any more, by digest.
+    pub(crate) past: BTreeMap<Digest, BTreeSet<Digest>>,
     /// What each digest names.
     pub(crate) shapes: BTreeMap<Digest, Shape>,
     /// Indexes that are proven to list the subject.

@@ -148,7 +148,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::lookup::WaysSeen;
+    use crate::lookup::Seen;
     use crate::store::Store;
 
     const DAY: i64 = 24 * 3600;
@@ -163,7 +163,7 @@ mod tests {
         store.keep_body(digest, Bytes::from_static(body));
         let record = SubjectRecord {
             checked: Some(checked),
-            seen: BTreeMap::from([(digest, WaysSeen::default())]),
+            seen: BTreeMap::from([(digest, Seen::default())]),
             ..SubjectRecord::default()
         };
         store.keep_subject(name.to_owned(), &record);

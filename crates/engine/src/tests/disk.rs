@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::world::*;
 use crate::fact::Fact;
-use crate::lookup::WaysSeen;
+use crate::lookup::{Seen, WaysSeen};
 use crate::store::{Store, SubjectRecord};
 
 const HOLDS: Option<(Verdict, Reason)> = Some((Verdict::Compliant, Reason::AllVerified));
@@ -32,12 +32,13 @@ fn keep(store: &Store, bytes: impl Into<Bytes>) -> Digest {
     digest
 }
 
-fn keep_evidence(store: &Store, evidence: &Held) -> WaysSeen {
+fn keep_evidence(store: &Store, evidence: &Held) -> Seen {
     keep(store, evidence.layer.clone());
-    WaysSeen {
+    let seen = WaysSeen {
         referrers: Some(BTreeSet::from([keep(store, evidence.manifest.clone())])),
         ..WaysSeen::default()
-    }
+    };
+    Seen::from([("r.example/shop/web".parse().unwrap(), seen)])
 }
 
 fn manifest() -> Bytes {
@@ -72,7 +73,7 @@ fn restarted_with_an_index_of(listed: impl Fn(Digest) -> Digest) -> Option<(Verd
     let record = SubjectRecord {
         checked: Some(World::new().now),
         seen: BTreeMap::from([
-            (child, WaysSeen::default()),
+            (child, Seen::new()),
             (index, keep_evidence(&store, &signer.sign(&index))),
         ]),
         proven: BTreeSet::from([index]),
@@ -173,12 +174,16 @@ fn that_referrers_were_listed_is_remembered_across_a_restart_and_by_look_ups_tha
     again.pass_time(7 * 3600);
     let asks = again.engine.due_lookups(again.now, 9);
     let own = digest("shop/web");
-    assert!(asks[0].known[&own].listed);
-    assert!(asks[0].known[&own].seen.referrers.is_none(), "it is read again");
+    assert!(!asks[0].known[&own].listed.is_empty());
+    assert!(asks[0].known[&own].seen.is_empty(), "it is read again");
     again.bodiless = true;
     again.end(&asks[0]);
     again.pass_time(60);
-    assert!(again.engine.due_lookups(again.now, 9)[0].known[&own].listed);
+    assert!(
+        !again.engine.due_lookups(again.now, 9)[0].known[&own]
+            .listed
+            .is_empty()
+    );
 }
 
 /// Weakened once: without the gap for names that were not followed, the pinned pod makes the image Violating at once.

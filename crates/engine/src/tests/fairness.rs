@@ -44,7 +44,7 @@ fn f03_a_crowded_registry_leaves_room_for_the_others_and_gets_its_turn_again() {
 }
 
 /// C2.11. Weakened once: with what comes back put in line only when somebody pulls, `next_time` stays in the past and
-/// a standby turns without pause; with `gathered` never emptied, the totals are not handed over.
+/// a standby turns without pause.
 #[test]
 fn c2_11_a_standby_gathers_nothing_and_hands_everything_over_once_it_leads() {
     let mut world = World::new();

@@ -116,7 +116,7 @@ fn c2_11_after_a_restart_what_is_due_is_not_told_before_its_first_look_up() {
 }
 
 /// Invariant 8: what verified counts although the look-up is never complete, as long as it is seen.
-/// Weakened once: with trust that ends unless a look-up is complete, it is Stale after an hour.
+/// Weakened once: with only the first sight of the evidence noted, it is Stale after an hour.
 #[test]
 fn evidence_that_is_seen_again_renews_trust_although_no_look_up_is_complete() {
     let signer = Signer::new();

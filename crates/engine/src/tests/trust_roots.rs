@@ -20,7 +20,7 @@ fn key_with_root(set: &mut KeySet, root: &str) {
 
 fn problem(set: &KeySet) -> String {
     let object = set.object("release-1").unwrap();
-    object.public.as_ref().err().cloned().unwrap_or_default()
+    object.verifier.as_ref().err().cloned().unwrap_or_default()
 }
 
 /// C4.12, B46: a trust root that is missing, or cannot be used, makes the key unreadable; it is never used without.

@@ -21,7 +21,7 @@ use verify::Item;
 
 use crate::core::Engine;
 use crate::fact::{Fact, KeyFacts, PodFacts, PodImage, PolicyFacts, Workload, WorkloadKey};
-use crate::lookup::{Ask, DigestPass, Pass, Shape, Shortfall, Tagged, WaysSeen};
+use crate::lookup::{Ask, DigestPass, Evidence, Pass, Seen, Shape, Shortfall, Tagged, WaysSeen};
 use crate::report::{PolicyAnswer, WorkloadAnswer};
 use crate::store::Store;
 
@@ -96,6 +96,23 @@ impl Held {
 
     pub(crate) fn digest(&self) -> Digest {
         Digest::sha256(&self.manifest)
+    }
+
+    fn evidence(&self) -> Evidence {
+        Evidence {
+            item: self.item.clone(),
+            manifest: self.digest(),
+        }
+    }
+}
+
+/// The referrers API lists these, and no tag is there.
+fn answered(listed: BTreeSet<Digest>, attestations: bool) -> WaysSeen {
+    WaysSeen {
+        referrers: Some(listed),
+        fallback: Some(Tagged::Absent),
+        signatures: Some(Tagged::Absent),
+        attestations: attestations.then_some(Tagged::Absent),
     }
 }
 
@@ -184,6 +201,7 @@ impl World {
             subject: ask.subject.clone(),
             asked_indexes: ask.wants_indexes,
             asked_children: ask.wants_children,
+            asked_attestations: ask.wants_attestations,
             asked_origins: ask.origins(),
             own,
             relatives: proven.iter().map(|index| self.part(ask, *index)).collect(),
@@ -205,15 +223,19 @@ impl World {
             return DigestPass {
                 digest,
                 shape: known.shape,
-                seen: WaysSeen::default(),
+                seen: Seen::new(),
+                listed: BTreeMap::new(),
                 items: known.items,
                 refreshed: false,
                 shortfall: Some(Shortfall::unavailable("no way of discovery answers")),
+                attestations: None,
             };
         }
         let held = self.signatures.get(&digest).cloned().unwrap_or_default();
         let listed: BTreeSet<Digest> = held.iter().map(Held::digest).collect();
-        let unchanged = known.seen.referrers.as_ref() == Some(&listed);
+        let repository = ask.subject.repository.clone();
+        let before = known.seen.get(&repository);
+        let unchanged = before.is_some_and(|seen| seen.referrers.as_ref() == Some(&listed));
         let items = match (unchanged, self.bodiless) {
             (true, _) => known.items.clone(),
             (false, true) => Vec::new(),
@@ -223,23 +245,24 @@ impl World {
                     store.keep_body(evidence.digest(), evidence.manifest.clone());
                     store.keep_body(Digest::sha256(&evidence.layer), evidence.layer.clone());
                 }
-                held.iter().map(|evidence| evidence.item.clone()).collect()
+                held.iter().map(Held::evidence).collect()
             }
         };
-        let again = |before: &Arc<Item>| items.iter().any(|item| item.id() == before.id());
+        let again = |before: &Evidence| items.iter().any(|found| found.item.id() == before.item.id());
         let refreshed = !items.is_empty() && known.items.iter().all(again);
         let shortfall =
             (self.bodiless && !unchanged).then(|| Shortfall::unavailable("a listed item is not served"));
         DigestPass {
             digest,
             shape: Some(self.shape(&digest)),
-            seen: WaysSeen {
-                referrers: Some(listed),
-                fallback: Some(Tagged::Absent),
-                signatures: Some(Tagged::Absent),
+            listed: BTreeMap::from([(repository.clone(), !listed.is_empty())]),
+            seen: match shortfall {
+                Some(_) => Seen::new(),
+                None => Seen::from([(repository, answered(listed, ask.wants_attestations))]),
             },
             items,
             refreshed,
+            attestations: shortfall.clone().filter(|_| ask.wants_attestations),
             shortfall,
         }
     }

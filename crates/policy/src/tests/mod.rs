@@ -62,6 +62,10 @@ impl Person {
         self.public.fingerprint()
     }
 
+    pub(crate) fn verifier(&self) -> Verifier {
+        Verifier::by_key(self.public.clone())
+    }
+
     fn sign(&self, message: &[u8]) -> String {
         STANDARD.encode(self.pair.sign(&SystemRandom::new(), message).unwrap())
     }
@@ -171,13 +175,14 @@ pub(crate) fn known(digest: &Digest, nature: Nature, items: Vec<Item>) -> Knowle
         nature,
         items,
         completeness: Completeness::Complete,
+        attestations: Completeness::NeverAsked,
     }
 }
 
 pub(crate) fn checked(digest: &Digest, item: Item) -> ItemFacts {
     let ask = |person: &Person| {
         (
-            person.fingerprint(),
+            person.verifier().id(),
             verify(&item, digest, &Verifier::by_key(person.public.clone())),
         )
     };
@@ -199,6 +204,7 @@ pub(crate) fn key(name: &str, person: &Person, stage: Stage) -> Key {
     Key {
         name: name.into(),
         fingerprint: Some(person.fingerprint()),
+        verifier: Some(person.verifier().id()),
         stage,
         not_before: None,
         not_after: None,

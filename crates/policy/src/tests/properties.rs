@@ -64,6 +64,7 @@ fn knowledge(pool: usize) -> impl Strategy<Value = Knowledge> {
                 nature,
                 items,
                 completeness,
+                attestations: Completeness::NeverAsked,
             }
         },
     )
@@ -91,19 +92,16 @@ fn any_key() -> impl Strategy<Value = Key> {
         1 => Just(Stage::Revoked),
         1 => Just(Stage::Other),
     ];
-    let person = prop_oneof![9 => (0usize..4).prop_map(Some), 1 => Just(None)];
+    let picked = prop_oneof![9 => (0usize..4).prop_map(Some), 1 => Just(None)];
     let limit = || proptest::option::weighted(0.25, moment());
-    (person, stage, limit(), limit()).prop_map(|(at, stage, not_before, not_after)| Key {
+    (picked, stage, limit(), limit()).prop_map(|(at, stage, not_before, not_after)| Key {
         name: format!("key-{}", at.map_or("unreadable".to_owned(), |at| at.to_string())).into(),
-        fingerprint: at.map(person_fingerprint),
+        fingerprint: at.map(|at| person(at).fingerprint()),
+        verifier: at.map(|at| person(at).verifier().id()),
         stage,
         not_before,
         not_after,
     })
-}
-
-fn person_fingerprint(at: usize) -> Fingerprint {
-    person(at).fingerprint()
 }
 
 const RINGS: [&str; 3] = ["build", "release", "review"];
@@ -236,7 +234,10 @@ proptest! {
                     && key.not_after.is_none_or(|end| now < end)
             };
             prop_assert!(scene.all_keys().any(|key| counts(key)));
-            let verified = |item: &ItemFacts| matches!(item.outcome(&fingerprint), Some(verify::Outcome::Verified(_)));
+            let signed_by_it = |outcome: &verify::Outcome| {
+                matches!(outcome, verify::Outcome::Verified(claim) if claim.signer == fingerprint)
+            };
+            let verified = |item: &ItemFacts| item.outcomes.iter().any(|(_, outcome)| signed_by_it(outcome));
             prop_assert!(scene.all_knowledge().iter().any(|knowledge| knowledge.items.iter().any(verified)));
         }
     }

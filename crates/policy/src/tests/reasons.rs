@@ -276,7 +276,7 @@ fn a_key_that_was_not_asked_about_an_item_is_pending() {
     let mut scene = Scene::signed();
     scene.own.items[0]
         .outcomes
-        .retain(|(asked, _)| *asked != person(0).fingerprint());
+        .retain(|(asked, _)| *asked != person(0).verifier().id());
     assert_eq!(scene.answer(), unknown(Reason::Pending));
 }
 
@@ -301,6 +301,7 @@ fn an_image_without_any_signature_violates_even_where_the_ring_has_no_key() {
 fn a_key_that_cannot_be_read_is_key_missing_where_it_could_matter() {
     let mut scene = Scene::signed();
     scene.release_key().fingerprint = None;
+    scene.release_key().verifier = None;
     assert_eq!(scene.answer(), unknown(Reason::KeyMissing));
     assert_says(&scene, &["SigningKey release-2026", "cannot be read"]);
     for stage in [Stage::Staged, Stage::Disabled, Stage::Revoked] {
@@ -335,6 +336,7 @@ fn a_revoked_key_stays_revoked_although_another_key_of_its_ring_cannot_be_read()
     let mut scene = with_stage(Stage::Revoked);
     let unreadable = Key {
         fingerprint: None,
+        verifier: None,
         ..key("release-2027", person(1), Stage::Active)
     };
     scene.keys.rings.get_mut("release").unwrap().push(unreadable);

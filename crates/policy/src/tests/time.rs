@@ -72,6 +72,7 @@ fn keys_of_rings_that_the_policy_does_not_name_set_no_deadline() {
 fn an_unreadable_key_that_expires_ends_the_doubt() {
     let mut scene = Scene::with(vec![person(4).signs(&digest("own"))]);
     scene.release_key().fingerprint = None;
+    scene.release_key().verifier = None;
     scene.release_key().not_after = Some(at(DAY_1));
     assert_eq!(scene.answer(), unknown(Reason::KeyMissing));
     assert_eq!(scene.judge().valid_until, Some(at(DAY_1)));
