@@ -77,11 +77,7 @@ impl ComplianceSink {
 
     async fn put_right(&self, place: &Place) -> Result<(), Stopped> {
         match self.ledger.key_at(place).filter(|key| Place::of(key) == *place) {
-            Some(key) => {
-                self.engine
-                    .done(Target::Workload(key), Some(Duration::ZERO))
-                    .await
-            }
+            Some(key) => self.engine.wanted(Target::Workload(key), Duration::ZERO).await,
             None => {
                 self.ledger.report_stray();
                 Ok(())

@@ -12,16 +12,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
-use kube::api::PostParams;
-use kube::{Api, Client};
 use tokio::sync::mpsc;
 
 use crate::ending;
 use crate::health::{Health, pulse};
-use crate::lease::{Leadership, REQUEST_DEADLINE};
-use crate::metrics::Metrics;
+use crate::metrics::{EventOutcome, Metrics};
 use crate::names::hash;
-use crate::write::request::{Refused, refusal};
+use crate::write::request::{Refused, Requests};
 
 /// Events in one second, sustained.
 const PER_SECOND: NonZeroU32 = NonZeroU32::new(10).unwrap();
@@ -111,7 +108,8 @@ impl EventQueue {
     /// Tells a piece of news if there is room for it.
     pub(crate) fn tell(&self, note: Note) {
         if let Err(refused) = self.notes.try_send(note) {
-            self.metrics.event(refused.into_inner().reason, "dropped");
+            self.metrics
+                .event(refused.into_inner().reason, EventOutcome::Dropped);
         }
     }
 }
@@ -119,34 +117,24 @@ impl EventQueue {
 /// Sends news as Events.
 pub(crate) struct EventTask {
     notes: mpsc::Receiver<Note>,
-    client: Client,
-    leadership: Leadership,
-    metrics: Arc<Metrics>,
+    requests: Requests,
     health: Health,
     instance: String,
     budget: DefaultDirectRateLimiter,
 }
 
 impl EventTask {
-    pub(crate) fn new(
-        client: Client,
-        leadership: Leadership,
-        metrics: Arc<Metrics>,
-        health: Health,
-        instance: String,
-    ) -> (Self, EventQueue) {
+    pub(crate) fn new(requests: Requests, health: Health, instance: String) -> (Self, EventQueue) {
         let (sender, notes) = mpsc::channel(QUEUE);
         let budget = RateLimiter::direct(Quota::per_second(PER_SECOND).allow_burst(BURST));
         let queue = EventQueue {
             notes: sender,
-            metrics: metrics.clone(),
+            metrics: requests.metrics.clone(),
         };
         (
             EventTask {
                 notes,
-                client,
-                leadership,
-                metrics,
+                requests,
                 health,
                 instance,
                 budget,
@@ -186,47 +174,42 @@ impl EventTask {
         self.health.beat(NAME);
         let event = note.event(&self.instance, Timestamp::now());
         let outcome = self.post(&note, &event).await;
-        self.metrics.event(note.reason, outcome);
+        self.requests.metrics.event(note.reason, outcome);
     }
 
-    async fn post(&self, note: &Note, event: &Event) -> &'static str {
-        let api: Api<Event> = Api::namespaced(self.client.clone(), note.namespace());
-        for attempt in 1..=ATTEMPTS {
-            if !self.leadership.leads() {
-                return "dropped";
-            }
-            let answer =
-                tokio::time::timeout(REQUEST_DEADLINE, api.create(&PostParams::default(), event)).await;
-            let refused = match answer {
-                Ok(Ok(_)) => return "written",
-                Ok(Err(error)) => refusal(&error),
-                Err(_) => Refused::Trouble("no answer in time".to_owned()),
+    async fn post(&self, note: &Note, event: &Event) -> EventOutcome {
+        let mut attempt = 1;
+        loop {
+            let Err(refused) = self.requests.post_event(note.namespace(), event).await else {
+                return EventOutcome::Written;
             };
-            match refused {
-                Refused::NotAsItWas(_) => return "exists",
-                Refused::NamespaceGone | Refused::NotLeading => return "dropped",
-                Refused::Throttled(pause) => tokio::time::sleep(pause).await,
-                Refused::Invalid(problem) => {
-                    tracing::error!(
-                        reason = note.reason,
-                        problem,
-                        "the API server does not accept an Event"
-                    );
-                    return "failed";
+            let pause = match &refused {
+                Refused::NotAsItWas(_) => return EventOutcome::Exists,
+                Refused::NamespaceGone | Refused::NotLeading => return EventOutcome::Dropped,
+                Refused::Invalid(_) | Refused::Forbidden(_) => {
+                    tracing::error!(reason = note.reason, %refused, "an Event is refused and not sent");
+                    return EventOutcome::Failed;
                 }
-                Refused::Trouble(problem) => {
-                    tracing::warn!(reason = note.reason, problem, "an Event could not be sent");
-                    tokio::time::sleep(Duration::from_secs(attempt.into())).await;
-                }
+                Refused::Throttled(pause) => *pause,
+                Refused::Trouble(_) => Duration::from_secs(attempt.into()),
+            };
+            tracing::warn!(reason = note.reason, attempt, %refused, "an Event could not be sent");
+            if attempt == ATTEMPTS {
+                return EventOutcome::Failed;
             }
+            attempt += 1;
+            tokio::time::sleep(pause).await;
         }
-        "failed"
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lease::Leadership;
+    use crate::testing::ApiServer;
+    use serde_json::{Value, json};
+    use std::time::Instant;
 
     fn note(identity: &[&str]) -> Note {
         let regarding = ObjectReference {
@@ -305,5 +288,45 @@ mod tests {
         queue.tell(note(&["2"]));
         let dropped = r#"assay_events_total{reason="BecameNonCompliant",outcome="dropped"} 1"#;
         assert!(metrics.text().unwrap().contains(dropped));
+    }
+
+    /// What becomes of an Event that the API server answers so, and how often it is asked.
+    async fn sent(answer: Value, status: u16) -> (EventOutcome, usize, Duration) {
+        let server = ApiServer::start(move |_| (status, answer.clone()));
+        let requests = server.writes(Leadership::Alone);
+        let (task, _queue) = EventTask::new(requests, Health::default(), "replica".to_owned());
+        let note = note(&[]);
+        let started = Instant::now();
+        let outcome = task
+            .post(&note, &note.event("replica", Timestamp::UNIX_EPOCH))
+            .await;
+        (outcome, server.requests().len(), started.elapsed())
+    }
+
+    #[tokio::test]
+    async fn an_event_is_sent_once_and_one_that_exists_is_no_failure() {
+        let (outcome, requests, _) = sent(json!({"regarding": {}, "eventTime": null}), 201).await;
+        assert_eq!((outcome, requests), (EventOutcome::Written, 1));
+        let exists = json!({"code": 409, "reason": "AlreadyExists", "message": "m"});
+        let (outcome, requests, _) = sent(exists, 409).await;
+        assert_eq!((outcome, requests), (EventOutcome::Exists, 1));
+    }
+
+    #[tokio::test]
+    async fn after_the_last_attempt_nothing_is_waited_for() {
+        let busy = json!({"code": 429, "reason": "TooManyRequests", "details": {"retryAfterSeconds": 1}});
+        let (outcome, requests, took) = sent(busy, 429).await;
+        assert_eq!((outcome, requests), (EventOutcome::Failed, 3));
+        assert!(
+            took < Duration::from_secs(3),
+            "two pauses of a second between three attempts: {took:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_forbidden_is_not_tried_again() {
+        let forbidden = json!({"code": 403, "reason": "Forbidden", "message": "no"});
+        let (outcome, requests, _) = sent(forbidden, 403).await;
+        assert_eq!((outcome, requests), (EventOutcome::Failed, 1));
     }
 }

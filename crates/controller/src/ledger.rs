@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use crate::names::compliance_name;
 use crate::said::Said;
+use crate::versions::{Meanwhile, ResourceVersion};
 
 /// Namespace and name of an ImageCompliance.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,7 +46,7 @@ impl Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stored {
     pub(crate) uid: String,
-    pub(crate) resource_version: String,
+    pub(crate) resource_version: ResourceVersion,
     /// Of everything that this operator writes into the object.
     pub(crate) print: u64,
 }
@@ -137,7 +138,7 @@ impl Ledger {
         let owners = metadata.owner_references.as_deref().unwrap_or_default();
         Stored {
             uid: metadata.uid.clone().unwrap_or_default(),
-            resource_version: metadata.resource_version.clone().unwrap_or_default(),
+            resource_version: ResourceVersion::of(metadata),
             print: self.print(&object.status, owners),
         }
     }
@@ -158,7 +159,7 @@ impl Ledger {
         if entry
             .stored
             .as_ref()
-            .is_some_and(|known| !is_newer(&stored, known))
+            .is_some_and(|known| !stored.resource_version.is_newer_than(&known.resource_version))
         {
             return false;
         }
@@ -207,11 +208,11 @@ impl Ledger {
         })
     }
 
-    /// A write about this place ended; says whether somebody else changed the object meanwhile.
-    pub(crate) fn end(&self, place: &Place, after: After) -> bool {
+    /// A write about this place ended.
+    pub(crate) fn end(&self, place: &Place, after: After) -> Meanwhile {
         let mut book = self.lock();
         let Some(entry) = book.entries.get_mut(place) else {
-            return false;
+            return Meanwhile::Untouched;
         };
         entry.writing = false;
         match after {
@@ -235,7 +236,10 @@ impl Ledger {
                 dead
             }
             Some(Missed::Is(missed)) => {
-                let newer = entry.stored.as_ref().is_none_or(|known| is_newer(&missed, known));
+                let newer = entry
+                    .stored
+                    .as_ref()
+                    .is_none_or(|known| missed.resource_version.is_newer_than(&known.resource_version));
                 let differs = entry
                     .stored
                     .as_ref()
@@ -249,7 +253,7 @@ impl Ledger {
         if entry.stored.is_none() && entry.said.workload.is_none() {
             book.entries.remove(place);
         }
-        foreign
+        Meanwhile::of(foreign)
     }
 
     /// The workload that the object at this place was last said to be about.
@@ -277,19 +281,6 @@ impl Ledger {
         resting
             .map(|(place, entry)| (place.clone(), entry.said.key(&place.namespace)))
             .collect()
-    }
-}
-
-/// Versions of one object are compared as the numbers they are; where they are none, the later one
-/// told counts as the newer.
-fn is_newer(one: &Stored, other: &Stored) -> bool {
-    if one.resource_version == other.resource_version {
-        return false;
-    }
-    let number = |stored: &Stored| stored.resource_version.parse::<u128>().ok();
-    match (number(one), number(other)) {
-        (Some(one), Some(other)) => one > other,
-        _ => true,
     }
 }
 
@@ -333,10 +324,13 @@ mod tests {
         let own = object("2", "Violating");
         ledger.begin(&place());
         assert!(!ledger.seen(&own));
-        assert!(!ledger.end(&place(), wrote(&ledger, &own)));
+        assert_eq!(ledger.end(&place(), wrote(&ledger, &own)), Meanwhile::Untouched);
         assert!(!ledger.seen(&own));
         ledger.begin(&place());
-        assert!(!ledger.end(&place(), wrote(&ledger, &object("3", "Compliant"))));
+        assert_eq!(
+            ledger.end(&place(), wrote(&ledger, &object("3", "Compliant"))),
+            Meanwhile::Untouched
+        );
         assert!(!ledger.seen(&object("3", "Compliant")));
     }
 
@@ -345,7 +339,7 @@ mod tests {
         let ledger = writing();
         assert!(ledger.begin(&place()).is_some());
         assert!(ledger.begin(&place()).is_none());
-        ledger.end(&place(), After::Nothing);
+        assert_eq!(ledger.end(&place(), After::Nothing), Meanwhile::Untouched);
         assert!(ledger.begin(&place()).is_some());
     }
 
@@ -354,7 +348,10 @@ mod tests {
         let ledger = writing();
         ledger.begin(&place());
         ledger.seen(&object("2", "Unknown"));
-        assert!(!ledger.end(&place(), wrote(&ledger, &object("3", "Violating"))));
+        assert_eq!(
+            ledger.end(&place(), wrote(&ledger, &object("3", "Violating"))),
+            Meanwhile::Untouched
+        );
         assert!(!ledger.seen(&object("2", "Unknown")));
     }
 
@@ -363,7 +360,7 @@ mod tests {
         let ledger = writing();
         assert!(ledger.seen(&object("2", "Violating")));
         let before = ledger.begin(&place()).unwrap();
-        assert_eq!(before.stored.unwrap().resource_version, "2");
+        assert_eq!(before.stored.unwrap().resource_version, "2".into());
         assert_eq!(before.said.verdict, Some(api::Verdict::Compliant));
     }
 
@@ -373,7 +370,10 @@ mod tests {
         ledger.begin(&place());
         let own = object("2", "Unknown");
         ledger.seen(&object("3", "Violating"));
-        assert!(ledger.end(&place(), wrote(&ledger, &own)));
+        assert_eq!(
+            ledger.end(&place(), wrote(&ledger, &own)),
+            Meanwhile::ChangedByOthers
+        );
     }
 
     #[test]
@@ -384,7 +384,7 @@ mod tests {
         assert!(!ledger.seen(&labelled));
         assert_eq!(
             ledger.begin(&place()).unwrap().stored.unwrap().resource_version,
-            "2"
+            "2".into()
         );
     }
 
@@ -399,10 +399,13 @@ mod tests {
             before.said.workload.is_some(),
             "what was said is known all the same"
         );
-        ledger.end(&place(), wrote(&ledger, &object("5", "Compliant")));
+        assert_eq!(
+            ledger.end(&place(), wrote(&ledger, &object("5", "Compliant"))),
+            Meanwhile::Untouched
+        );
         ledger.begin(&place());
         ledger.gone(&place(), Some("c"));
-        assert!(ledger.end(&place(), After::Nothing));
+        assert_eq!(ledger.end(&place(), After::Nothing), Meanwhile::ChangedByOthers);
     }
 
     #[test]
@@ -410,7 +413,7 @@ mod tests {
         let ledger = writing();
         ledger.begin(&place());
         ledger.gone(&place(), Some("c"));
-        assert!(!ledger.end(&place(), After::Gone));
+        assert_eq!(ledger.end(&place(), After::Gone), Meanwhile::Untouched);
         assert!(ledger.objects().is_empty());
     }
 
@@ -423,7 +426,7 @@ mod tests {
             ledger.begin(&place()).unwrap().said.verdict,
             Some(api::Verdict::Violating)
         );
-        ledger.end(&place(), After::Nothing);
+        assert_eq!(ledger.end(&place(), After::Nothing), Meanwhile::Untouched);
         assert!(!ledger.gone(&place(), Some("c")));
         assert!(ledger.objects().is_empty());
     }

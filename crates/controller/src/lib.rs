@@ -25,6 +25,7 @@ mod said;
 #[cfg(test)]
 mod testing;
 mod transitions;
+mod versions;
 mod watch;
 mod write;
 

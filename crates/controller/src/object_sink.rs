@@ -69,7 +69,7 @@ impl<K: Told> ObjectSink<K> {
             return self.engine.tell(fact).await;
         }
         if change.status && self.leadership.leads() {
-            return self.engine.done(K::target(name), Some(Duration::ZERO)).await;
+            return self.engine.wanted(K::target(name), Duration::ZERO).await;
         }
         Ok(())
     }

@@ -7,11 +7,13 @@ use std::time::Instant;
 use kube::api::DynamicObject;
 use serde::de::DeserializeOwned;
 
+use crate::versions::{Meanwhile, ResourceVersion};
+
 /// One object.
 #[derive(Clone, Debug)]
 pub(crate) struct Row<S> {
     pub(crate) uid: String,
-    pub(crate) resource_version: String,
+    pub(crate) resource_version: ResourceVersion,
     pub(crate) generation: i64,
     pub(crate) status: S,
     /// When this process last wrote the status.
@@ -96,34 +98,26 @@ impl<S: Clone + PartialEq + Default + DeserializeOwned> Objects<S> {
     }
 
     /// A write of the status ended, with the object as the API server holds it where it is known.
-    /// Says whether somebody else changed the status meanwhile.
-    pub(crate) fn end(&self, name: &str, now: Option<Row<S>>) -> bool {
+    pub(crate) fn end(&self, name: &str, now: Option<Row<S>>) -> Meanwhile {
         let mut rows = self.lock();
         let Some(row) = rows.get_mut(name) else {
-            return false;
+            return Meanwhile::Untouched;
         };
         row.writing = false;
         let Some(now) = now.filter(|now| now.uid == row.uid) else {
-            return false;
+            return Meanwhile::Untouched;
         };
         row.written = now.written.or(row.written);
-        if is_newer(&row.resource_version, &now.resource_version) {
-            return row.generation == now.generation && row.status != now.status;
+        if row.resource_version.is_newer_than(&now.resource_version) {
+            let changed = row.generation == now.generation && row.status != now.status;
+            return Meanwhile::of(changed);
         }
         *row = Row {
             written: row.written,
             writing: false,
             ..now
         };
-        false
-    }
-}
-
-/// Versions of one object are compared as the numbers they are; what is none is not newer.
-fn is_newer(one: &str, other: &str) -> bool {
-    match (one.parse::<u128>(), other.parse::<u128>()) {
-        (Ok(one), Ok(other)) => one > other,
-        _ => false,
+        Meanwhile::Untouched
     }
 }
 
@@ -143,7 +137,7 @@ impl<S: Default + DeserializeOwned> Row<S> {
         let status = object.data.get("status").cloned().unwrap_or_default();
         Row {
             uid: object.metadata.uid.clone().unwrap_or_default(),
-            resource_version: object.metadata.resource_version.clone().unwrap_or_default(),
+            resource_version: ResourceVersion::of(&object.metadata),
             generation: object.metadata.generation.unwrap_or_default(),
             status: serde_json::from_value(status).unwrap_or_default(),
             written: None,
@@ -233,7 +227,7 @@ mod tests {
         assert!(objects.begin("p").is_none(), "one write at a time");
         let own = || at("2", row("u", 1, json!({"images": 1})));
         assert!(!objects.seen(&name, own()).status);
-        assert!(!objects.end("p", Some(own())));
+        assert_eq!(objects.end("p", Some(own())), Meanwhile::Untouched);
         assert!(!objects.seen(&name, own()).status);
         assert!(objects.begin("p").unwrap().written.is_some());
     }
@@ -245,8 +239,11 @@ mod tests {
         objects.seen(&name, row("u", 1, json!(null)));
         objects.begin("p");
         objects.seen(&name, at("3", row("u", 1, json!({"images": 9}))));
-        assert!(objects.end("p", Some(at("2", row("u", 1, json!({"images": 1}))))));
-        assert_eq!(objects.begin("p").unwrap().resource_version, "3");
+        assert_eq!(
+            objects.end("p", Some(at("2", row("u", 1, json!({"images": 1}))))),
+            Meanwhile::ChangedByOthers
+        );
+        assert_eq!(objects.begin("p").unwrap().resource_version, "3".into());
     }
 
     #[test]
@@ -256,7 +253,10 @@ mod tests {
         objects.seen(&name, row("u", 1, json!(null)));
         objects.begin("p");
         objects.seen(&name, row("v", 1, json!(null)));
-        assert!(!objects.end("p", Some(at("2", row("u", 1, json!({"images": 1}))))));
+        assert_eq!(
+            objects.end("p", Some(at("2", row("u", 1, json!({"images": 1}))))),
+            Meanwhile::Untouched
+        );
         let now = objects.begin("p").unwrap();
         assert_eq!((now.uid.as_str(), now.written), ("v", None));
     }

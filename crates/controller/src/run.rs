@@ -178,24 +178,15 @@ impl Controller {
             policies: Objects::default(),
             keys: Objects::default(),
         };
-        let (roster, lookup) = (Roster::default(), Arc::new(Lookup::new()));
+        let (roster, lookup) = (Roster::default(), Arc::new(Lookup::default()));
         let (compliances, all_told) = watch_all(&shared, &mut loops, &roster, &lookup);
         let pages = http::serve(listener, shared.pages(), stops.pages.clone().cancelled_owned());
         loops.spawn(PAGES, async move { pages.await.map_err(LoopError::Serve) });
-        let (event_task, events) = EventTask::new(
-            shared.client.clone(),
-            shared.leadership.clone(),
-            shared.metrics.clone(),
-            health.clone(),
-            options.identity.clone(),
-        );
+        let (event_task, events) =
+            EventTask::new(shared.requests(), health.clone(), options.identity.clone());
         let writer = Arc::new(Writer {
             engine: shared.engine.clone(),
-            requests: Requests {
-                client: shared.client.clone(),
-                leadership: shared.leadership.clone(),
-                metrics: shared.metrics.clone(),
-            },
+            requests: shared.requests(),
             ledger: shared.ledger,
             policies: shared.policies,
             keys: shared.keys,
@@ -256,6 +247,14 @@ impl Shared {
             leadership: self.leadership.clone(),
             policies: self.policies.clone(),
             keys: self.keys.clone(),
+        }
+    }
+
+    fn requests(&self) -> Requests {
+        Requests {
+            client: self.client.clone(),
+            leadership: self.leadership.clone(),
+            metrics: self.metrics.clone(),
         }
     }
 

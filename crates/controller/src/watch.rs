@@ -15,7 +15,7 @@ use engine::Stopped;
 use futures::StreamExt;
 use kube::Api;
 use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{Config, Event, watcher};
+use kube::runtime::watcher::{self, Config, Event, watcher};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -138,7 +138,7 @@ impl Watch {
                     Some(Err(error)) => {
                         failures += 1;
                         self.metrics.watch_error(self.kind);
-                        tracing::warn!(kind = self.kind, %error, "a watch failed and is retried");
+                        tracing::warn!(kind = self.kind, %error, next = next_step(&error), "a watch failed and is retried");
                         if failures >= FAILURES_BEFORE_LIST && !listing {
                             return Ok(());
                         }
@@ -162,6 +162,21 @@ impl Watch {
             Event::InitDone => false,
             Event::InitApply(_) | Event::Apply(_) | Event::Delete(_) => listing,
         }
+    }
+}
+
+/// What whoever runs the operator can do about a watch that failed.
+fn next_step(error: &watcher::Error) -> &'static str {
+    let code = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code,
+        watcher::Error::WatchError(status) => status.code,
+        _ => 0,
+    };
+    match code {
+        403 => "give the operator its rights: kubectl apply -k config/rbac",
+        404 => "install the definitions: kubectl apply -k crds",
+        _ => "if it lasts, look at the API server and the network between",
     }
 }
 
@@ -237,6 +252,18 @@ mod tests {
         roll.list_begins();
         roll.seen("c");
         assert_eq!(roll.list_ended(), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_watch_without_the_right_to_it_says_what_to_do() {
+        let refused = |code: u16| {
+            let status = serde_json::json!({"code": code, "reason": "Forbidden", "message": "no"});
+            let status = serde_json::from_value(status).unwrap();
+            next_step(&watcher::Error::InitialListFailed(kube::Error::Api(status)))
+        };
+        assert!(refused(403).contains("config/rbac"));
+        assert!(refused(404).contains("crds"));
+        assert!(refused(500).contains("API server"));
     }
 
     #[test]

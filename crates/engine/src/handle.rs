@@ -16,6 +16,8 @@ pub(crate) enum Request {
     NextUpdate(oneshot::Sender<Update>),
     /// An update was written, or shall be handed over again after a while.
     Done(Target, Option<Duration>),
+    /// Something outside of the engine asks for an update.
+    Wanted(Target, Duration),
     /// The totals as of now.
     Totals(oneshot::Sender<Totals>),
 }
@@ -43,10 +45,19 @@ impl Handle {
         self.ask(Request::NextUpdate).await
     }
 
-    /// The update was written (`None`) or failed and is wanted again after a while.
+    /// An update that was handed over was written (`None`), or is wanted again after a while.
     pub async fn done(&self, target: Target, again_after: Option<Duration>) -> Result<(), Stopped> {
         self.requests
             .send(Request::Done(target, again_after))
+            .await
+            .map_err(|_| Stopped)
+    }
+
+    /// An update about the target is wanted after a while, although nothing that the engine knows of
+    /// changed. Where one is handed over and not done yet, another one follows it.
+    pub async fn wanted(&self, target: Target, after: Duration) -> Result<(), Stopped> {
+        self.requests
+            .send(Request::Wanted(target, after))
             .await
             .map_err(|_| Stopped)
     }

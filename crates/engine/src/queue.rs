@@ -141,6 +141,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wanted_while_it_is_written_does_not_end_that_write() {
+        let now = Timestamp::now();
+        let mut queue = UpdateQueue::default();
+        queue.push(policy("a"), Urgency::Changed);
+        queue.pop(now);
+        queue.push_later(policy("a"), now);
+        assert_eq!(queue.pop(now), None, "it is in flight");
+        queue.done(policy("a"), None);
+        assert_eq!(queue.pop(now), Some(policy("a")));
+    }
+
+    #[test]
     fn what_is_wanted_later_comes_back_at_its_time() {
         let now = Timestamp::from_second(100).unwrap();
         let later = Timestamp::from_second(130).unwrap();

@@ -102,6 +102,7 @@ impl Service {
                     .queue
                     .done(target, again_after.map(|pause| after(now, pause)));
             }
+            Request::Wanted(target, pause) => self.engine.queue.push_later(target, after(now, pause)),
             Request::Totals(answer) => {
                 if answer.send(self.engine.totals(now)).is_err() {
                     tracing::debug!("whoever asked for the totals is gone");

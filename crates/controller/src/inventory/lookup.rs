@@ -1,7 +1,6 @@
 //! Asks the API server for one object's metadata: custom owners by discovery, built-in kinds directly.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use engine::WorkloadKey;
@@ -12,14 +11,11 @@ use kube::error::DiscoveryError;
 use kube::{Api, Client};
 
 use super::climb::BuiltIn;
+use super::served::{Kinds, Served, Troubled};
 use super::slim::SlimOwner;
 
 /// One question may not take longer.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// How long a kind that was found is believed to be served the same way.
-const KIND_BELIEVED: Duration = Duration::from_secs(600);
-/// How long a kind that was not found is believed not to be served.
-const KIND_MISSED: Duration = Duration::from_secs(30);
 
 /// What the API server says of an object.
 #[derive(Clone, Debug)]
@@ -32,37 +28,41 @@ pub(crate) enum Found {
     OutOfReach,
 }
 
-/// How a kind is served.
-#[derive(Clone, Debug)]
-enum Served {
-    Namespaced(ApiResource),
-    ElsewhereOnly,
-    NotAtAll,
+/// Why an object could not be read.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error("the API server does not answer within {DEADLINE:?}")]
+    TimedOut,
+    #[error("{0}")]
+    Api(#[from] kube::Error),
 }
 
 /// Reads the metadata of single objects of any kind.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Lookup {
-    kinds: Mutex<HashMap<(String, String), (Served, Instant)>>,
+    kinds: Mutex<Kinds>,
+    troubled: Mutex<Troubled>,
 }
 
 impl Lookup {
-    pub(crate) fn new() -> Self {
-        Lookup {
-            kinds: Mutex::default(),
-        }
-    }
-
     /// The metadata of the object with this name.
     pub(crate) async fn find(&self, client: &Client, key: &WorkloadKey) -> Found {
-        match tokio::time::timeout(DEADLINE, self.ask(client, key)).await {
-            Ok(Ok(found)) => found,
-            Ok(Err(error)) => {
-                tracing::debug!(namespace = %key.namespace, group = %key.group, kind = %key.kind, name = %key.name, %error,
-                    "an owner cannot be read; its dependents are judged as what is known below it");
+        let answer = match tokio::time::timeout(DEADLINE, self.ask(client, key)).await {
+            Ok(answer) => answer.map_err(Trouble::from),
+            Err(_) => Err(Trouble::TimedOut),
+        };
+        let mut troubled = lock(&self.troubled);
+        match answer {
+            Ok(found) => {
+                troubled.is_over(key);
+                found
+            }
+            Err(trouble) => {
+                if troubled.is_new(key) {
+                    tell(key, &trouble);
+                }
                 Found::OutOfReach
             }
-            Err(_) => Found::OutOfReach,
         }
     }
 
@@ -83,26 +83,31 @@ impl Lookup {
         if let Some(resource) = well_known(group, kind) {
             return Ok(Served::Namespaced(resource));
         }
-        let kind_key = (group.to_owned(), kind.to_owned());
-        if let Some(served) = self.remembered(&kind_key) {
+        let kind_name = (group.to_owned(), kind.to_owned());
+        let remembered = lock(&self.kinds).remembered(&kind_name, Instant::now());
+        if let Some(served) = remembered {
             return Ok(served);
         }
         let served = discover(client, group, kind).await?;
-        let believed = if matches!(served, Served::NotAtAll) {
-            KIND_MISSED
-        } else {
-            KIND_BELIEVED
-        };
-        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
-        kinds.insert(kind_key, (served.clone(), Instant::now() + believed));
+        lock(&self.kinds).remember(kind_name, served.clone(), Instant::now());
         Ok(served)
     }
+}
 
-    fn remembered(&self, kind: &(String, String)) -> Option<Served> {
-        let kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
-        let (served, until) = kinds.get(kind)?;
-        (*until > Instant::now()).then(|| served.clone())
-    }
+/// Once for each object until it can be read again: its dependents are judged all the same.
+fn tell(key: &WorkloadKey, trouble: &Trouble) {
+    let WorkloadKey {
+        namespace,
+        group,
+        kind,
+        name,
+    } = key;
+    tracing::warn!(%namespace, %group, %kind, %name, %trouble,
+        "an owner cannot be read and is asked for again; its dependents are judged as what is known below it");
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The kinds that need no discovery.

@@ -11,6 +11,7 @@ mod extract;
 pub(crate) mod lookup;
 mod owners;
 mod roster;
+mod served;
 mod slim;
 pub(crate) mod task;
 mod texts;
@@ -42,13 +43,7 @@ pub(crate) struct Effects {
     /// What the engine must be told, in order.
     pub(crate) facts: Vec<Fact>,
     /// Custom owners that must be asked for; the answers come back by [`Inventory::answered`].
-    pub(crate) questions: Vec<Question>,
-}
-
-/// A custom owner to ask for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Question {
-    pub(crate) key: WorkloadKey,
+    pub(crate) questions: Vec<WorkloadKey>,
 }
 
 /// Pods, their owners, and who waits for whom.
@@ -66,8 +61,8 @@ pub(crate) struct Inventory {
 /// Whether a pod may wait for an owner that was not seen yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Patience {
-    Some,
-    None,
+    MayWait,
+    TellNow,
 }
 
 /// A pod that runs.
@@ -150,7 +145,7 @@ impl Inventory {
             }
             None => {
                 self.pods.insert(uid.clone(), row);
-                self.settle(&uid, Patience::Some, now, &mut effects);
+                self.settle(&uid, Patience::MayWait, now, &mut effects);
             }
         }
         Ok(effects)
@@ -212,7 +207,7 @@ impl Inventory {
         effects
     }
 
-    /// The answer to a [`Question`].
+    /// The answer to a question of [`Effects`].
     pub(crate) fn answered(&mut self, key: &WorkloadKey, read: lookup::Found, now: Instant) -> Effects {
         let mut effects = Effects::default();
         let answer = match read {
@@ -237,7 +232,7 @@ impl Inventory {
             }
             if let Some(row) = self.pods.get_mut(&uid) {
                 row.waits = false;
-                self.settle(&uid, Patience::None, now, &mut effects);
+                self.settle(&uid, Patience::TellNow, now, &mut effects);
             }
         }
         effects
@@ -248,16 +243,14 @@ impl Inventory {
         self.pods.values().all(|row| row.told.is_some())
     }
 
-    /// Asks again for owners that could not be read, and forgets what nobody uses.
-    pub(crate) fn tidy(&mut self, now: Instant) -> Effects {
-        let mut effects = Effects::default();
+    /// Forgets what nobody uses, and gives the owners that could not be read and must be asked for again.
+    pub(crate) fn tidy(&mut self, now: Instant) -> Vec<WorkloadKey> {
         let dependents = &self.dependents;
         self.owners.forget_unused(|key| dependents.contains_key(key), now);
-        for key in self.owners.unread_and_due(now) {
-            self.ask(&key, true, now, &mut effects);
-        }
         self.texts.forget_unused();
-        effects
+        let mut due = self.owners.unread_and_due(now);
+        due.retain(|key| self.owners.must_ask(key, true, now));
+        due
     }
 
     fn read(&mut self, pod: &SlimPod) -> Result<Row, Unreadable> {
@@ -284,11 +277,11 @@ impl Inventory {
     fn changed(&mut self, uid: &Arc<str>, moved: bool, now: Instant, effects: &mut Effects) {
         let Some(row) = self.pods.get(uid) else { return };
         match row.told.clone() {
-            None => self.settle(uid, Patience::Some, now, effects),
+            None => self.settle(uid, Patience::MayWait, now, effects),
             Some(workload) => {
                 effects.facts.push(Fact::Pod(row.facts(uid, workload)));
                 if moved {
-                    self.settle(uid, Patience::None, now, effects);
+                    self.settle(uid, Patience::TellNow, now, effects);
                 }
             }
         }
@@ -300,7 +293,7 @@ impl Inventory {
         let climbed = self.climb_of(row);
         self.follow(uid, &climbed, now, effects);
         let Some(row) = self.pods.get_mut(uid) else { return };
-        if !climbed.settled && patience == Patience::Some {
+        if !climbed.settled && patience == Patience::MayWait {
             if !row.waits {
                 row.waits = true;
                 let pause = if row.told.is_some() { GRACE } else { PATIENCE };
@@ -366,14 +359,14 @@ impl Inventory {
 
     fn ask(&mut self, key: &WorkloadKey, settled: bool, now: Instant, effects: &mut Effects) {
         if self.owners.must_ask(key, settled, now) {
-            effects.questions.push(Question { key: key.clone() });
+            effects.questions.push(key.clone());
         }
     }
 
     fn resettle_dependents(&mut self, key: &WorkloadKey, now: Instant, effects: &mut Effects) {
         let pods: Vec<_> = self.dependents.get(key).into_iter().flatten().cloned().collect();
         for uid in pods {
-            self.settle(&uid, Patience::Some, now, effects);
+            self.settle(&uid, Patience::MayWait, now, effects);
         }
     }
 

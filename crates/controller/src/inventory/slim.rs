@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference,
 use kube::api::ApiResource;
 use kube::core::{DynamicResourceScope, NamespaceResourceScope};
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// The annotation that marks the API server's picture of a static pod.
 pub(crate) const MIRROR_MARK: &str = "kubernetes.io/config.mirror";
@@ -306,12 +306,6 @@ impl kube::Resource for SlimOwner {
         &mut self.metadata
     }
 }
-
-const _: fn() = || {
-    fn readable<T: DeserializeOwned + Clone + Send + 'static>() {}
-    readable::<SlimPod>();
-    readable::<SlimOwner>();
-};
 
 #[cfg(test)]
 mod tests {

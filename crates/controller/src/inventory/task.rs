@@ -1,14 +1,14 @@
 //! The task around the inventory: watch events in, facts out, questions about custom owners asked.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::{Fact, Handle, Stopped, WorkloadKey};
+use engine::{Handle, Stopped, WorkloadKey};
 use kube::runtime::watcher::Event;
 use kube::{Client, ResourceExt};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 
 use super::climb::BuiltIn;
 use super::lookup::{Found, Lookup};
@@ -77,7 +77,9 @@ pub(crate) struct InventoryTask {
     inventory: Inventory,
     observations: mpsc::Receiver<Observation>,
     questions: VecDeque<WorkloadKey>,
-    answers: JoinSet<(WorkloadKey, Found)>,
+    answers: JoinSet<Found>,
+    /// Who is asked for by which of the tasks.
+    asked: HashMap<Id, WorkloadKey>,
     lookup: Arc<Lookup>,
     client: Client,
     engine: Handle,
@@ -104,6 +106,7 @@ impl InventoryTask {
             observations,
             questions: VecDeque::new(),
             answers: JoinSet::new(),
+            asked: HashMap::new(),
             lookup,
             client,
             engine,
@@ -126,25 +129,34 @@ impl InventoryTask {
                     Some(observation) => self.observe(observation),
                     None => return Err(Stopped),
                 },
-                Some(answer) = self.answers.join_next() => match answer {
-                    Ok((key, found)) => self.inventory.answered(&key, found, Instant::now()),
-                    Err(error) => {
-                        tracing::error!(%error, "asking for an owner failed within");
-                        Effects::default()
-                    }
-                },
+                Some(answer) = self.answers.join_next_with_id() => self.answered(answer, Instant::now()),
                 _ = tick.tick() => {
                     let now = Instant::now();
                     self.health.beat(NAME);
                     let mut effects = self.inventory.release_waiting(now);
                     if now >= tidy_at {
                         tidy_at = now + TIDY_EVERY;
-                        effects.questions.append(&mut self.inventory.tidy(now).questions);
+                        effects.questions.extend(self.inventory.tidy(now));
                     }
                     effects
                 }
             };
             self.carry_out(effects).await?;
+        }
+    }
+
+    /// A question that panicked counts as one that could not be answered: it is asked again.
+    fn answered(&mut self, answer: Result<(Id, Found), JoinError>, now: Instant) -> Effects {
+        let (id, found) = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::error!(%error, "asking for an owner ended by a fault of this program");
+                (error.id(), Found::OutOfReach)
+            }
+        };
+        match self.asked.remove(&id) {
+            Some(key) => self.inventory.answered(&key, found, now),
+            None => Effects::default(),
         }
     }
 
@@ -190,33 +202,78 @@ impl InventoryTask {
     }
 
     async fn carry_out(&mut self, effects: Effects) -> Result<(), Stopped> {
-        self.questions
-            .extend(effects.questions.into_iter().map(|question| question.key));
+        self.questions.extend(effects.questions);
         while self.answers.len() < QUESTIONS
             && let Some(key) = self.questions.pop_front()
         {
-            let (lookup, client) = (self.lookup.clone(), self.client.clone());
-            self.answers.spawn(async move {
-                let found = lookup.find(&client, &key).await;
-                (key, found)
-            });
+            let (lookup, client, asked) = (self.lookup.clone(), self.client.clone(), key.clone());
+            let task = self
+                .answers
+                .spawn(async move { lookup.find(&client, &asked).await });
+            self.asked.insert(task.id(), key);
         }
         for fact in effects.facts {
-            self.tell(fact).await?;
+            self.engine.tell(fact).await?;
         }
         // Every pod of the first list is told after the inventory's patience; pods that came since
         // may be held, and must not hold everything up.
-        let patient = |listed: Instant| listed.elapsed() > PATIENCE * 2;
+        let patience_is_over = |listed: Instant| listed.elapsed() > PATIENCE * 2;
         let all_told = self
             .pods_listed
-            .is_some_and(|listed| patient(listed) || self.inventory.holds_nobody());
+            .is_some_and(|listed| patience_is_over(listed) || self.inventory.holds_nobody());
         if all_told && !*self.told.borrow() {
             self.told.send_replace(true);
         }
         Ok(())
     }
+}
 
-    async fn tell(&self, fact: Fact) -> Result<(), Stopped> {
-        self.engine.tell(fact).await
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::ApiServer;
+    use engine::{EngineOptions, Fact};
+    use serde_json::{Value, json};
+
+    fn task() -> InventoryTask {
+        let registries = registry::Client::new(registry::ClientOptions::default()).unwrap();
+        let (engine, _task) = engine::start(&EngineOptions::default(), registries).unwrap();
+        let server = ApiServer::start(|_| (ApiServer::NEVER, Value::Null));
+        let lookup = Arc::new(Lookup::default());
+        let (roster, metrics, health) = (Roster::default(), Metrics::new("0"), Health::default());
+        InventoryTask::new(roster, lookup, server.client(), engine, metrics, health).0
+    }
+
+    fn pod_of_a_custom_owner() -> SlimPod {
+        serde_json::from_value(json!({
+            "metadata": {"name": "a", "namespace": "shop", "uid": "a", "ownerReferences": [
+                {"apiVersion": "db.example.com/v1", "kind": "Postgres", "name": "main", "uid": "p", "controller": true},
+            ]},
+            "spec": {"containers": [{"name": "db", "image": "r/db:1"}]},
+            "status": {"phase": "Running", "containerStatuses": [{"name": "db", "imageID": ""}]},
+        }))
+        .unwrap()
+    }
+
+    /// An owner of which nothing is heard must not count as being asked for until the process ends.
+    #[tokio::test]
+    async fn a_question_that_panics_is_answered_as_out_of_reach() {
+        let mut task = task();
+        let now = Instant::now();
+        let mut effects = task.inventory.pod(&pod_of_a_custom_owner(), now).unwrap();
+        assert!(effects.facts.is_empty(), "the pod waits for its owner");
+        let key = effects.questions.remove(0);
+        let question = task.answers.spawn(async { panic!("by a test") });
+        task.asked.insert(question.id(), key);
+        let answer = task.answers.join_next_with_id().await.unwrap();
+        let effects = task.answered(answer, now);
+        let [Fact::Pod(pod)] = effects.facts.as_slice() else {
+            panic!("the pod is told: {effects:?}")
+        };
+        assert_eq!(
+            pod.workload.reference.managed_by.as_deref(),
+            Some("Postgres.db.example.com/main")
+        );
+        assert!(task.asked.is_empty());
     }
 }

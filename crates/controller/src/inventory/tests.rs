@@ -289,7 +289,7 @@ fn a_custom_owner_is_asked_for_once_for_all_its_pods() {
         .pod(&pod("b", "", of_custom()), stage.now)
         .unwrap();
     assert!(second.questions.is_empty());
-    let key = first.questions[0].key.clone();
+    let key = first.questions[0].clone();
     let mut answered = told(&stage.inventory.answered(&key, found("1"), stage.now));
     answered.sort();
     assert_eq!(answered, ["a → Cluster/c", "b → Cluster/c"]);
@@ -305,7 +305,7 @@ fn a_custom_owner_that_cannot_be_read_is_only_named() {
             stage.now,
         )
         .unwrap();
-    let key = asked.questions[0].key.clone();
+    let key = asked.questions[0].clone();
     let effects = stage
         .inventory
         .answered(&key, lookup::Found::OutOfReach, stage.now);
@@ -329,12 +329,12 @@ fn a_custom_owner_that_becomes_readable_takes_its_pods() {
             stage.now,
         )
         .unwrap();
-    let key = asked.questions[0].key.clone();
+    let key = asked.questions[0].clone();
     stage
         .inventory
         .answered(&key, lookup::Found::OutOfReach, stage.now);
     stage.now += Duration::from_secs(31);
-    assert_eq!(stage.inventory.tidy(stage.now).questions.len(), 1);
+    assert_eq!(stage.inventory.tidy(stage.now).len(), 1);
     assert_eq!(
         told(&stage.inventory.answered(&key, found("1"), stage.now)),
         ["a → Cluster/c"]

@@ -96,6 +96,28 @@ impl WriteOutcome {
     }
 }
 
+/// What became of an Event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EventOutcome {
+    Written,
+    /// It was told before.
+    Exists,
+    /// There was no room for it, nobody to tell it, or nowhere to.
+    Dropped,
+    Failed,
+}
+
+impl EventOutcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            EventOutcome::Written => "written",
+            EventOutcome::Exists => "exists",
+            EventOutcome::Dropped => "dropped",
+            EventOutcome::Failed => "failed",
+        }
+    }
+}
+
 impl Metrics {
     /// Metrics for a process of this version.
     pub fn new(version: &'static str) -> Arc<Self> {
@@ -171,7 +193,8 @@ impl Metrics {
             .inc();
     }
 
-    pub(crate) fn event(&self, reason: &'static str, outcome: &'static str) {
+    pub(crate) fn event(&self, reason: &'static str, outcome: EventOutcome) {
+        let outcome = outcome.as_str();
         self.events.get_or_create(&EventLabels { reason, outcome }).inc();
     }
 
@@ -232,7 +255,7 @@ mod tests {
             .registry_observer()
             .request("registry.example.com", "manifest", "ok", 0.2);
         metrics.api_write("ImageCompliance", WriteOutcome::Written);
-        metrics.event("BecameCompliant", "written");
+        metrics.event("BecameCompliant", EventOutcome::Written);
         metrics.watch_error("Pod");
         metrics.leads(true);
         let mut totals = Totals {

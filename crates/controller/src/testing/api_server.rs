@@ -10,6 +10,10 @@ use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 use tokio::sync::watch;
 
+use crate::lease::Leadership;
+use crate::metrics::Metrics;
+use crate::write::request::Requests;
+
 /// One request.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
@@ -53,6 +57,15 @@ impl ApiServer {
             async move { server.answer(request).await }
         };
         kube::Client::new(Router::new().fallback(answer), "default")
+    }
+
+    /// Requests to this server.
+    pub(crate) fn writes(&self, leadership: Leadership) -> Requests {
+        Requests {
+            client: self.client(),
+            leadership,
+            metrics: Metrics::new("0"),
+        }
     }
 
     /// Every request so far.

@@ -3,15 +3,48 @@
 mod api_server;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
 
 use api::{ContainerRef, ContainerType, Mode, Reason, Verdict, WorkloadRef};
-use engine::{ImageReport, PolicyAnswer, Workload, WorkloadReport};
+use engine::{EngineOptions, ImageReport, PolicyAnswer, Workload, WorkloadReport};
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 pub(crate) use self::api_server::ApiServer;
+use crate::events::EventTask;
+use crate::health::Health;
+use crate::inventory::Roster;
+use crate::inventory::lookup::Lookup;
+use crate::lease::Leadership;
+use crate::ledger::Ledger;
+use crate::objects::Objects;
+use crate::write::Writer;
 
 pub(crate) fn time(second: i64) -> Timestamp {
     Timestamp::from_second(1_767_225_600 + second).unwrap()
+}
+
+/// A writer of a replica that leads, with an engine that knows nothing.
+pub(crate) fn writer(server: &ApiServer, ledger: Ledger) -> Writer {
+    let registries = registry::Client::new(registry::ClientOptions::default()).unwrap();
+    let (engine, _task) = engine::start(&EngineOptions::default(), registries).unwrap();
+    let requests = server.writes(Leadership::Alone);
+    let (_events, queue) = EventTask::new(requests.clone(), Health::default(), "replica".to_owned());
+    Writer {
+        engine,
+        requests,
+        ledger,
+        policies: Objects::default(),
+        keys: Objects::default(),
+        events: queue,
+        lookup: Arc::new(Lookup::default()),
+        roster: Roster::default(),
+        all_told: watch::channel(true).1,
+        health: Health::default(),
+        minimum_age: Duration::ZERO,
+        failures: AtomicU32::new(0),
+    }
 }
 
 /// An answer of a policy in mode Enforce.

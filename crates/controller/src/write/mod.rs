@@ -40,6 +40,7 @@ use crate::inventory::lookup::Lookup;
 use crate::lease::Leadership;
 use crate::ledger::{After, Before, Ledger, Place};
 use crate::objects::{Objects, Row};
+use crate::versions::Meanwhile;
 use crate::watch::{ListControl, spread};
 
 /// How many updates are written at the same time.
@@ -72,9 +73,22 @@ pub(crate) struct Writer {
 }
 
 /// How a write ended: when the target is wanted again, if it is.
+#[must_use = "what is wanted again must be asked for again"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ended {
     pub(crate) again: Option<Duration>,
+}
+
+impl Ended {
+    /// What somebody else did meanwhile is put right at once.
+    fn after(meanwhile: Meanwhile, again: Option<Duration>) -> Self {
+        Ended {
+            again: match meanwhile {
+                Meanwhile::ChangedByOthers => Some(Duration::ZERO),
+                Meanwhile::Untouched => again,
+            },
+        }
+    }
 }
 
 /// What is left to do about an update once everything that needs no request was done.
@@ -258,8 +272,8 @@ impl Writer {
             Refused::NamespaceGone => None,
             Refused::NotLeading => Some(BUSY),
             Refused::Throttled(pause) => Some(spread(*pause)),
-            Refused::Invalid(_) => {
-                tracing::error!(object = object(), %refused, "a write was refused for good; it is tried again rarely");
+            Refused::Invalid(_) | Refused::Forbidden(_) => {
+                tracing::error!(object = object(), %refused, "a write is refused; it is tried again rarely");
                 Some(spread(AFTER_REFUSAL))
             }
             Refused::NotAsItWas(_) | Refused::Trouble(_) => {
@@ -326,10 +340,7 @@ fn plan_status<R: Report>(report: &R, objects: &Objects<R::Status>) -> Result<Bo
         totals::Decision::Nothing => None,
         totals::Decision::Later(pause) => Some(pause),
     };
-    let foreign = objects.end(name, None);
-    Err(Ended {
-        again: if foreign { Some(Duration::ZERO) } else { again },
-    })
+    Err(Ended::after(objects.end(name, None), again))
 }
 
 /// Gives back an update that was asked for and is not wanted any more.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::WorkloadKey;
+use engine::{Stopped, Target, WorkloadKey};
 use tokio_util::sync::CancellationToken;
 
 use super::Writer;
@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// What an object is to be treated as.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Verdict {
+enum Fate {
     /// Its workload runs: the engine tells of it.
     Alive,
     /// Nothing of its workload runs.
@@ -28,12 +28,12 @@ enum Verdict {
     Stray,
 }
 
-fn judge(place: &Place, key: Option<WorkloadKey>, runs: impl Fn(&WorkloadKey) -> bool) -> Verdict {
+fn judge(place: &Place, key: Option<WorkloadKey>, runs: impl Fn(&WorkloadKey) -> bool) -> Fate {
     match key {
-        Some(key) if Place::of(&key) != *place => Verdict::Stray,
-        Some(key) if runs(&key) => Verdict::Alive,
-        Some(key) => Verdict::Resting(key),
-        None => Verdict::Stray,
+        Some(key) if Place::of(&key) != *place => Fate::Stray,
+        Some(key) if runs(&key) => Fate::Alive,
+        Some(key) => Fate::Resting(key),
+        None => Fate::Stray,
     }
 }
 
@@ -46,7 +46,10 @@ impl Writer {
             () = stop.cancelled() => return,
         }
         loop {
-            self.sweep_once(&stop).await;
+            if self.sweep_once(&stop).await.is_err() {
+                tracing::debug!("the engine stopped before a sweep ended");
+                return;
+            }
             tokio::select! {
                 () = tokio::time::sleep(SWEEP_EVERY) => {}
                 () = self.ledger.stray_reported() => {}
@@ -55,32 +58,37 @@ impl Writer {
         }
     }
 
-    async fn sweep_once(&self, stop: &CancellationToken) {
+    async fn sweep_once(&self, stop: &CancellationToken) -> Result<(), Stopped> {
         for (place, key) in self.ledger.objects() {
             match judge(&place, key, |key| self.roster.runs(key)) {
-                Verdict::Alive => continue,
-                Verdict::Stray => self.remove_stray(&place).await,
-                Verdict::Resting(key) => self.rest(&place, &key).await,
+                Fate::Alive => continue,
+                Fate::Stray => self.remove_stray(&place).await,
+                Fate::Resting(key) => self.rest(&place, &key).await?,
             }
             tokio::select! {
                 () = tokio::time::sleep(PAUSE) => {}
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => break,
             }
         }
+        Ok(())
     }
 
     /// Says that nothing runs, or deletes what belonged to a workload that is gone.
-    async fn rest(&self, place: &Place, key: &WorkloadKey) {
+    async fn rest(&self, place: &Place, key: &WorkloadKey) -> Result<(), Stopped> {
         let Some(before) = self.ledger.begin(place) else {
-            return;
+            return Ok(());
         };
-        if says_that_nothing_runs(&before.said) && self.exists(key, before.said.uid()).await != Existence::No
-        {
-            self.ledger.end(place, After::Nothing);
-            return;
+        let is_said = says_that_nothing_runs(&before.said);
+        let ended = if is_said && self.exists(key, before.said.uid()).await != Existence::No {
+            self.ended(place, After::Nothing, None)
+        } else {
+            // A pod may have started meanwhile; then the engine tells of it, and puts right what is written here.
+            self.do_work(key, place, before, Work::Rest).await
+        };
+        match ended.again {
+            Some(pause) => self.engine.wanted(Target::Workload(key.clone()), pause).await,
+            None => Ok(()),
         }
-        // A pod may have started meanwhile; then the engine tells of it, and puts right what is written here.
-        self.do_work(key, place, before, Work::Rest).await;
     }
 }
 
@@ -94,6 +102,12 @@ fn says_that_nothing_runs(said: &Said) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::Ledger;
+    use crate::testing::ApiServer;
+    use api::ImageCompliance;
+    use axum::http::Method;
+    use engine::Fact;
+    use serde_json::json;
 
     fn key() -> WorkloadKey {
         WorkloadKey {
@@ -107,8 +121,49 @@ mod tests {
     #[test]
     fn only_objects_of_which_nothing_runs_are_looked_at() {
         let place = Place::of(&key());
-        assert_eq!(judge(&place, Some(key()), |_| true), Verdict::Alive);
-        assert_eq!(judge(&place, Some(key()), |_| false), Verdict::Resting(key()));
+        assert_eq!(judge(&place, Some(key()), |_| true), Fate::Alive);
+        assert_eq!(judge(&place, Some(key()), |_| false), Fate::Resting(key()));
+    }
+
+    fn compliance(version: &str, verdict: &str) -> ImageCompliance {
+        let object = json!({
+            "metadata": {"namespace": "shop", "name": "deployment-web", "uid": "c", "resourceVersion": version},
+            "status": {
+                "verdict": verdict,
+                "workload": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": "d"},
+            },
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_somebody_else_does_while_a_sweep_writes_is_put_right() {
+        let ledger = Ledger::default();
+        ledger.seen(&compliance("1", "Violating"));
+        ledger.set_writes(true);
+        let watched = ledger.clone();
+        let server = ApiServer::start(move |request| match request.method {
+            Method::GET => (
+                200,
+                json!({"metadata": {"name": "web", "namespace": "shop", "uid": "d"}}),
+            ),
+            _ => {
+                watched.seen(&compliance("9", "Compliant"));
+                let mut written = request.body.clone();
+                written["metadata"]["resourceVersion"] = json!("2");
+                (200, written)
+            }
+        });
+        let writer = crate::testing::writer(&server, ledger);
+        writer.engine.tell(Fact::Synced).await.unwrap();
+        writer.sweep_once(&CancellationToken::new()).await.unwrap();
+        let wanted = tokio::time::timeout(Duration::from_secs(5), writer.engine.next_update());
+        let target = wanted
+            .await
+            .expect("the object is looked at again")
+            .unwrap()
+            .target();
+        assert_eq!(target, Target::Workload(key()));
     }
 
     /// B31.
@@ -118,7 +173,7 @@ mod tests {
             namespace: "shop".into(),
             name: "web-is-fine".into(),
         };
-        assert_eq!(judge(&forged, Some(key()), |_| true), Verdict::Stray);
-        assert_eq!(judge(&forged, None, |_| true), Verdict::Stray);
+        assert_eq!(judge(&forged, Some(key()), |_| true), Fate::Stray);
+        assert_eq!(judge(&forged, None, |_| true), Fate::Stray);
     }
 }

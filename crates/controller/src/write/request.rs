@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::ImageCompliance;
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{DeleteParams, DynamicObject, PostParams, Preconditions};
 use kube::core::request::Request;
@@ -13,9 +14,14 @@ use serde_json::{Value, json};
 use crate::lease::{Leadership, REQUEST_DEADLINE};
 use crate::ledger::{Place, Stored};
 use crate::metrics::{Metrics, WriteOutcome};
+use crate::watch::chance;
 
-/// Waited where the API server asks for patience without saying how much.
+/// Waited where the API server asks for patience without saying how much, or for less.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// The longest wait, however much patience the API server asks for: it may have been restarted since.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(30);
+/// How often a write that met a change of somebody else is tried.
+const ATTEMPTS: u32 = 5;
 
 /// Why a request did not do what it should.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +35,9 @@ pub(crate) enum Refused {
     /// The API server asks to wait.
     #[error("the API server asks to wait {0:?}")]
     Throttled(Duration),
+    /// This operator lacks a right that `config/rbac` gives it.
+    #[error("the API server forbids it: {0}; give the operator its rights: kubectl apply -k config/rbac")]
+    Forbidden(String),
     /// The API server will never accept this object.
     #[error("the API server does not accept the object: {0}")]
     Invalid(String),
@@ -62,7 +71,7 @@ impl Requests {
                 namespace: Some(place.namespace.to_string()),
                 name: Some(place.name.to_string()),
                 uid: stored.map(|stored| stored.uid.clone()),
-                resource_version: stored.map(|stored| stored.resource_version.clone()),
+                resource_version: stored.map(|stored| stored.resource_version.as_str().to_owned()),
                 owner_references: Some(owners.to_vec()),
                 ..ObjectMeta::default()
             },
@@ -90,7 +99,7 @@ impl Requests {
     pub(crate) async fn delete(&self, place: &Place, stored: &Stored) -> Result<(), Refused> {
         let preconditions = Preconditions {
             uid: Some(stored.uid.clone()),
-            resource_version: Some(stored.resource_version.clone()),
+            resource_version: Some(stored.resource_version.as_str().to_owned()),
         };
         let parameters = DeleteParams {
             preconditions: Some(preconditions),
@@ -134,6 +143,14 @@ impl Requests {
         self.guarded(api.get_opt(name)).await
     }
 
+    /// Creates an Event.
+    pub(crate) async fn post_event(&self, namespace: &str, event: &Event) -> Result<(), Refused> {
+        let api: kube::Api<Event> = kube::Api::namespaced(self.client.clone(), namespace);
+        self.guarded(api.create(&PostParams::default(), event))
+            .await
+            .map(drop)
+    }
+
     /// Runs a request while this replica leads and not longer than its leadership can be trusted.
     async fn guarded<T>(&self, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Refused> {
         if !self.leadership.leads() {
@@ -171,8 +188,34 @@ fn params() -> PostParams {
     }
 }
 
+/// The attempts to write over an object that others change at the same time.
+#[derive(Debug, Default)]
+pub(crate) struct Attempts {
+    failed: u32,
+}
+
+impl Attempts {
+    /// Somebody else was faster. Returns when the object is to be read anew for the next attempt; an
+    /// error where there were enough of them.
+    pub(crate) async fn overtaken(&mut self) -> Result<(), Refused> {
+        self.failed += 1;
+        if self.failed >= ATTEMPTS {
+            return Err(Refused::Trouble(
+                "the object changes faster than it can be written".to_owned(),
+            ));
+        }
+        tokio::time::sleep(pause_after(self.failed)).await;
+        Ok(())
+    }
+}
+
+/// Longer after each attempt, and never the same for two writers.
+fn pause_after(failed: u32) -> Duration {
+    Duration::from_millis(10 << failed.min(6)).mul_f64(0.5 + chance())
+}
+
 /// What a failed request means for a write.
-pub(crate) fn refusal(error: &kube::Error) -> Refused {
+fn refusal(error: &kube::Error) -> Refused {
     let kube::Error::Api(status) = error else {
         return Refused::Trouble(error.to_string());
     };
@@ -187,10 +230,11 @@ pub(crate) fn refusal(error: &kube::Error) -> Refused {
     match status.code {
         404 if is_about_namespaces => Refused::NamespaceGone,
         403 if namespace_ends => Refused::NamespaceGone,
+        403 => Refused::Forbidden(status.message.clone()),
         404 | 409 | 410 => Refused::NotAsItWas(status.message.clone()),
         429 => {
             let seconds = details.map_or(0, |details| details.retry_after_seconds);
-            Refused::Throttled(Duration::from_secs(seconds.into()).max(PATIENCE))
+            Refused::Throttled(Duration::from_secs(seconds.into()).clamp(PATIENCE, LONGEST_PATIENCE))
         }
         400 | 413 | 422 => Refused::Invalid(status.message.clone()),
         _ => Refused::Trouble(format!("{} {}: {}", status.code, status.reason, status.message)),
@@ -221,7 +265,12 @@ mod tests {
             "details": {"causes": [{"reason": "NamespaceTerminating", "message": "m"}]}});
         assert!(matches!(refused(going), Refused::NamespaceGone));
         let forbidden = json!({"code": 403, "reason": "Forbidden", "message": "no"});
-        assert!(matches!(refused(forbidden), Refused::Trouble(_)));
+        let refused = refused(forbidden);
+        assert!(matches!(refused, Refused::Forbidden(_)));
+        assert!(
+            refused.to_string().contains("kubectl apply -k config/rbac"),
+            "{refused}"
+        );
     }
 
     #[test]
@@ -231,6 +280,25 @@ mod tests {
             matches!(of(json!({"retryAfterSeconds": 7})), Refused::Throttled(pause) if pause.as_secs() == 7)
         );
         assert!(matches!(of(json!(null)), Refused::Throttled(pause) if pause == PATIENCE));
+    }
+
+    #[test]
+    fn no_answer_makes_the_operator_wait_for_hours() {
+        let details = json!({"retryAfterSeconds": i32::MAX});
+        let refused = refused(json!({"code": 429, "reason": "TooManyRequests", "details": details}));
+        assert!(
+            matches!(refused, Refused::Throttled(pause) if pause == LONGEST_PATIENCE),
+            "{refused}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_write_that_others_overtake_again_and_again_is_given_up() {
+        let mut attempts = Attempts::default();
+        for attempt in 1..ATTEMPTS {
+            assert!(attempts.overtaken().await.is_ok(), "after attempt {attempt}");
+        }
+        assert!(matches!(attempts.overtaken().await, Err(Refused::Trouble(_))));
     }
 
     #[test]

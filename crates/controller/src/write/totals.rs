@@ -9,15 +9,13 @@ use kube::Resource;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::request::Refused;
+use super::request::{Attempts, Refused};
 use super::{Ended, Writer, news, now, statuses};
 use crate::events::Note;
 use crate::objects::{Objects, Row};
 
 /// Mere counts of one object are not written more often.
 const COUNTS_EVERY: Duration = Duration::from_secs(30);
-/// How often a write that met a change of somebody else is tried anew.
-const ATTEMPTS: u32 = 5;
 
 /// A report that becomes the status of an object.
 pub(crate) trait Report: Send + Sync {
@@ -127,17 +125,10 @@ impl Writer {
         row: Row<R::Status>,
     ) -> Ended {
         match self.put_status(report, row).await {
-            Ok(row) => {
-                let foreign = objects.end(report.name(), row);
-                Ended {
-                    again: foreign.then_some(Duration::ZERO),
-                }
-            }
+            Ok(row) => Ended::after(objects.end(report.name(), row), None),
             Err(refused) => {
-                objects.end(report.name(), None);
-                Ended {
-                    again: self.again_after(&refused, || format!("{}/{}", R::KIND, report.name())),
-                }
+                let again = self.again_after(&refused, || format!("{}/{}", R::KIND, report.name()));
+                Ended::after(objects.end(report.name(), None), again)
             }
         }
     }
@@ -148,7 +139,8 @@ impl Writer {
         report: &R,
         mut row: Row<R::Status>,
     ) -> Result<Option<Row<R::Status>>, Refused> {
-        for _ in 0..ATTEMPTS {
+        let mut attempts = Attempts::default();
+        loop {
             let status = report.status(&row.status, now());
             if status == row.status {
                 return Ok(Some(row));
@@ -156,7 +148,7 @@ impl Writer {
             let value = serde_json::to_value(&status).map_err(|error| Refused::Invalid(error.to_string()))?;
             let put = self
                 .requests
-                .put_status::<R::Object>(R::KIND, report.name(), &row.resource_version, value)
+                .put_status::<R::Object>(R::KIND, report.name(), row.resource_version.as_str(), value)
                 .await;
             match put {
                 Ok(object) => {
@@ -166,6 +158,7 @@ impl Writer {
                     return Ok(Some(Row::of(&object).written_at(Instant::now())));
                 }
                 Err(Refused::NotAsItWas(_)) => {
+                    attempts.overtaken().await?;
                     let Some(object) = self.requests.get_object::<R::Object>(report.name()).await? else {
                         return Ok(None);
                     };
@@ -174,9 +167,6 @@ impl Writer {
                 Err(refused) => return Err(refused),
             }
         }
-        Err(Refused::Trouble(
-            "the object changes faster than it can be written".to_owned(),
-        ))
     }
 }
 

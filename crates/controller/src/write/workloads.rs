@@ -7,16 +7,14 @@ use jiff::Timestamp;
 
 use super::news::{self, About};
 use super::render::{self, Rendered};
-use super::request::Refused;
+use super::request::{Attempts, Refused};
 use super::{Ended, Writer, now};
 use crate::inventory::lookup::Found;
 use crate::ledger::{After, Before, Place, Stored};
 use crate::said::Said;
 use crate::transitions::{self, Transition};
-use crate::watch::chance;
+use crate::versions::Meanwhile;
 
-/// How often a write that met a change of somebody else is tried anew.
-const ATTEMPTS: u32 = 5;
 /// How soon it is tried again to find out whether a workload exists.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
 
@@ -129,14 +127,12 @@ impl Writer {
 
     /// Ends the write in the ledger; what somebody else did meanwhile is put right.
     pub(crate) fn ended(&self, place: &Place, after: After, again: Option<Duration>) -> Ended {
-        let foreign = self.ledger.end(place, after);
-        Ended {
-            again: if foreign { Some(Duration::ZERO) } else { again },
-        }
+        Ended::after(self.ledger.end(place, after), again)
     }
 
     async fn say(&self, place: &Place, mut before: Before, content: Content<'_>) -> Result<After, Refused> {
-        for attempt in 0..ATTEMPTS {
+        let mut attempts = Attempts::default();
+        loop {
             let now = now();
             let rendered = content.rendered(&before.said, now);
             let print = self.ledger.print(&rendered.status, &rendered.owners);
@@ -162,15 +158,12 @@ impl Writer {
                     return Ok(After::Is(stored, Box::new(rendered.said)));
                 }
                 Err(Refused::NotAsItWas(_)) => {
+                    attempts.overtaken().await?;
                     before = self.read_anew(place, before).await?;
-                    tokio::time::sleep(pause_before(attempt)).await;
                 }
                 Err(refused) => return Err(refused),
             }
         }
-        Err(Refused::Trouble(
-            "the object changes faster than it can be written".to_owned(),
-        ))
     }
 
     async fn leave(&self, place: &Place, before: Before) -> Result<After, Refused> {
@@ -179,28 +172,20 @@ impl Writer {
         Ok(after)
     }
 
-    async fn remove(&self, place: &Place, stored: Option<Stored>) -> Result<After, Refused> {
-        let mut stored = stored;
-        for attempt in 0..ATTEMPTS {
-            let Some(current) = &stored else {
-                return Ok(After::Gone);
-            };
+    async fn remove(&self, place: &Place, mut stored: Option<Stored>) -> Result<After, Refused> {
+        let mut attempts = Attempts::default();
+        while let Some(current) = &stored {
             match self.requests.delete(place, current).await {
-                Ok(()) | Err(Refused::NamespaceGone) => return Ok(After::Gone),
+                Ok(()) | Err(Refused::NamespaceGone) => break,
                 Err(Refused::NotAsItWas(_)) => {
-                    stored = self
-                        .requests
-                        .get(place)
-                        .await?
-                        .map(|object| self.ledger.stored(&object));
-                    tokio::time::sleep(pause_before(attempt)).await;
+                    attempts.overtaken().await?;
+                    let found = self.requests.get(place).await?;
+                    stored = found.map(|object| self.ledger.stored(&object));
                 }
                 Err(refused) => return Err(refused),
             }
         }
-        Err(Refused::Trouble(
-            "the object changes faster than it can be deleted".to_owned(),
-        ))
+        Ok(After::Gone)
     }
 
     /// Deletes an object that belongs to no workload.
@@ -216,7 +201,9 @@ impl Writer {
                 After::Nothing
             }
         };
-        self.ledger.end(place, after);
+        if self.ledger.end(place, after) == Meanwhile::ChangedByOthers {
+            self.ledger.report_stray();
+        }
     }
 
     /// The object as it is now. Where its content is not what was written, it was said by another
@@ -299,11 +286,6 @@ impl Content<'_> {
             Content::NothingRuns => Vec::new(),
         }
     }
-}
-
-/// Longer after each attempt, and never the same for two replicas.
-fn pause_before(attempt: u32) -> Duration {
-    Duration::from_millis(20 << attempt.min(6)).mul_f64(0.5 + chance())
 }
 
 #[cfg(test)]
