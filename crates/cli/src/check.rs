@@ -12,6 +12,7 @@ use registry::{Client, ClientOptions};
 use serde_json::{Value, json};
 
 use crate::manifests::Manifests;
+use crate::output;
 
 /// Judge one image by keys and policies in files; no cluster is needed.
 ///
@@ -52,16 +53,13 @@ enum Output {
 pub(crate) fn run(arguments: &CheckArguments) -> ExitCode {
     match judge(arguments) {
         Ok(examination) => {
-            match arguments.output {
-                Output::Text => print!("{}", as_text(&examination)),
-                Output::Json => println!("{:#}", as_json(&examination)),
-            }
-            exit_code(examination.verdict)
+            let text = match arguments.output {
+                Output::Text => as_text(&examination),
+                Output::Json => format!("{:#}\n", as_json(&examination)),
+            };
+            output::answer(&text, exit_code(examination.verdict))
         }
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(2)
-        }
+        Err(error) => output::fail(error),
     }
 }
 
@@ -92,7 +90,7 @@ fn exit_code(verdict: Verdict) -> ExitCode {
     match verdict {
         Verdict::Compliant => ExitCode::SUCCESS,
         Verdict::Violating => ExitCode::from(1),
-        Verdict::Unknown | Verdict::Other => ExitCode::from(2),
+        Verdict::Unknown | Verdict::Other => ExitCode::from(output::FAILED),
         Verdict::NotCovered => ExitCode::from(3),
     }
 }

@@ -14,6 +14,8 @@ use registry::{Client, ClientOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+use crate::output;
+
 /// Run the operator: re-check every running image and write what is found.
 ///
 /// The cluster is that of KUBECONFIG or ~/.kube/config, else the one of the pod's service account.
@@ -73,10 +75,7 @@ pub(crate) fn run(arguments: ControllerArguments) -> ExitCode {
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(2)
-        }
+        Err(error) => output::fail(error),
     }
 }
 

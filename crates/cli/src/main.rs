@@ -3,6 +3,7 @@
 mod check;
 mod controller;
 mod manifests;
+mod output;
 
 use std::process::ExitCode;
 
@@ -37,8 +38,7 @@ fn main() -> ExitCode {
         .install_default()
         .is_err()
     {
-        eprintln!("error: another cryptography provider is installed in this process");
-        return ExitCode::from(2);
+        return output::fail("another cryptography provider is installed in this process");
     }
     match cli.command {
         Command::Controller(arguments) => controller::run(*arguments),
@@ -56,12 +56,9 @@ fn print_crds() -> ExitCode {
     });
     match printed {
         Ok(documents) => {
-            print!("---\n{}", documents.join("---\n"));
-            ExitCode::SUCCESS
+            let text = format!("---\n{}", documents.join("---\n"));
+            output::answer(&text, ExitCode::SUCCESS)
         }
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(2)
-        }
+        Err(error) => output::fail(error),
     }
 }

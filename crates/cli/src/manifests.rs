@@ -44,6 +44,8 @@ pub(crate) enum ManifestError {
     },
     #[error("{file}: a {kind} without metadata.name", file = file.display())]
     Unnamed { file: PathBuf, kind: String },
+    #[error("{file}: List: items: found {found}, expected a list of objects; write them under items", file = file.display())]
+    Items { file: PathBuf, found: &'static str },
     #[error("{file}: {object} is there twice; names must differ", file = file.display())]
     Duplicate { file: PathBuf, object: String },
 }
@@ -80,8 +82,8 @@ impl Manifests {
             return Ok(());
         }
         if document["kind"] == "List" && document["apiVersion"] == "v1" {
-            let items = document["items"].as_array().cloned().unwrap_or_default();
-            return items.into_iter().try_for_each(|item| self.add(file, item));
+            let mut items = items_of(file, document)?.into_iter();
+            return items.try_for_each(|item| self.add(file, item));
         }
         let kind = text(&document["kind"]);
         let version = text(&document["apiVersion"]);
@@ -133,6 +135,31 @@ impl Manifests {
             }),
         }
     }
+}
+
+/// What a `v1` List holds. One without `items`, or with fields that no List has, is misspelt: read as an empty
+/// one, it would let everything in it go unsaid.
+fn items_of(file: &Path, document: Value) -> Result<Vec<Value>, ManifestError> {
+    let fields = document.as_object().into_iter().flat_map(|fields| fields.keys());
+    let is_of_a_list =
+        |field: &&String| matches!(field.as_str(), "apiVersion" | "kind" | "metadata" | "items");
+    if let Some(field) = fields.clone().find(|field| !is_of_a_list(field)) {
+        return Err(ManifestError::UnknownField {
+            file: file.to_owned(),
+            object: "List".to_owned(),
+            field: field.clone(),
+        });
+    }
+    let found = match &document["items"] {
+        Value::Array(items) => return Ok(items.clone()),
+        Value::Null => "nothing",
+        Value::Object(_) => "one object",
+        Value::String(_) | Value::Number(_) | Value::Bool(_) => "a single value",
+    };
+    Err(ManifestError::Items {
+        file: file.to_owned(),
+        found,
+    })
 }
 
 /// Reads an object; a field that its type does not have is an error.
@@ -187,6 +214,28 @@ mod tests {
             POLICY.replace("name: p", "name: q").replace('\n', "\n  ")
         );
         assert_eq!(read(&list).unwrap().policies.len(), 2);
+    }
+
+    /// A list that is read as empty would judge by nothing of what it holds.
+    #[test]
+    fn a_list_without_items_or_with_misspelt_ones_is_refused() {
+        let error = |text: &str| {
+            read(&format!("apiVersion: v1\nkind: List\n{text}"))
+                .unwrap_err()
+                .to_string()
+        };
+        for (text, found) in [
+            ("", "nothing"),
+            ("items:\n", "nothing"),
+            ("items: {a: b}\n", "one object"),
+            ("items: 7\n", "a single value"),
+        ] {
+            let error = error(text);
+            assert!(error.contains("items") && error.contains(found), "{error}");
+        }
+        let misspelt = error("item: []\nitems: []\n");
+        assert!(misspelt.contains("List: unknown field item"), "{misspelt}");
+        assert!(read("apiVersion: v1\nkind: List\nmetadata: {resourceVersion: ''}\nitems: []\n").is_ok());
     }
 
     #[test]

@@ -69,6 +69,17 @@ async fn help_lists_every_command_and_flag_and_wrong_use_is_an_error() {
     }
 }
 
+/// As in `assay crds | head -1`.
+#[test]
+fn a_reader_that_closes_the_pipe_is_no_failure() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = std::process::Command::new(assay());
+    let ended = command.arg("crds").stdout(writer).output().unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    assert!(ended.stderr.is_empty(), "{ended:?}");
+}
+
 #[tokio::test]
 async fn without_a_cluster_the_operator_ends_and_says_what_to_do() {
     let folder = testkit::shared().unwrap().folder().join("no-cluster");
