@@ -27,10 +27,17 @@ struct Budget {
     spent: Mutex<Spent>,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Spent {
     since: Option<Instant>,
     requests: u64,
+}
+
+impl Spent {
+    const NOTHING: Self = Self {
+        since: None,
+        requests: 0,
+    };
 }
 
 /// Why no request may be sent now.
@@ -52,12 +59,12 @@ impl Pace {
     ) -> Self {
         let spent = before
             .and_then(|before| before.budget.as_ref())
-            .map(Budget::spent);
+            .map_or(Spent::NOTHING, Budget::spent);
         Self {
             bucket: per_second.map(Bucket::new),
             budget: daily_budget.map(|limit| Budget {
                 limit: limit.get(),
-                spent: Mutex::new(spent.unwrap_or_default()),
+                spent: Mutex::new(spent),
             }),
         }
     }

@@ -183,7 +183,10 @@ async fn success(call: &Call<'_>, host: &str, mut response: reqwest::Response) -
             return Err(too_large());
         }
         if large.is_none() && body.len() + chunk.len() > LARGE {
-            large = call.lane.large.acquire().await.ok();
+            // Nothing closes the semaphore.
+            if let Ok(permit) = call.lane.large.acquire().await {
+                large = Some(permit);
+            }
         }
         body.extend_from_slice(&chunk);
     }
