@@ -206,11 +206,11 @@ fn listed(list: Option<&Value>) -> Vec<&Value> {
 
 /// The bytes of a field; none where there are none, which verify nowhere.
 fn bytes(value: &Value, name: &str) -> Vec<u8> {
-    value
-        .get(name)
-        .and_then(Value::as_str)
-        .and_then(|text| dsse::decode(text, name).ok())
-        .unwrap_or_else(Vec::new)
+    let text = value.get(name).and_then(Value::as_str);
+    match text.map(|text| dsse::decode(text, name)) {
+        Some(Ok(bytes)) => bytes,
+        Some(Err(_)) | None => Vec::new(),
+    }
 }
 
 /// In protobuf JSON a field that is null is a field that is absent.

@@ -38,15 +38,17 @@ pub(crate) fn material(annotations: &BTreeMap<String, String>, envelope: Option<
     let text = |name: &str| annotations.get(name).filter(|value| !value.is_empty());
     Material {
         certificates: text(CERTIFICATE).map(|leaf| {
-            let above = text(CHAIN).map_or_else(Vec::new, |chain| pem::certificates(chain));
-            std::iter::once(only_certificate(leaf)).chain(above).collect()
+            let above = text(CHAIN).and_then(|chain| pem::certificates(chain));
+            std::iter::once(only_certificate(leaf))
+                .chain(above.into_iter().flatten())
+                .collect()
         }),
         entries: text(LOG_BUNDLE)
             .map(|bundle| entry(bundle).unwrap_or(Value::Null))
             .into_iter()
             .collect(),
         timestamps: text(TIMESTAMP)
-            .map(|timestamp| signed_timestamp(timestamp).unwrap_or_else(Vec::new))
+            .map(|timestamp| signed_timestamp(timestamp))
             .into_iter()
             .collect(),
         timestamped: envelope,
@@ -57,8 +59,8 @@ pub(crate) fn material(annotations: &BTreeMap<String, String>, envelope: Option<
 
 /// The bytes of the one certificate; none where there is none or another one beside it, which verify nowhere.
 fn only_certificate(text: &str) -> Vec<u8> {
-    match pem::certificates(text).as_slice() {
-        [one] => one.clone(),
+    match pem::certificates(text).as_deref() {
+        Some([one]) => one.clone(),
         _ => Vec::new(),
     }
 }
@@ -84,8 +86,16 @@ fn entry(text: &str) -> Option<Value> {
     }))
 }
 
-fn signed_timestamp(text: &str) -> Option<Vec<u8>> {
-    let timestamp = strict_json::parse(text.as_bytes()).ok()?;
-    let token = timestamp.get("SignedRFC3161Timestamp")?.as_str()?;
-    STANDARD.decode(token).ok()
+/// The token; no bytes where there is none, which verify nowhere.
+fn signed_timestamp(text: &str) -> Vec<u8> {
+    let token = |text: &str| {
+        let timestamp = strict_json::parse(text.as_bytes()).ok()?;
+        STANDARD
+            .decode(timestamp.get("SignedRFC3161Timestamp")?.as_str()?)
+            .ok()
+    };
+    match token(text) {
+        Some(token) if !token.is_empty() => token,
+        _ => Vec::new(),
+    }
 }

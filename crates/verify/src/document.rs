@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use image::Digest;
 
-use crate::outcome::Cap;
+use crate::outcome::{Cap, Refusal};
 use crate::statement::Statement;
 use crate::strict_json::JsonError;
 
@@ -19,6 +19,19 @@ pub(crate) struct Document {
     pub(crate) docker_reference: Option<String>,
     /// The statement, where the format is in-toto's.
     pub(crate) statement: Option<Arc<Statement>>,
+}
+
+impl Document {
+    /// The first of its sha256 subjects: Sigstore's client wants one that the envelope names.
+    pub(crate) fn first_sha256(&self) -> Result<[u8; 32], Refusal> {
+        let first = self
+            .subjects
+            .iter()
+            .find_map(|subject| subject.bytes().try_into().ok());
+        first.ok_or_else(|| Refusal::PayloadMalformed {
+            why: "no subject has a sha256 digest".into(),
+        })
+    }
 }
 
 /// In which sense a signed text speaks about its subjects.

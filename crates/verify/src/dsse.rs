@@ -4,7 +4,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::strict_json::{field, object, string};
 
@@ -41,15 +41,6 @@ impl Envelope {
         })
     }
 
-    /// The envelope in the one way in which this crate writes it.
-    pub(crate) fn to_json(&self) -> Value {
-        json!({
-            "payload": STANDARD.encode(&self.payload),
-            "payloadType": self.payload_type,
-            "signatures": [{"sig": STANDARD.encode(&self.signature)}],
-        })
-    }
-
     /// The pre-authentication encoding, which is what was signed.
     pub(crate) fn pae(&self) -> Vec<u8> {
         let header = format!(
@@ -73,6 +64,7 @@ pub(crate) fn decode(text: &str, what: &str) -> Result<Vec<u8>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn the_pre_authentication_encoding_is_that_of_the_specification() {

@@ -31,6 +31,7 @@ use crate::spki::KeyMaterial;
 pub struct PublicKey {
     algorithm: KeyAlgorithm,
     fingerprint: Fingerprint,
+    canonical: Arc<[u8]>,
     schemes: Arc<[Scheme]>,
 }
 
@@ -41,11 +42,18 @@ impl PublicKey {
     /// [`KeyError`] if the text is anything else, or a key of an unsupported type or size; the message says
     /// what was found and what is expected.
     pub fn from_pem(text: &str) -> Result<Self, KeyError> {
-        let material = KeyMaterial::from_der(&pem::public_key_der(text)?)?;
+        Self::from_der(&pem::public_key_der(text)?)
+    }
+
+    /// Reads a SubjectPublicKeyInfo in DER.
+    pub(crate) fn from_der(der: &[u8]) -> Result<Self, KeyError> {
+        let material = KeyMaterial::from_der(der)?;
         let algorithm = KeyAlgorithm::of(&material);
+        let canonical = material.canonical_der()?;
         Ok(Self {
             algorithm,
-            fingerprint: Fingerprint::of(&material)?,
+            fingerprint: Fingerprint::of(&canonical),
+            canonical: canonical.into(),
             schemes: schemes(&material).ok_or(KeyError::InvalidKey {
                 found: algorithm.to_string(),
                 why: "it is not a point or number that can verify",
@@ -63,6 +71,21 @@ impl PublicKey {
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
+    }
+
+    /// The key's one encoding as a SubjectPublicKeyInfo.
+    pub(crate) fn canonical_der(&self) -> &[u8] {
+        &self.canonical
+    }
+
+    /// Whether the owner of this key signed bytes with this SHA-256 digest. None where the key's kind of signature
+    /// cannot be checked without the bytes.
+    pub(crate) fn signed_sha256(&self, sha256: &[u8; 32], signature: &[u8]) -> Option<bool> {
+        let schemes = self
+            .schemes
+            .iter()
+            .filter_map(|scheme| scheme.verifies_sha256(sha256, signature));
+        schemes.reduce(|one, other| one || other)
     }
 
     /// Whether the owner of this key signed exactly these bytes.
@@ -132,11 +155,11 @@ impl fmt::Display for KeyAlgorithm {
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    fn of(material: &KeyMaterial) -> Result<Self, KeyError> {
-        let hash = digest::digest(&digest::SHA256, &material.canonical_der()?);
+    fn of(canonical_der: &[u8]) -> Self {
+        let hash = digest::digest(&digest::SHA256, canonical_der);
         let mut bytes = [0; 32];
         bytes.copy_from_slice(hash.as_ref());
-        Ok(Self(bytes))
+        Self(bytes)
     }
 
     /// The 32 bytes of the hash.
@@ -166,31 +189,46 @@ impl fmt::Debug for Fingerprint {
 
 /// One way in which a key can have signed.
 enum Scheme {
-    AwsLc(ParsedPublicKey),
+    /// With the hash that the signature is over, where it is over one.
+    AwsLc(ParsedPublicKey, Option<&'static digest::Algorithm>),
     Ed25519Prehashed([u8; ed25519::PUBLIC_KEY_BYTES]),
 }
 
 impl Scheme {
     fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         match self {
-            Self::AwsLc(key) => key.verify_sig(message, signature).is_ok(),
+            Self::AwsLc(key, _) => key.verify_sig(message, signature).is_ok(),
             Self::Ed25519Prehashed(point) => ed25519::verify_prehashed(point, message, signature),
+        }
+    }
+
+    fn verifies_sha256(&self, sha256: &[u8; 32], signature: &[u8]) -> Option<bool> {
+        match self {
+            Self::AwsLc(key, Some(hash)) if *hash == &digest::SHA256 => {
+                let digest = digest::Digest::import_less_safe(sha256, hash).ok()?;
+                Some(key.verify_digest_sig(&digest, signature).is_ok())
+            }
+            Self::AwsLc(..) | Self::Ed25519Prehashed(_) => None,
         }
     }
 }
 
 /// `None` if the cryptographic library refuses the numbers, for example a point that is not on its curve.
 fn schemes(material: &KeyMaterial) -> Option<Arc<[Scheme]>> {
-    let parse = |algorithm: &'static dyn VerificationAlgorithm, bytes: &[u8]| {
-        ParsedPublicKey::new(algorithm, bytes).ok().map(Scheme::AwsLc)
+    let parse = |algorithm: &'static dyn VerificationAlgorithm, hash, bytes: &[u8]| {
+        let key = ParsedPublicKey::new(algorithm, bytes).ok()?;
+        Some(Scheme::AwsLc(key, hash))
     };
+    let (sha256, sha384) = (Some(&digest::SHA256), Some(&digest::SHA384));
     Some(match material {
-        KeyMaterial::EcdsaP256(point) => Arc::new([parse(&ECDSA_P256_SHA256_ASN1, point)?]),
+        KeyMaterial::EcdsaP256(point) => Arc::new([parse(&ECDSA_P256_SHA256_ASN1, sha256, point)?]),
         KeyMaterial::EcdsaP384(point) => Arc::new([
-            parse(&ECDSA_P384_SHA384_ASN1, point)?,
-            parse(&ECDSA_P384_SHA256_ASN1, point)?,
+            parse(&ECDSA_P384_SHA384_ASN1, sha384, point)?,
+            parse(&ECDSA_P384_SHA256_ASN1, sha256, point)?,
         ]),
-        KeyMaterial::Ed25519(point) => Arc::new([parse(&ED25519, point)?, Scheme::Ed25519Prehashed(*point)]),
-        KeyMaterial::Rsa { pkcs1, .. } => Arc::new([parse(&RSA_PKCS1_2048_8192_SHA256, pkcs1)?]),
+        KeyMaterial::Ed25519(point) => {
+            Arc::new([parse(&ED25519, None, point)?, Scheme::Ed25519Prehashed(*point)])
+        }
+        KeyMaterial::Rsa { pkcs1, .. } => Arc::new([parse(&RSA_PKCS1_2048_8192_SHA256, sha256, pkcs1)?]),
     })
 }

@@ -7,6 +7,7 @@
 //! Nothing in here knows a network, a cluster or a policy, and nothing panics on remote bytes. Whether a signer is
 //! trusted, and what a refusal means for a verdict, is decided by the policy crate.
 
+mod artifact;
 mod bundle;
 mod certificate;
 mod claim;
@@ -21,6 +22,7 @@ mod key_error;
 mod material;
 mod outcome;
 mod pem;
+mod sigstore;
 mod simple_signing;
 mod spki;
 mod statement;
@@ -29,6 +31,7 @@ mod trust_root;
 mod verifier;
 mod verify;
 
+pub use artifact::{Artifact, ArtifactRefusal, VerifiedArtifact, verify_artifact};
 pub use claim::{Claim, ClaimKind, Format, Identity, SubjectKind, TimeSource, TrustedTime, TrustedTimes};
 pub use identity::{IdentityMatcher, Pattern, PatternError};
 pub use item::{Item, ItemKind};

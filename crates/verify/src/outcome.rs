@@ -10,7 +10,7 @@ use crate::claim::Claim;
 #[must_use]
 pub enum Outcome {
     /// The signer signed the item, and the item speaks about the digest.
-    Verified(Claim),
+    Verified(Box<Claim>),
     /// The item proves nothing about this digest by this signer, whatever else may be learnt.
     Refused(Refusal),
     /// The item may or may not be one.

@@ -88,11 +88,7 @@ fn shorten(text: &str) -> String {
 
 /// The DER of every `CERTIFICATE` block; none if any part of the text is something else, since what is left of a
 /// chain is another chain.
-pub(crate) fn certificates(text: &str) -> Vec<Vec<u8>> {
-    blocks(text).unwrap_or_else(Vec::new)
-}
-
-fn blocks(text: &str) -> Option<Vec<Vec<u8>>> {
+pub(crate) fn certificates(text: &str) -> Option<Vec<Vec<u8>>> {
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let mut found = Vec::new();
     while let Some(line) = lines.next() {

@@ -8,6 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use image::Digest;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
+use sigstore_verify::trust_root::{
+    SIGSTORE_PRODUCTION_TRUSTED_ROOT, SIGSTORE_STAGING_TRUSTED_ROOT, TrustedRoot, TsaAuthority,
+};
 
 use crate::certificate::{Certificate, Window};
 use crate::strict_json::{self, field, string};
@@ -29,7 +32,7 @@ const STAGING: &str = "staging";
 pub struct TrustRoot {
     name: String,
     digest: Digest,
-    json: Value,
+    client: TrustedRoot,
     pub(crate) authorities: Vec<Authority>,
     pub(crate) timestamp_authorities: Vec<Authority>,
     pub(crate) logs: Vec<Log>,
@@ -102,7 +105,7 @@ impl TrustRoot {
             timestamp_authorities: each(root, TIMESTAMP_AUTHORITIES, Authority::timestamping)?,
             logs: each(root, LOGS, Log::read)?,
             certificate_logs: each(root, CERTIFICATE_LOGS, Log::read)?,
-            json,
+            client: client_root(text)?,
         };
         if read.authorities.is_empty() && read.logs.is_empty() && read.timestamp_authorities.is_empty() {
             return Err(TrustRootError::Empty);
@@ -148,24 +151,56 @@ impl TrustRoot {
         .min()
     }
 
-    /// The JSON of this root with only those of its parts that the filters keep.
-    pub(crate) fn reduced(&self, keep: &Kept) -> String {
-        let mut json = self.json.clone();
-        for (kind, kept) in [
-            (AUTHORITIES, &keep.authorities),
-            (TIMESTAMP_AUTHORITIES, &keep.timestamp_authorities),
-            (LOGS, &keep.logs),
-        ] {
-            if let Some(all) = json.get_mut(kind).and_then(Value::as_array_mut) {
-                let mut at = 0;
-                all.retain(|_| {
-                    at += 1;
-                    kept.contains(&(at - 1))
-                });
-            }
-        }
-        json.to_string()
+    /// The root of Sigstore's public-good instance, as it was when this version was built.
+    ///
+    /// # Errors
+    /// [`TrustRootError`] if the built-in text cannot be read, which is an error in the build.
+    pub fn public_good() -> Result<Self, TrustRootError> {
+        Ok(Self::from_json(SIGSTORE_PRODUCTION_TRUSTED_ROOT.as_bytes())?.named(PUBLIC_GOOD))
     }
+
+    /// The root of Sigstore's staging instance, as it was when this version was built.
+    ///
+    /// # Errors
+    /// As [`TrustRoot::public_good`].
+    pub fn staging() -> Result<Self, TrustRootError> {
+        Ok(Self::from_json(SIGSTORE_STAGING_TRUSTED_ROOT.as_bytes())?.named(STAGING))
+    }
+
+    /// The root as Sigstore's client takes it, with only these of its parts. Certificate logs are all kept: the client
+    /// holds their validity against the time in the SCT.
+    pub(crate) fn reduced(&self, kept: &Kept) -> TrustedRoot {
+        let mut root = self.client.clone();
+        root.certificate_authorities = only(&self.client.certificate_authorities, &kept.authorities);
+        root.timestamp_authorities = only(&self.client.timestamp_authorities, &kept.timestamp_authorities);
+        root.tlogs = only(&self.client.tlogs, &kept.logs);
+        root
+    }
+
+    /// One timestamp authority as Sigstore's client takes it.
+    pub(crate) fn timestamp_authority(&self, at: usize) -> Option<TsaAuthority> {
+        let authority = self.client.timestamp_authorities.get(at)?;
+        let chain = &authority.cert_chain.certificates;
+        let (leaf, root) = (chain.first()?, chain.last()?);
+        let between = chain.get(1..chain.len().saturating_sub(1)).unwrap_or(&[]);
+        Some(TsaAuthority::new(
+            leaf.raw_bytes.clone(),
+            between
+                .iter()
+                .map(|certificate| certificate.raw_bytes.clone())
+                .collect(),
+            root.raw_bytes.clone(),
+            authority.valid_for,
+        ))
+    }
+}
+
+fn only<T: Clone>(all: &[T], kept: &[usize]) -> Vec<T> {
+    all.iter()
+        .enumerate()
+        .filter(|(at, _)| kept.contains(at))
+        .map(|(_, part)| part.clone())
+        .collect()
 }
 
 /// The places of what is kept of a root, by kind.
@@ -257,6 +292,11 @@ impl Log {
             valid: window(key, &format!("{what}.publicKey"))?,
         })
     }
+}
+
+fn client_root(text: &[u8]) -> Result<TrustedRoot, String> {
+    let text = std::str::from_utf8(text).map_err(|error| format!("the trust root is not UTF-8: {error}"))?;
+    TrustedRoot::from_json(text).map_err(|error| format!("the trust root cannot be read: {error}"))
 }
 
 fn check_media_type(root: &Map<String, Value>) -> Result<(), String> {

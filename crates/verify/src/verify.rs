@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use image::Digest;
+use jiff::Timestamp;
 
 use crate::claim::{Claim, ClaimKind, Identity, TrustedTimes};
 use crate::document::{Document, DocumentKind, Unreadable};
-use crate::item::{Content, Item, Signed};
+use crate::identity::IdentityMatcher;
+use crate::item::{Body, Content, Item, Signed};
 use crate::key::PublicKey;
 use crate::outcome::{Outcome, Refusal};
-use crate::verifier::{Demand, Signer, Verifier};
+use crate::sigstore::{self, Examination, Holder, Presented, Promise, Rigour};
+use crate::verifier::{Signer, Verifier};
 
 /// Checks one item against one image digest and one verifier.
 ///
@@ -41,7 +44,7 @@ pub fn verify(item: &Item, subject: &Digest, verifier: &Verifier) -> Outcome {
     }
     let proven = match verifier.signer() {
         Signer::Key(key) => by_key(signed, key, verifier),
-        Signer::Keyless(_) => return Outcome::Refused(Refusal::NoCertificate),
+        Signer::Keyless(matcher) => keyless(signed, matcher, verifier),
     };
     match (proven, &signed.document) {
         (Err(refusal), _) => Outcome::Refused(refusal),
@@ -68,20 +71,58 @@ pub fn verify_signature(item: &Item, subject: &Digest, key: &PublicKey) -> Outco
 struct Proven {
     times: TrustedTimes,
     identity: Option<Arc<Identity>>,
+    created_after: Option<Timestamp>,
 }
 
 fn by_key(signed: &Signed, key: &PublicKey, verifier: &Verifier) -> Result<Proven, Refusal> {
     if !key.signed(&signed.body.message(), signed.body.signature()) {
         return Err(Refusal::SignatureMismatch);
     }
-    let demands = verifier.demands();
-    if demands.log == Demand::Required {
-        return Err(Refusal::LogMissing);
+    Ok(Proven {
+        times: times(signed, Holder::Key(key), verifier)?,
+        ..Proven::default()
+    })
+}
+
+fn keyless(signed: &Signed, matcher: &IdentityMatcher, verifier: &Verifier) -> Result<Proven, Refusal> {
+    let leaf = sigstore::leaf(&signed.material)?;
+    let identity = sigstore::accepted_identity(&leaf, matcher)?;
+    if !sigstore::key_of(&leaf)?.signed(&signed.body.message(), signed.body.signature()) {
+        return Err(Refusal::SignatureMismatch);
     }
-    if demands.timestamp == Demand::Required {
-        return Err(Refusal::TimestampMissing);
+    Ok(Proven {
+        times: times(signed, Holder::Certificate(&leaf), verifier)?,
+        identity: Some(Arc::new(identity)),
+        created_after: Some(leaf.validity().start),
+    })
+}
+
+/// The times that others vouch for. A payload that cannot be read has none, and needs none: it is refused anyway.
+fn times(signed: &Signed, holder: Holder<'_>, verifier: &Verifier) -> Result<TrustedTimes, Refusal> {
+    let (Some(root), Ok(document)) = (verifier.trust_root(), &signed.document) else {
+        return Ok(TrustedTimes::default());
+    };
+    let presented = match &signed.body {
+        Body::Text { text, signature } => Presented::Text { text, signature },
+        Body::Envelope(envelope) => Presented::Envelope {
+            envelope,
+            subject: document.first_sha256()?,
+        },
+    };
+    Examination {
+        presented,
+        holder,
+        material: &signed.material,
+        promise: if signed.material.promise_suffices {
+            Promise::Suffices
+        } else {
+            Promise::NeedsProof
+        },
+        rigour: Rigour::WhatIsDemanded,
+        demands: verifier.demands(),
+        root,
     }
-    Ok(Proven::default())
+    .trusted_times()
 }
 
 fn claim(item: &Item, document: &Document, subject: &Digest, verifier: &Verifier, proven: Proven) -> Outcome {
@@ -96,7 +137,7 @@ fn claim(item: &Item, document: &Document, subject: &Digest, verifier: &Verifier
             });
         }
     };
-    Outcome::Verified(Claim {
+    Outcome::Verified(Box::new(Claim {
         signer: verifier.fingerprint(),
         verifier: verifier.id(),
         subject: *subject,
@@ -106,6 +147,6 @@ fn claim(item: &Item, document: &Document, subject: &Digest, verifier: &Verifier
         docker_reference: document.docker_reference.clone(),
         identity: proven.identity,
         times: proven.times,
-        created_after: None,
-    })
+        created_after: proven.created_after,
+    }))
 }

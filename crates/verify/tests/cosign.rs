@@ -68,7 +68,7 @@ fn a_signature_of_cosign_says_nothing_about_another_digest() {
 fn c3_13_the_claim_of_a_tag_format_signature_names_the_signed_repository() {
     let key = fixture_key("p256");
     let claim = |item: &Item| match verify_signature(item, &fixture_subject(), &key) {
-        Outcome::Verified(claim) => claim,
+        Outcome::Verified(claim) => *claim,
         other => panic!("{other:?}"),
     };
     let tag_format = claim(&fixture_simple_signing("cosign2-p256"));

@@ -1,6 +1,10 @@
 //! Signers, documents and fixtures for the tests of this crate.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
+pub mod asking;
+pub mod der;
+pub mod private;
+
 use std::path::PathBuf;
 
 use assay_verify::{Item, Outcome, PublicKey, Verifier, verify};
