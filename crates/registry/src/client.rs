@@ -11,7 +11,7 @@ use image::{Digest, Repository, is_tag};
 
 use crate::credentials::{Caller, Credentials, Identity};
 use crate::docker_config;
-use crate::document::{ACCEPT, Manifest, ManifestError};
+use crate::document::{ACCEPT, Manifest};
 use crate::error::{Error, Place, shown};
 use crate::options::{ClientOptions, ClientOptionsError, Limits};
 use crate::routes::{Routes, Source};
@@ -237,10 +237,7 @@ fn read_manifest(at: &Place, digest: &Digest, answer: Success) -> Result<Manifes
         .headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok());
-    Manifest::read(digest, content_type, answer.body).map_err(|error| match error {
-        ManifestError::Digest { expected, found } => mismatch(at, *expected, *found),
-        ManifestError::Malformed(why) => Error::malformed(at, why),
-    })
+    Manifest::read(digest, content_type, answer.body).map_err(|error| error.at(at))
 }
 
 fn mismatch(at: &Place, expected: Digest, found: Digest) -> Error {

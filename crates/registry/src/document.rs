@@ -10,8 +10,8 @@ use bytes::Bytes;
 use image::Digest;
 use serde::Deserialize;
 
-use crate::error::shown;
-use crate::json::unambiguous_keys;
+use crate::error::{Error, Place, shown};
+use crate::json::{Unread, VALUES, unambiguous_keys};
 
 /// What is asked for, in the order of preference.
 pub(crate) const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
@@ -119,6 +119,34 @@ pub enum ManifestError {
     /// They are not a manifest of a known format.
     #[error("{0}")]
     Malformed(String),
+    /// They hold more values than are read.
+    #[error("the document holds more than {VALUES} values")]
+    TooManyValues,
+}
+
+impl ManifestError {
+    /// The error of a request that was answered with these bytes.
+    pub(crate) fn at(self, place: &Place) -> Error {
+        match self {
+            Self::Digest { expected, found } => Error::DigestMismatch {
+                at: place.clone(),
+                expected,
+                found,
+            },
+            Self::Malformed(why) => Error::malformed(place, why),
+            Self::TooManyValues => Error::TooLarge {
+                at: place.clone(),
+                what: "the number of values in the document",
+                limit: VALUES.into(),
+            },
+        }
+    }
+}
+
+impl From<String> for ManifestError {
+    fn from(why: String) -> Self {
+        Self::Malformed(why)
+    }
 }
 
 impl Manifest {
@@ -135,7 +163,7 @@ impl Manifest {
                 found: Box::new(found),
             });
         }
-        let (media_type, document) = parse(&bytes, content_type).map_err(ManifestError::Malformed)?;
+        let (media_type, document) = parse(&bytes, content_type)?;
         Ok(Self {
             digest: found,
             media_type,
@@ -146,13 +174,13 @@ impl Manifest {
 }
 
 /// The entries of one page of referrers: an image index that no hash protects.
-pub(crate) fn parse_page(bytes: &[u8]) -> Result<Vec<Descriptor>, String> {
+pub(crate) fn parse_page(bytes: &[u8]) -> Result<Vec<Descriptor>, ManifestError> {
     let wire = read_wire(bytes)?;
     check_kind(wire.media_type.as_deref(), Kind::Index)?;
     Ok(wire.manifests.into_iter().flatten().collect())
 }
 
-fn parse(bytes: &[u8], content_type: Option<&str>) -> Result<(String, Document), String> {
+fn parse(bytes: &[u8], content_type: Option<&str>) -> Result<(String, Document), ManifestError> {
     let wire = read_wire(bytes)?;
     let kind = if wire.manifests.is_some() {
         Kind::Index
@@ -167,7 +195,7 @@ fn parse(bytes: &[u8], content_type: Option<&str>) -> Result<(String, Document),
         .media_type
         .clone()
         .unwrap_or_else(|| kind.default_media_type().to_owned());
-    wire.into_document().map(|document| (media_type, document))
+    Ok((media_type, wire.into_document()?))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -244,13 +272,16 @@ struct Wire {
     annotations: Option<BTreeMap<String, String>>,
 }
 
-fn read_wire(bytes: &[u8]) -> Result<Wire, String> {
-    let keys = unambiguous_keys(bytes).map_err(describe)?;
+fn read_wire(bytes: &[u8]) -> Result<Wire, ManifestError> {
+    let keys = unambiguous_keys(bytes).map_err(|unread| match unread {
+        Unread::Invalid(error) => ManifestError::Malformed(describe(error)),
+        Unread::TooMany => ManifestError::TooManyValues,
+    })?;
     check_shape(&keys)?;
     let wire: Wire = serde_json::from_slice(bytes).map_err(describe)?;
     match wire.schema_version {
         None | Some(2) => Ok(wire),
-        Some(version) => Err(format!("schemaVersion is {version} where 2 is expected")),
+        Some(version) => Err(format!("schemaVersion is {version} where 2 is expected").into()),
     }
 }
 

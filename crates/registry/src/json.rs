@@ -4,6 +4,7 @@
 //! document in which that makes a difference is refused: no object may hold a key twice, and no key may equal a
 //! field of the OCI image specification except for case.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::fmt;
 
@@ -34,33 +35,61 @@ const FIELDS: [&str; 19] = [
 /// Those of them that are not all lower case.
 const MIXED_CASE: [&str; 3] = ["artifactType", "mediaType", "schemaVersion"];
 
+/// More values than this are not read: a small document of very many is large once it is read.
+pub(crate) const VALUES: u32 = 65_536;
+
+/// Why a document is not read.
+#[derive(Debug)]
+pub(crate) enum Unread {
+    /// Not JSON, not an object, too deep, or ambiguous.
+    Invalid(serde_json::Error),
+    /// It holds more than [`VALUES`] values.
+    TooMany,
+}
+
 /// The keys of the top-level object of an unambiguous document.
 ///
 /// # Errors
-/// What is wrong: not JSON, not an object, too deep, or ambiguous.
-pub(crate) fn unambiguous_keys(document: &[u8]) -> Result<HashSet<String>, serde_json::Error> {
+/// [`Unread`].
+pub(crate) fn unambiguous_keys(document: &[u8]) -> Result<HashSet<String>, Unread> {
+    let left = Cell::new(VALUES);
+    let walk = Walk {
+        named_fields: true,
+        left: &left,
+    };
     let mut reader = serde_json::Deserializer::from_slice(document);
-    let keys = Walk { named_fields: true }.deserialize(&mut reader)?;
-    reader.end()?;
-    keys.ok_or_else(|| serde_json::Error::custom("it is not a JSON object"))
+    let keys = walk.deserialize(&mut reader).and_then(|keys| {
+        reader.end()?;
+        keys.ok_or_else(|| serde_json::Error::custom("it is not a JSON object"))
+    });
+    keys.map_err(|error| match left.get() {
+        0 => Unread::TooMany,
+        _ => Unread::Invalid(error),
+    })
 }
 
 /// Walks a value of any type; gives the keys if it is an object.
 #[derive(Clone, Copy)]
-struct Walk {
+struct Walk<'a> {
     /// Whether the keys of objects are fields, rather than free text as in annotations.
     named_fields: bool,
+    /// How many more values may come.
+    left: &'a Cell<u32>,
 }
 
-impl<'de> DeserializeSeed<'de> for Walk {
+impl<'de> DeserializeSeed<'de> for Walk<'_> {
     type Value = Option<HashSet<String>>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        self.left.set(self.left.get().saturating_sub(1));
+        if self.left.get() == 0 {
+            return Err(D::Error::custom("it holds too many values"));
+        }
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Walk {
+impl<'de> Visitor<'de> for Walk<'_> {
     type Value = Option<HashSet<String>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -77,6 +106,7 @@ impl<'de> Visitor<'de> for Walk {
             }
             map.next_value_seed(Self {
                 named_fields: self.named_fields && key != "annotations",
+                left: self.left,
             })?;
             if keys.contains(&key) {
                 return Err(A::Error::custom(format!(
@@ -127,6 +157,14 @@ fn is_misspelt_field(key: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn b16_a_document_of_very_many_values_is_not_read() {
+        let list = |count: u32| format!("{{\"layers\":[{}0]}}", "0,".repeat(count as usize));
+        assert!(unambiguous_keys(list(VALUES - 10).as_bytes()).is_ok());
+        let refused = unambiguous_keys(list(VALUES).as_bytes());
+        assert!(matches!(refused, Err(Unread::TooMany)), "{refused:?}");
+    }
 
     #[test]
     fn a_plain_document_gives_its_keys() {

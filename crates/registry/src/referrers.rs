@@ -186,7 +186,7 @@ impl<'a> Listing<'a> {
                 self.limits.referrers_bytes,
             )));
         }
-        for entry in parse_page(&answer.body).map_err(|why| Error::malformed(at, why))? {
+        for entry in parse_page(&answer.body).map_err(|error| error.at(at))? {
             if self.digests.contains(&entry.digest) {
                 continue;
             }
