@@ -1,6 +1,10 @@
 #!/usr/bin/env bash
 # Makes crates/verify/tests/fixtures anew: one image signed by real cosign 2 and 3 under each supported key type, and
-# what only looks like a signature. Needs `make tools` and openssl. The keys are thrown away afterwards.
+# what only looks like a signature; and in keyless/ what is signed and attested with private Sigstores.
+# Needs `make tools` and openssl. The keys are thrown away afterwards.
+#
+#   hack/verify-fixtures.sh            both
+#   hack/verify-fixtures.sh keyless    only keyless/, which is made by an example of the test kit
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -14,14 +18,26 @@ stop() {
 }
 trap stop EXIT
 fail() { printf 'hack/verify-fixtures.sh: %s\n' "$*" >&2; exit 1; }
-for tool in cosign2 cosign3 crane referrers-registry; do
+for tool in cosign2 cosign3 crane referrers-registry distribution fulcio timestamp-server rekor-tiles; do
   [ -x "$tools/$tool" ] || fail "found no $tool in $tools: run make tools"
 done
 
-# cosign keeps a cache in HOME; none of these commands may find, or leave, anything there.
-export HOME=$scratch COSIGN_PASSWORD='' COSIGN_YES=true
 reference=registry.example.com/shop/web
 key_types=(p256 p384 ed25519 rsa2048)
+
+make_keyless() {
+  ASSAY_TOOLS_DIR=$tools cargo run --quiet --manifest-path "$root/Cargo.toml" -p assay-testkit \
+    --example keyless_fixtures -- "$fixtures/keyless"
+}
+
+case ${1:-all} in
+  all) make_keyless ;;
+  keyless) make_keyless; exit ;;
+  *) fail "found '$1', expected nothing or 'keyless'" ;;
+esac
+
+# cosign keeps a cache in HOME; none of these commands may find, or leave, anything there.
+export HOME=$scratch COSIGN_PASSWORD='' COSIGN_YES=true
 
 start_registry() {
   : >"$scratch/registry.log"
@@ -114,4 +130,4 @@ for key in "${key_types[@]}"; do
   done
 done
 make_look_alikes
-chmod 644 "$fixtures"/*
+chmod 644 "$fixtures"/*.* "$fixtures/digest"

@@ -1,11 +1,13 @@
 //! Real cosign, versions 2 and 3: keys, signatures, attestations, and its own verdict as an oracle.
 //!
-//! Nothing here needs a network: no transparency log, no timestamp, no trust root. HOME is a scratch folder.
+//! Who signs is a [`Signer`]: a key alone, or what a private [`crate::Sigstore`] vouches for. Nothing here needs a
+//! network. HOME is a scratch folder.
 
 use std::path::{Path, PathBuf};
 
 use crate::command::{CommandOutput, Tool};
 use crate::keys::{KEY_PASSWORD, KeyAlgorithm, KeyPair, openssl_private_key};
+use crate::sigstore::{Signer, Sigstore};
 use crate::tools::Tools;
 use crate::{Result, TestkitError};
 
@@ -21,7 +23,8 @@ pub enum CosignVersion {
 /// How a signature is stored in the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// Simple signing under the tag `sha256-<hex>.sig`.
+    /// Under a tag: simple signing under `sha256-<hex>.sig`, DSSE envelopes of attestations under `sha256-<hex>.att`;
+    /// certificates, log entries and timestamps are annotations of the layer.
     Tag,
     /// A Sigstore bundle that refers to the image: by the referrers API where there is one, else by the fallback tag.
     Bundle,
@@ -31,7 +34,7 @@ const EMPTY_TRUSTED_ROOT: &str =
     r#"{"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1"}"#;
 
 impl Format {
-    fn flag(self) -> &'static str {
+    pub(crate) fn flag(self) -> &'static str {
         match self {
             Self::Tag => "--new-bundle-format=false",
             Self::Bundle => "--new-bundle-format=true",
@@ -100,72 +103,94 @@ impl Cosign {
     }
 
     /// Signs an image named by its digest.
-    pub async fn sign(&self, image: &str, key: &KeyPair, format: Format) -> Result<()> {
-        self.sign_with(image, key, format, &[]).await
+    pub async fn sign<'a>(&self, image: &str, signer: impl Into<Signer<'a>>, format: Format) -> Result<()> {
+        self.sign_with(image, signer, format, &[]).await
     }
 
     /// Signs with further arguments, for example `-a build=7` or `--recursive`.
-    pub async fn sign_with(
+    pub async fn sign_with<'a>(
         &self,
         image: &str,
-        key: &KeyPair,
+        signer: impl Into<Signer<'a>>,
         format: Format,
         further: &[&str],
     ) -> Result<()> {
-        let mut arguments = vec!["sign", "--key", path(&key.private_key)?];
-        arguments.extend(self.writing_arguments(format));
-        arguments.extend(further);
-        arguments.push(image);
+        let mut arguments = vec!["sign".to_owned()];
+        arguments.extend(signer.into().signing_arguments(self.version, format)?);
+        arguments.extend(further.iter().map(|argument| (*argument).to_owned()));
+        arguments.push(image.to_owned());
         self.run(arguments).await.map(drop)
     }
 
     /// Attaches an attestation: `predicate` is JSON, `predicate_type` a URI or one of cosign's short names.
-    pub async fn attest(
+    pub async fn attest<'a>(
         &self,
         image: &str,
-        key: &KeyPair,
+        signer: impl Into<Signer<'a>>,
         predicate_type: &str,
         predicate: &serde_json::Value,
         format: Format,
     ) -> Result<()> {
-        let file =
-            tempfile::NamedTempFile::new_in(&self.home).map_err(TestkitError::file("write", &self.home))?;
-        std::fs::write(file.path(), predicate.to_string())
-            .map_err(TestkitError::file("write", file.path()))?;
-        let mut arguments = vec!["attest", "--key", path(&key.private_key)?];
-        arguments.extend(["--predicate", path(file.path())?, "--type", predicate_type]);
-        arguments.extend(self.writing_arguments(format));
-        arguments.push(image);
+        let file = self.file(predicate.to_string().as_bytes())?;
+        let mut arguments = vec!["attest".to_owned()];
+        arguments.extend(signer.into().signing_arguments(self.version, format)?);
+        arguments.push(format!("--predicate={}", path(file.path())?));
+        arguments.push(format!("--type={predicate_type}"));
+        arguments.push(image.to_owned());
         self.run(arguments).await.map(drop)
     }
 
-    /// Whether this cosign accepts a signature by the key on an image. An independent oracle, but ask it only about
+    /// Signs any bytes and gives the Sigstore bundle.
+    pub async fn sign_blob<'a>(&self, content: &[u8], signer: impl Into<Signer<'a>>) -> Result<String> {
+        let (file, bundle) = (self.file(content)?, self.file(b"")?);
+        let mut arguments = vec!["sign-blob".to_owned()];
+        arguments.extend(signer.into().signing_arguments(self.version, Format::Bundle)?);
+        arguments.push(format!("--bundle={}", path(bundle.path())?));
+        arguments.push(path(file.path())?.to_owned());
+        self.run(arguments).await?;
+        std::fs::read_to_string(bundle.path()).map_err(TestkitError::file("read", bundle.path()))
+    }
+
+    /// Whether this cosign accepts a signature by the signer on an image. An independent oracle, but ask it only about
     /// images whose signatures all have one format; and it also takes an attestation for a signature.
-    pub async fn verifies(&self, image: &str, key: &KeyPair) -> Result<bool> {
-        Ok(self.verify_output(image, key, None).await?.succeeded())
+    pub async fn verifies<'a>(&self, image: &str, signer: impl Into<Signer<'a>>) -> Result<bool> {
+        Ok(self.verify_output(image, signer, None).await?.succeeded())
     }
 
     /// `cosign verify` with everything it printed; told to look for one format only, or for whatever it finds.
-    pub async fn verify_output(
+    pub async fn verify_output<'a>(
         &self,
         image: &str,
-        key: &KeyPair,
+        signer: impl Into<Signer<'a>>,
         format: Option<Format>,
     ) -> Result<CommandOutput> {
-        // Without a trusted root of ours, cosign 2 would ask a network for one, although no key needs it.
-        let trusted_root = self.home.join("empty-trusted-root.json");
-        std::fs::write(&trusted_root, EMPTY_TRUSTED_ROOT)
-            .map_err(TestkitError::file("write", &trusted_root))?;
-        let mut arguments = vec![
-            "verify",
-            "--key",
-            path(&key.public_key)?,
-            "--insecure-ignore-tlog",
-        ];
-        arguments.extend(["--trusted-root", path(&trusted_root)?]);
-        arguments.extend(format.map(Format::flag));
-        arguments.push(image);
-        self.output(&arguments).await
+        self.verify("verify", signer.into(), format, &[image]).await
+    }
+
+    /// `cosign verify-attestation` for one predicate type, with everything it printed.
+    pub async fn verify_attestation_output<'a>(
+        &self,
+        image: &str,
+        signer: impl Into<Signer<'a>>,
+        predicate_type: &str,
+        format: Option<Format>,
+    ) -> Result<CommandOutput> {
+        let arguments = ["--type", predicate_type, image];
+        self.verify("verify-attestation", signer.into(), format, &arguments)
+            .await
+    }
+
+    /// `cosign verify-blob` for a bundle, with everything it printed.
+    pub async fn verify_blob_output<'a>(
+        &self,
+        content: &[u8],
+        signer: impl Into<Signer<'a>>,
+        bundle: &str,
+    ) -> Result<CommandOutput> {
+        let (content, bundle) = (self.file(content)?, self.file(bundle.as_bytes())?);
+        let arguments = ["--bundle", path(bundle.path())?, path(content.path())?];
+        self.verify("verify-blob", signer.into(), Some(Format::Bundle), &arguments)
+            .await
     }
 
     /// Any other cosign command.
@@ -173,14 +198,41 @@ impl Cosign {
         self.tool().args(arguments).output().await
     }
 
-    /// What signing and attesting share: no log, no questions, the format.
-    fn writing_arguments(&self, format: Format) -> Vec<&'static str> {
-        let mut arguments = vec!["--tlog-upload=false", "-y"];
-        arguments.push(format.flag());
-        if self.version == CosignVersion::V3 {
-            arguments.push("--use-signing-config=false");
+    async fn verify(
+        &self,
+        command: &str,
+        signer: Signer<'_>,
+        format: Option<Format>,
+        further: &[&str],
+    ) -> Result<CommandOutput> {
+        let mut arguments = vec![command.to_owned()];
+        arguments.extend(signer.verifying_arguments(format)?);
+        // Without a trusted root of ours, cosign 2 would ask a network for one, although no key needs it.
+        let empty = self.file(EMPTY_TRUSTED_ROOT.as_bytes())?;
+        let trusted_root = signer
+            .sigstore()
+            .map_or(empty.path(), |sigstore| sigstore.trusted_root());
+        // Cosign 2 refuses the option where it looks for attestations under a tag; the environment says the same.
+        let takes_it = (self.version, command) != (CosignVersion::V2, "verify-attestation")
+            || format == Some(Format::Bundle)
+            || !matches!(signer, Signer::Identity(..));
+        if takes_it {
+            arguments.push(format!("--trusted-root={}", path(trusted_root)?));
         }
-        arguments
+        arguments.extend(further.iter().map(|argument| (*argument).to_owned()));
+        let parts = signer.sigstore().map(Sigstore::environment).unwrap_or_default();
+        let tool = parts
+            .into_iter()
+            .fold(self.tool(), |tool, (name, file)| tool.env(name, file));
+        tool.args(arguments).output().await
+    }
+
+    /// A file that is gone when the command has ended.
+    fn file(&self, content: &[u8]) -> Result<tempfile::NamedTempFile> {
+        let file =
+            tempfile::NamedTempFile::new_in(&self.home).map_err(TestkitError::file("write", &self.home))?;
+        std::fs::write(file.path(), content).map_err(TestkitError::file("write", file.path()))?;
+        Ok(file)
     }
 
     fn tool(&self) -> Tool {
@@ -195,7 +247,8 @@ impl Cosign {
     }
 }
 
-fn path(path: &Path) -> Result<&str> {
+/// A path as an argument.
+pub(crate) fn path(path: &Path) -> Result<&str> {
     path.to_str()
         .ok_or_else(|| TestkitError::Invalid(format!("{} is not UTF-8", path.display())))
 }

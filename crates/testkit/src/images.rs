@@ -190,6 +190,18 @@ impl RegistryWriter {
         Ok(Some(answer.bytes().await.map_err(failed)?.to_vec()))
     }
 
+    /// The bytes of a blob.
+    pub async fn blob(&self, repository: &str, digest: &str) -> Result<Vec<u8>> {
+        let url = format!("http://{}/v2/{repository}/blobs/{digest}", self.host);
+        let answer = self.send("GET", &url, self.http.get(&url), &[200]).await?;
+        let failed = |error: reqwest::Error| TestkitError::Registry {
+            method: "GET",
+            url,
+            found: error.to_string(),
+        };
+        Ok(answer.bytes().await.map_err(failed)?.to_vec())
+    }
+
     /// Deletes a manifest or index by digest, or, where the registry allows it, a tag.
     pub async fn delete_manifest(&self, repository: &str, reference: &str) -> Result<()> {
         let url = self.manifest_url(repository, reference);

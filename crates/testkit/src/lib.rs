@@ -2,6 +2,7 @@
 //!
 //! - [`shared`]: one cluster with simulated nodes and both registries for all tests of a binary; each test takes a
 //!   namespace of its own. A test that breaks a server starts its own [`Cluster`] or [`Registry`].
+//! - [`sigstore`]: one private [`Sigstore`] for all tests of a binary, to sign without keys.
 //! - [`Cosign`] signs really, [`BulkSigner`] signs many; [`RegistryWriter`] pushes images, or anything else.
 //! - [`FakeRegistry`] answers as a registry does until a [`Fault`] is injected, and remembers every request.
 //! - [`Outage`] stands in front of a registry and takes it away.
@@ -41,14 +42,17 @@ mod keys;
 pub mod node;
 mod outage;
 mod ports;
+pub mod predicates;
 mod registry;
 mod server;
 mod shared;
+mod sigstore;
 pub mod supervisor;
 mod tools;
 
 use std::time::{Duration, Instant};
 
+pub use self::sigstore::{Chain, Identity, LogKey, Signer, Sigstore, SigstoreOptions, Workflow, sigstore};
 pub use access_log::LoggedRequest;
 pub use bulk::BulkSigner;
 pub use cluster::{ADMIN_KUBECONFIG, ADMIN_USER, ApiRequest, Audit, Cluster, ClusterOptions, client_for};

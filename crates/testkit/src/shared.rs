@@ -9,8 +9,8 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, DeleteParams, ObjectMeta, PostParams};
 
 use crate::{
-    Audit, Cluster, ClusterOptions, NodeOptions, NodeSimulator, Registry, Result, TestkitError, background,
-    workspace_root,
+    Audit, Cluster, ClusterOptions, NodeOptions, NodeSimulator, Registry, Result, Sigstore, TestkitError,
+    background, workspace_root,
 };
 
 /// The servers that tests share. They are there for every test: a test that stops or breaks one starts its own.
@@ -31,6 +31,11 @@ impl Shared {
     /// A folder of this run that holds the servers' logs; each test may make its own within.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The private Sigstore that all tests of this process share; see [`crate::sigstore`].
+    pub async fn sigstore(&self) -> Result<&'static Sigstore> {
+        crate::sigstore().await
     }
 
     /// A new namespace for one test.
