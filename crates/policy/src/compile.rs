@@ -11,8 +11,9 @@ use api::{ImagePolicySpec, Match, Mode, Recheck, RunsAs};
 use image::{GlobError, NameGlob, Repository, RepositoryGlob};
 
 use crate::recheck::{self, DEFAULT_MAX_STALENESS, RecheckError, RecheckPlan};
+use crate::require;
+use crate::rule::Rule;
 use crate::selector::{Selector, SelectorError};
-use crate::signature::SignatureRule;
 
 /// A policy that can be evaluated.
 #[derive(Clone, Debug)]
@@ -22,8 +23,9 @@ pub struct CompiledPolicy {
     remediation: Arc<str>,
     namespaces: NamespaceMatch,
     images: Globs<RepositoryGlob>,
-    rules: Vec<SignatureRule>,
+    rules: Vec<Rule>,
     accept: Accept,
+    accept_index_attestations: bool,
     require_digest: bool,
     bind_repository: bool,
     recheck: RecheckPlan,
@@ -81,7 +83,7 @@ pub enum Problem {
 }
 
 /// An error before the policy it belongs to is named: field and problem.
-type Flaw = (String, Problem);
+pub(crate) type Flaw = (String, Problem);
 
 impl CompiledPolicy {
     /// Reads and checks the whole spec.
@@ -112,7 +114,7 @@ impl CompiledPolicy {
     pub fn rings(&self) -> impl Iterator<Item = &Arc<str>> {
         self.rules
             .iter()
-            .flat_map(SignatureRule::rings)
+            .flat_map(Rule::rings)
             .collect::<BTreeSet<_>>()
             .into_iter()
     }
@@ -136,7 +138,7 @@ impl CompiledPolicy {
 
     /// Whether a requirement asks for attestations.
     pub fn wants_attestations(&self) -> bool {
-        false
+        self.rules.iter().any(Rule::wants_attestations)
     }
 
     /// Whether the signature of an index counts for what it lists.
@@ -154,12 +156,16 @@ impl CompiledPolicy {
         &self.recheck
     }
 
-    pub(crate) fn rules(&self) -> &[SignatureRule] {
+    pub(crate) fn rules(&self) -> &[Rule] {
         &self.rules
     }
 
     pub(crate) fn accept(&self) -> Accept {
         self.accept
+    }
+
+    pub(crate) fn accept_index_attestations(&self) -> bool {
+        self.accept_index_attestations
     }
 
     pub(crate) fn require_digest(&self) -> bool {
@@ -196,8 +202,12 @@ fn read(name: Arc<str>, spec: &ImagePolicySpec) -> Result<CompiledPolicy, Flaw> 
         remediation: spec.remediation.as_deref().unwrap_or("").trim().into(),
         namespaces: namespaces(&spec.match_)?,
         images: images(&spec.match_)?,
-        rules: rules(spec)?,
+        rules: require::rules(spec)?,
         accept: accept(spec)?,
+        accept_index_attestations: spec
+            .multi_arch
+            .and_then(|multi_arch| multi_arch.accept_index_attestations)
+            .unwrap_or(false),
         require_digest: spec.require_digest.unwrap_or(false),
         bind_repository: spec.bind_repository.unwrap_or(false),
         recheck: RecheckPlan::compile(recheck).map_err(recheck_flaw)?,
@@ -268,80 +278,11 @@ fn globs<G: FromStr<Err = GlobError>>(field: &str, patterns: &[String]) -> Resul
     patterns.iter().enumerate().map(read).collect()
 }
 
-fn rules(spec: &ImagePolicySpec) -> Result<Vec<SignatureRule>, Flaw> {
-    if spec.require.is_empty() {
-        return Err(unexpected("spec.require", "no requirement", "at least one"));
-    }
-    let mut names = BTreeSet::new();
-    let mut rules = Vec::new();
-    for (at, requirement) in spec.require.iter().enumerate() {
-        let field = format!("spec.require[{at}]");
-        if requirement.name.is_empty() {
-            return Err(unexpected(format!("{field}.name"), "an empty name", "a name"));
-        }
-        if !names.insert(&requirement.name) {
-            let found = format!("{:?} a second time", requirement.name);
-            return Err(unexpected(
-                format!("{field}.name"),
-                found,
-                "a name of its own for each requirement",
-            ));
-        }
-        let Some(signature) = &requirement.signature else {
-            let found = "no kind, or one that this version does not know";
-            return Err(unexpected(field, found, "exactly one kind: signature"));
-        };
-        let rings = rings(&format!("{field}.signature.signedBy"), &signature.signed_by)?;
-        let minimum = minimum(
-            &format!("{field}.signature.minimum"),
-            signature.minimum,
-            rings.len(),
-        )?;
-        rules.push(SignatureRule::new(
-            requirement.name.as_str().into(),
-            rings,
-            minimum,
-        ));
-    }
-    Ok(rules)
-}
-
-fn rings(field: &str, signed_by: &[String]) -> Result<Vec<Arc<str>>, Flaw> {
-    if signed_by.is_empty() {
-        return Err(unexpected(field, "no key ring", "the name of at least one"));
-    }
-    let mut seen = BTreeSet::new();
-    for (at, ring) in signed_by.iter().enumerate() {
-        if ring.is_empty() {
-            return Err(unexpected(
-                format!("{field}[{at}]"),
-                "an empty name",
-                "the name of a key ring",
-            ));
-        }
-        if !seen.insert(ring) {
-            let found = format!("{ring:?} a second time");
-            return Err(unexpected(format!("{field}[{at}]"), found, "each key ring once"));
-        }
-    }
-    Ok(signed_by.iter().map(|ring| ring.as_str().into()).collect())
-}
-
-fn minimum(field: &str, minimum: Option<i32>, rings: usize) -> Result<usize, Flaw> {
-    let found = minimum.unwrap_or(1);
-    usize::try_from(found)
-        .ok()
-        .filter(|count| (1..=rings).contains(count))
-        .ok_or_else(|| {
-            unexpected(
-                field,
-                found.to_string(),
-                format!("1 to {rings}, the number of key rings in signedBy"),
-            )
-        })
-}
-
-fn unexpected(field: impl Into<String>, found: impl fmt::Display, expected: impl Into<String>) -> Flaw {
+pub(crate) fn unexpected(
+    field: impl Into<String>,
+    found: impl fmt::Display,
+    expected: impl Into<String>,
+) -> Flaw {
     (
         field.into(),
         Problem::Unexpected {

@@ -9,6 +9,7 @@
 //! | a requirement fails whatever may still be learnt | Violating, its reason |
 //! | none fails, one cannot be told | Unknown, its reason |
 //! | every requirement holds | Compliant/AllVerified |
+//! | every requirement holds, one without evidence (`trusted`) | Compliant/Trusted |
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,12 +17,12 @@ use std::sync::Arc;
 use api::{Reason, Stage, Verdict};
 use image::Repository;
 use jiff::Timestamp;
-use verify::Fingerprint;
+use verify::{Fingerprint, Outcome};
 
 use crate::compile::CompiledPolicy;
 use crate::facts::{DigestFacts, ImageFacts, KeyRings, Running};
 use crate::message;
-use crate::signature::{Circumstances, Ruling, SignatureRule};
+use crate::rule::{self, Circumstances, Rule, Ruling};
 
 /// The answer of one policy about one image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +31,7 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// Why.
     pub reason: Reason,
-    /// The requirement that decided; None where all hold or none was reached.
+    /// The requirement that decided; None where all hold on evidence or none was reached.
     pub requirement: Option<Arc<str>>,
     /// What was looked for, what was found, what to do next: at most 512 characters, empty where Compliant.
     pub message: String,
@@ -48,7 +49,7 @@ pub fn evaluate(
     now: Timestamp,
 ) -> Judgement {
     let mut judgement = judge(policy, facts, keys, now);
-    judgement.valid_until = boundaries(policy, keys)
+    judgement.valid_until = boundaries(policy, facts, keys, now)
         .into_iter()
         .filter(|boundary| *boundary > now)
         .find(|boundary| {
@@ -110,13 +111,9 @@ fn judge_digest(
     keys: &KeyRings,
     now: Timestamp,
 ) -> Judgement {
-    let circumstances = Circumstances {
-        accept: policy.accept(),
-        bound_to: policy.bind_repository().then_some(repository),
-        keys,
-        now,
-    };
+    let circumstances = circumstances(policy, repository, keys, now);
     let mut doubted = None;
+    let mut trusted = None;
     let mut relied_on = BTreeSet::new();
     for rule in policy.rules() {
         match rule.judge(digest, &circumstances) {
@@ -127,14 +124,34 @@ fn judge_digest(
             Ruling::CannotTell(doubt) => {
                 doubted.get_or_insert((rule, doubt));
             }
+            Ruling::Trusted => {
+                trusted.get_or_insert(rule);
+            }
             Ruling::Holds(keys) => relied_on.extend(keys),
         }
     }
     match doubted {
         Some((rule, doubt)) => {
-            by_requirement(Verdict::Unknown, doubt.reason, rule, message::doubt(rule, &doubt))
+            let message = message::doubt(rule, &doubt, policy.remediation());
+            by_requirement(Verdict::Unknown, doubt.reason, rule, message)
         }
-        None => compliant(relied_on),
+        None => compliant(relied_on, trusted),
+    }
+}
+
+fn circumstances<'a>(
+    policy: &CompiledPolicy,
+    repository: &'a Repository,
+    keys: &'a KeyRings,
+    now: Timestamp,
+) -> Circumstances<'a> {
+    Circumstances {
+        accept: policy.accept(),
+        accept_index_attestations: policy.accept_index_attestations(),
+        repository,
+        bind_repository: policy.bind_repository(),
+        keys,
+        now,
     }
 }
 
@@ -149,28 +166,56 @@ fn before_requirements(verdict: Verdict, reason: Reason, message: String) -> Jud
     }
 }
 
-fn by_requirement(verdict: Verdict, reason: Reason, rule: &SignatureRule, message: String) -> Judgement {
+fn by_requirement(verdict: Verdict, reason: Reason, rule: &Rule, message: String) -> Judgement {
     Judgement {
-        requirement: Some(rule.name().clone()),
+        requirement: Some(rule.name.clone()),
         ..before_requirements(verdict, reason, message)
     }
 }
 
-fn compliant(relied_on: BTreeSet<Fingerprint>) -> Judgement {
-    let relied_on = relied_on.into_iter().collect();
+fn compliant(relied_on: BTreeSet<Fingerprint>, trusted: Option<&Rule>) -> Judgement {
+    let reason = trusted.map_or(Reason::AllVerified, |_| Reason::Trusted);
     Judgement {
-        relied_on,
-        ..before_requirements(Verdict::Compliant, Reason::AllVerified, String::new())
+        requirement: trusted.map(|rule| rule.name.clone()),
+        relied_on: relied_on.into_iter().collect(),
+        ..before_requirements(Verdict::Compliant, reason, String::new())
     }
 }
 
-/// The times at which a key of the policy's rings begins or ceases to count, in order. Between two of them nothing
-/// in a judgement depends on time.
-fn boundaries(policy: &CompiledPolicy, keys: &KeyRings) -> BTreeSet<Timestamp> {
-    let keys = policy.rings().filter_map(|ring| keys.rings.get(ring)).flatten();
-    keys.flat_map(|key| [key.not_before, key.not_after])
+/// The times at which something in a judgement may change: a key of the policy's rings begins or ceases to count, a
+/// time that is vouched for is reached, evidence becomes too old. Between two of them nothing depends on time.
+fn boundaries(
+    policy: &CompiledPolicy,
+    facts: &ImageFacts<'_>,
+    keys: &KeyRings,
+    now: Timestamp,
+) -> BTreeSet<Timestamp> {
+    let trusted = policy.rings().filter_map(|ring| keys.rings.get(ring)).flatten();
+    let limits = trusted.flat_map(|key| [key.not_before, key.not_after]);
+    let mut times: BTreeSet<Timestamp> = limits.flatten().collect();
+    let (Running::Digest(digest), Some(repository)) = (&facts.running, facts.repository) else {
+        return times;
+    };
+    let circumstances = circumstances(policy, repository, keys, now);
+    for rule in policy.rules() {
+        times.extend(rule.boundaries(digest, &circumstances));
+    }
+    times.extend(vouched(digest));
+    times
+}
+
+/// The times that logs, timestamps and certificates vouch for: evidence does not count before them.
+fn vouched(digest: &DigestFacts<'_>) -> impl Iterator<Item = Timestamp> {
+    let items = rule::all_places(digest)
+        .into_iter()
+        .flat_map(|knowledge| &knowledge.items);
+    let outcomes = items.flat_map(|item| &item.outcomes);
+    outcomes
+        .flat_map(|(_, outcome)| match outcome {
+            Outcome::Verified(claim) => [claim.times.latest(), claim.created_after],
+            _ => [None, None],
+        })
         .flatten()
-        .collect()
 }
 
 /// The policy's rings with this key disabled; None where it is in none of them.

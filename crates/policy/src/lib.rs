@@ -5,18 +5,33 @@
 //! its condition. Nothing here knows a network, a cluster or a clock: time is an argument, and what is not known
 //! is said in [`ImageFacts`] by whoever fills it.
 
+mod attestation;
+mod attested;
 mod compile;
 mod condition;
 mod evaluate;
+mod expression;
 mod facts;
 mod matching;
+mod memo;
 mod message;
+mod own_time;
+mod place;
+mod provenance;
 mod recheck;
+mod require;
+mod rule;
+mod scan;
 mod selector;
 mod signature;
+mod signers;
+mod slsa;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod trusted;
+mod vex;
+mod vulnerabilities;
 
 pub use compile::{CompileError, CompiledPolicy, Problem};
 pub use condition::{ImageSummary, severity, workload_condition, worst};

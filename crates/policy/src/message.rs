@@ -6,13 +6,19 @@ use std::sync::Arc;
 
 use api::Reason;
 
-use crate::signature::{Failure, SignatureRule, Subject};
-use crate::tally::{Discount, Doubt, DoubtKind, Findings};
+use crate::attestation::MaxAge;
+use crate::place::Subject;
+use crate::provenance::ProvenanceRule;
+use crate::rule::{Failure, Kind, Rule};
+use crate::signature::SignatureRule;
+use crate::signers::{Discount, Doubt, DoubtKind, Findings};
 
 /// The longest message, in characters.
 pub(crate) const MAX_CHARS: usize = 512;
 /// How many names a list shows.
 const NAMES_SHOWN: usize = 3;
+/// The longest text from outside that a message shows, in characters.
+const FOREIGN_CHARS: usize = 100;
 
 pub(crate) fn unparsable() -> String {
     finish(
@@ -40,29 +46,34 @@ pub(crate) fn not_pinned(remediation: &str) -> String {
 }
 
 /// What to say of a requirement that cannot be told.
-pub(crate) fn doubt(rule: &SignatureRule, doubt: &Doubt) -> String {
-    let wanted = wanted(rule);
-    let body = match doubt.kind {
-        DoubtKind::Evidence => format!(
-            "Requirement {}: looked for {wanted}, but what exists is not fully known: {}. {}",
-            rule.name(),
-            doubt.text,
-            after_gap(doubt.reason)
+pub(crate) fn doubt(rule: &Rule, doubt: &Doubt, remediation: &str) -> String {
+    let wanted = wanted(&rule.kind);
+    let text = &doubt.text;
+    let (body, remediation) = match doubt.kind {
+        DoubtKind::Evidence => (
+            format!(
+                "looked for {wanted}, but what exists is not fully known: {text}. {}",
+                after_gap(doubt.reason)
+            ),
+            "",
         ),
-        DoubtKind::Key => format!(
-            "Requirement {}: looked for {wanted}, but {}, so some signers cannot be told. \
-             Ask whoever keeps the signing keys of this cluster to provide the key.",
-            rule.name(),
-            doubt.text
+        DoubtKind::Key => (
+            format!(
+                "looked for {wanted}, but {text}, so some signers cannot be told. \
+                 Ask whoever keeps the signing keys of this cluster to provide the key."
+            ),
+            "",
         ),
-        DoubtKind::Item => format!(
-            "Requirement {}: looked for {wanted}, but {}. {}",
-            rule.name(),
-            doubt.text,
-            after_gap(doubt.reason)
+        DoubtKind::Item => (
+            format!("looked for {wanted}, but {text}. {}", after_gap(doubt.reason)),
+            "",
+        ),
+        DoubtKind::Absence => (
+            format!("looked for {wanted}; {text}. {}", next_step(doubt.reason)),
+            remediation,
         ),
     };
-    finish(&body, "")
+    finish(&format!("Requirement {}: {body}", rule.name), remediation)
 }
 
 fn after_gap(reason: Reason) -> &'static str {
@@ -77,26 +88,76 @@ fn after_gap(reason: Reason) -> &'static str {
 }
 
 /// What to say of a requirement that does not hold.
-pub(crate) fn failure(rule: &SignatureRule, failure: &Failure, remediation: &str) -> String {
+pub(crate) fn failure(rule: &Rule, failure: &Failure, remediation: &str) -> String {
     let body = format!(
         "Requirement {}: looked for {} on {}; {}. {}",
-        rule.name(),
-        wanted(rule),
+        rule.name,
+        wanted(&rule.kind),
         place(&failure.subject),
-        found(failure),
+        failure.found,
         next_step(failure.reason)
     );
     finish(&body, remediation)
 }
 
-fn wanted(rule: &SignatureRule) -> String {
+fn wanted(kind: &Kind) -> String {
+    match kind {
+        Kind::Signature(rule) => wanted_signature(rule),
+        Kind::Attestation(rule) => format!(
+            "an attestation of type {} by {}{}",
+            rule.predicate_type(),
+            one_of(rule.rings()),
+            no_older(rule.max_age())
+        ),
+        Kind::Provenance(rule) => wanted_provenance(rule),
+        Kind::Vulnerabilities(rule) => format!(
+            "a scan for vulnerabilities by {}{}",
+            one_of(&rule.rings),
+            no_older(Some(&rule.max_age))
+        ),
+        Kind::Trusted(rule) => format!("nothing ({})", rule.reason()),
+    }
+}
+
+fn wanted_signature(rule: &SignatureRule) -> String {
     let rings = list(rule.rings().iter().map(|ring| ring.to_string()));
     match (rule.minimum(), rule.rings().len()) {
-        (_, 1) => format!("a signature by key ring {rings}"),
-        (1, _) => format!("a signature by one of the key rings {rings}"),
+        (1, _) => format!("a signature by {}", one_of(rule.rings())),
         (minimum, all) if minimum == all => format!("signatures by each of the key rings {rings}"),
         (minimum, _) => format!("signatures by {minimum} of the key rings {rings}"),
     }
+}
+
+fn wanted_provenance(rule: &ProvenanceRule) -> String {
+    let mut text = format!(
+        "SLSA provenance by {}{}",
+        one_of(&rule.rings),
+        no_older(rule.max_age.as_ref())
+    );
+    for (what, value) in [
+        ("the builder", &rule.builder),
+        ("the source", &rule.repository),
+        ("its reference", &rule.reference),
+    ] {
+        if let Some(value) = value {
+            text.push_str(&format!(", naming {what} {value}"));
+        }
+    }
+    text
+}
+
+fn one_of(rings: &[Arc<str>]) -> String {
+    let names = list(rings.iter().map(|ring| ring.to_string()));
+    match rings.len() {
+        1 => format!("key ring {names}"),
+        _ => format!("one of the key rings {names}"),
+    }
+}
+
+fn no_older(max_age: Option<&MaxAge>) -> String {
+    max_age
+        .map(|age| format!(", no older than {}", age.text))
+        .unwrap_or_default()
 }
 
 fn place(subject: &Subject) -> String {
@@ -108,21 +169,35 @@ fn place(subject: &Subject) -> String {
     }
 }
 
-fn found(failure: &Failure) -> String {
-    let findings = &failure.findings;
-    match failure.reason {
+/// What the signers of what was found tell, as a clause.
+pub(crate) fn found(reason: Reason, findings: &Findings) -> String {
+    match reason {
         Reason::TooFewSigners => too_few(findings),
         Reason::KeyRevoked | Reason::KeyDisabled | Reason::KeyExpired | Reason::KeyStaged => {
             format!("found only signatures that do not count: {}", discounts(findings))
         }
-        Reason::SignatureInvalid => invalid(findings),
+        Reason::SignatureInvalid => invalid(findings, "a signature"),
+        Reason::AttestationInvalid => invalid(findings, "an attestation"),
         Reason::SignerNotTrusted => strangers(findings),
-        _ if findings.not_signatures => {
+        Reason::AttestationMissing if !findings.others.is_empty() => {
+            format!(
+                "found only attestations of other types: {}",
+                foreign(&findings.others)
+            )
+        }
+        Reason::AttestationMissing => "found no attestation".into(),
+        Reason::ScanMissing => "found no scan".into(),
+        _ if !findings.others.is_empty() => {
             "found no signature, only attestations or signed blobs, which are not signatures of an image"
                 .into()
         }
         _ => "found no signature".into(),
     }
+}
+
+/// Names that anybody may have written.
+fn foreign(names: &BTreeSet<String>) -> String {
+    list(names.iter().map(|name| cut(name, FOREIGN_CHARS)))
 }
 
 fn too_few(findings: &Findings) -> String {
@@ -159,10 +234,10 @@ fn discounts(findings: &Findings) -> String {
         .join("; ")
 }
 
-fn invalid(findings: &Findings) -> String {
+fn invalid(findings: &Findings, what: &str) -> String {
     match findings.invalid.first() {
         Some((key, why)) => format!("found something signed by SigningKey {key} that does not count: {why}"),
-        None => "found only something that cannot be read as a signature".into(),
+        None => format!("found only something that cannot be read as {what}"),
     }
 }
 
@@ -195,6 +270,17 @@ fn next_step(reason: Reason) -> &'static str {
         Reason::TooFewSigners => "Have the missing signers sign the same digest.",
         Reason::SignatureInvalid => "Sign this very image again and remove what is not a signature of it.",
         Reason::SignerNotTrusted => "Check where the image comes from, and have a trusted signer sign it.",
+        Reason::AttestationMissing => "Have the image attested, or run one that is.",
+        Reason::AttestationInvalid => "Have this very image attested again.",
+        Reason::AttestationExpired => "Have the image attested anew: scan it again, or build it again.",
+        Reason::AttestationUndated => {
+            "Have it attested with a time in the predicate, or by a signer with a certificate."
+        }
+        Reason::AttestationRejected => "Mend what was attested, and have the image attested again.",
+        Reason::ScanMissing => "Have the image scanned by a trusted scanner, and the report attested.",
+        Reason::VulnerabilityFound => {
+            "Update what is vulnerable, and have the new image scanned; or ask whoever keeps the policy."
+        }
         Reason::IndexNotSigned => {
             "Sign the index itself; signatures of its platform manifests do not count for it."
         }

@@ -15,71 +15,25 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::Reason;
-use image::{Digest, Repository};
-use jiff::Timestamp;
-use verify::Fingerprint;
 
 use crate::compile::Accept;
-use crate::facts::{DigestFacts, KeyRings, Knowledge, Nature};
-use crate::tally::{Answer, Doubt, Findings, Question};
+use crate::facts::{DigestFacts, Knowledge, Nature};
+use crate::message;
+use crate::place::{self, Subject, not_read};
+use crate::rule::{Circumstances, Failure, Ruling};
+use crate::signers::{Doubt, Findings};
+use crate::tally::{Answer, Question};
 
 /// The requirement, checked: `1 <= minimum <= rings`, no ring twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SignatureRule {
-    name: Arc<str>,
     rings: Vec<Arc<str>>,
     minimum: usize,
 }
 
-/// What the requirement is asked with.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Circumstances<'a> {
-    pub(crate) accept: Accept,
-    /// Where signatures must name the repository: the repository.
-    pub(crate) bound_to: Option<&'a Repository>,
-    pub(crate) keys: &'a KeyRings,
-    pub(crate) now: Timestamp,
-}
-
-/// Whether the requirement holds for the image.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Ruling {
-    /// It holds, thanks to these keys.
-    Holds(BTreeSet<Fingerprint>),
-    /// It cannot be told.
-    CannotTell(Doubt),
-    /// It does not hold.
-    Fails(Failure),
-}
-
-/// What to say where the requirement does not hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Failure {
-    pub(crate) reason: Reason,
-    pub(crate) subject: Subject,
-    pub(crate) findings: Findings,
-}
-
-/// What was looked at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Subject {
-    /// The manifest that runs.
-    Image,
-    /// The manifest that runs, and the indexes that list it.
-    ImageOrIndex,
-    /// The index that runs.
-    Index,
-    /// One platform manifest of the index that runs.
-    Platform(Digest),
-}
-
 impl SignatureRule {
-    pub(crate) fn new(name: Arc<str>, rings: Vec<Arc<str>>, minimum: usize) -> Self {
-        Self { name, rings, minimum }
-    }
-
-    pub(crate) fn name(&self) -> &Arc<str> {
-        &self.name
+    pub(crate) fn new(rings: Vec<Arc<str>>, minimum: usize) -> Self {
+        Self { rings, minimum }
     }
 
     pub(crate) fn rings(&self) -> &[Arc<str>] {
@@ -93,11 +47,9 @@ impl SignatureRule {
     /// Whether the requirement holds for what runs.
     pub(crate) fn judge(&self, digest: &DigestFacts<'_>, circumstances: &Circumstances<'_>) -> Ruling {
         let question = Question {
-            rings: &self.rings,
+            signers: circumstances.signers(&self.rings),
             minimum: self.minimum,
-            bound_to: circumstances.bound_to,
-            keys: circumstances.keys,
-            now: circumstances.now,
+            bound_to: circumstances.bind_repository.then_some(circumstances.repository),
         };
         match (circumstances.accept, digest.own.nature) {
             (Accept::IndexOrPlatform, _) => on_image_or_index(&question, digest),
@@ -133,7 +85,7 @@ fn on_image_or_index(question: &Question<'_>, digest: &DigestFacts<'_>) -> Rulin
     doubts.extend(digest.index_gap.map(Doubt::gap));
     match doubts.into_iter().min_by_key(|doubt| doubt.kind) {
         Some(doubt) => Ruling::CannotTell(doubt),
-        None => Ruling::Fails(failure(subject_with_indexes(digest), findings)),
+        None => Ruling::Fails(failure(place::subject(digest), findings)),
     }
 }
 
@@ -144,10 +96,12 @@ fn on_every_platform(question: &Question<'_>, digest: &DigestFacts<'_>) -> Rulin
     let mut keys = BTreeSet::new();
     let mut doubts = Vec::new();
     for child in &digest.children {
-        match on_one(question, child, Subject::Platform(child.digest)) {
-            Ruling::Holds(counted) => keys.extend(counted),
-            Ruling::CannotTell(doubt) => doubts.push(doubt),
-            fails @ Ruling::Fails(_) => return fails,
+        match question.ask(child) {
+            Answer::Holds(counted) => keys.extend(counted),
+            Answer::CannotTell(doubt) => doubts.push(doubt),
+            Answer::Fails(findings) => {
+                return Ruling::Fails(failure(Subject::Platform(child.digest), findings));
+            }
         }
     }
     match doubts.into_iter().min_by_key(|doubt| doubt.kind) {
@@ -156,27 +110,18 @@ fn on_every_platform(question: &Question<'_>, digest: &DigestFacts<'_>) -> Rulin
     }
 }
 
-/// What runs, or what it lists, is not known yet.
-fn not_read(own: &Knowledge) -> Doubt {
-    Doubt::of(&own.completeness).unwrap_or_else(Doubt::never_asked)
-}
-
-fn subject_with_indexes(digest: &DigestFacts<'_>) -> Subject {
-    match digest.own.nature {
-        Nature::Index => Subject::Index,
-        _ if digest.indexes.is_empty() => Subject::Image,
-        _ => Subject::ImageOrIndex,
-    }
-}
-
 fn failure(subject: Subject, findings: Findings) -> Failure {
     let nothing_found = match subject {
         Subject::Index => Reason::IndexNotSigned,
         _ => Reason::SignatureMissing,
     };
+    let reason = match findings.counted.is_empty() {
+        true => findings.reason(Reason::SignatureInvalid).unwrap_or(nothing_found),
+        false => Reason::TooFewSigners,
+    };
     Failure {
-        reason: findings.reason().unwrap_or(nothing_found),
+        reason,
         subject,
-        findings,
+        found: message::found(reason, &findings),
     }
 }

@@ -1,30 +1,26 @@
 //! What the evidence about one digest says on one requirement for signatures: it holds, it fails, or it cannot be
-//! told. Which digests are asked about is in `signature`, the words for people are in `message`.
+//! told. Which digests are asked about is in `signature`, who counts is in `signers`, the words for people are in
+//! `message`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use api::{Reason, Stage};
 use image::{Digest, Reference, Repository};
-use jiff::Timestamp;
-use verify::{Cause, Claim, ClaimKind, Fingerprint, Format, ItemKind, Outcome, VerifierId};
+use verify::{Claim, ClaimKind, Fingerprint, Format, ItemKind};
 
-use crate::facts::{Completeness, Gap, ItemFacts, Key, KeyRings, Knowledge};
+use crate::facts::{ItemFacts, Key, Knowledge};
 use crate::matching::{Offers, Signer};
+use crate::signers::{Doubt, Findings, Signers, Standing};
 
 /// What is asked of the evidence about a digest.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Question<'a> {
-    /// The trusted key rings.
-    pub(crate) rings: &'a [Arc<str>],
-    /// How many of them must have signed.
+    /// Who counts.
+    pub(crate) signers: Signers<'a>,
+    /// How many of the rings must have signed.
     pub(crate) minimum: usize,
     /// Where a signature must name the repository: the repository.
     pub(crate) bound_to: Option<&'a Repository>,
-    /// The keys.
-    pub(crate) keys: &'a KeyRings,
-    /// The time at which keys must be valid.
-    pub(crate) now: Timestamp,
 }
 
 /// What the evidence says.
@@ -36,171 +32,6 @@ pub(crate) enum Answer {
     CannotTell(Doubt),
     /// Nothing that may still be learnt about the evidence makes it hold.
     Fails(Findings),
-}
-
-/// Something that is not known and may make the requirement hold.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Doubt {
-    pub(crate) kind: DoubtKind,
-    pub(crate) reason: Reason,
-    /// A clause for people.
-    pub(crate) text: String,
-}
-
-/// Where a doubt comes from; of several, the first kind is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum DoubtKind {
-    /// The evidence is not all there.
-    Evidence,
-    /// A key is missing or cannot be read.
-    Key,
-    /// One item cannot be read or was not checked.
-    Item,
-}
-
-impl Doubt {
-    pub(crate) fn gap(gap: &Gap) -> Self {
-        Self {
-            kind: DoubtKind::Evidence,
-            reason: gap.reason,
-            text: gap.detail.to_string(),
-        }
-    }
-
-    pub(crate) fn never_asked() -> Self {
-        let text = "the registry has not been asked yet".to_owned();
-        Self {
-            kind: DoubtKind::Evidence,
-            reason: Reason::Pending,
-            text,
-        }
-    }
-
-    /// What keeps an absence in this evidence from being proven.
-    pub(crate) fn of(completeness: &Completeness) -> Option<Self> {
-        match completeness {
-            Completeness::Complete => None,
-            Completeness::NeverAsked => Some(Self::never_asked()),
-            Completeness::Incomplete(gap) => Some(Self::gap(gap)),
-        }
-    }
-
-    fn of_key(text: String) -> Self {
-        Self {
-            kind: DoubtKind::Key,
-            reason: Reason::KeyMissing,
-            text,
-        }
-    }
-
-    fn of_item(cause: &Cause) -> Self {
-        let (reason, text) = match cause {
-            Cause::TooLarge(cap) => (
-                Reason::EvidenceTooLarge,
-                format!("an item of evidence was not read: {cap}"),
-            ),
-            Cause::UnknownVersion { .. } => (
-                Reason::Pending,
-                format!("an item of evidence was not read: {cause}"),
-            ),
-        };
-        Self {
-            kind: DoubtKind::Item,
-            reason,
-            text,
-        }
-    }
-
-    fn not_checked(key: &Key) -> Self {
-        let text = format!("SigningKey {} has not been asked about a signature yet", key.name);
-        Self {
-            kind: DoubtKind::Item,
-            reason: Reason::Pending,
-            text,
-        }
-    }
-}
-
-/// What was found where the requirement fails.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Findings {
-    /// The rings that signed and count, each with the names of its keys.
-    pub(crate) counted: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
-    /// The keys of trusted rings that signed and do not count.
-    pub(crate) discounted: BTreeMap<Discount, BTreeSet<Arc<str>>>,
-    /// The keys of trusted rings that signed something that is not a signature of this image, and why.
-    pub(crate) invalid: BTreeSet<(Arc<str>, String)>,
-    /// Keys that Assay knows and the requirement does not trust, as (ring, key).
-    pub(crate) untrusted: BTreeSet<(Arc<str>, Arc<str>)>,
-    /// A key that Assay does not know signed.
-    pub(crate) strangers: bool,
-    /// Something that cannot be read.
-    pub(crate) malformed: bool,
-    /// Attestations, signed blobs: not signatures of an image.
-    pub(crate) not_signatures: bool,
-}
-
-/// Why a key that signed does not count; of several, the first is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Discount {
-    Revoked,
-    Disabled,
-    OutsideValidity,
-    Staged,
-}
-
-impl Discount {
-    pub(crate) fn reason(self) -> Reason {
-        match self {
-            Self::Revoked => Reason::KeyRevoked,
-            Self::Disabled => Reason::KeyDisabled,
-            Self::OutsideValidity => Reason::KeyExpired,
-            Self::Staged => Reason::KeyStaged,
-        }
-    }
-}
-
-impl Findings {
-    /// The reason that the findings give; None where there is no trace of a signature.
-    pub(crate) fn reason(&self) -> Option<Reason> {
-        if !self.counted.is_empty() {
-            return Some(Reason::TooFewSigners);
-        }
-        if let Some(discount) = self.discounted.keys().next() {
-            return Some(discount.reason());
-        }
-        if !self.invalid.is_empty() {
-            return Some(Reason::SignatureInvalid);
-        }
-        if self.strangers || !self.untrusted.is_empty() {
-            return Some(Reason::SignerNotTrusted);
-        }
-        self.malformed.then_some(Reason::SignatureInvalid)
-    }
-
-    /// Takes in what was found at another digest.
-    pub(crate) fn merge(&mut self, other: Self) {
-        for (ring, keys) in other.counted {
-            self.counted.entry(ring).or_default().extend(keys);
-        }
-        for (discount, keys) in other.discounted {
-            self.discounted.entry(discount).or_default().extend(keys);
-        }
-        self.invalid.extend(other.invalid);
-        self.untrusted.extend(other.untrusted);
-        self.strangers |= other.strangers;
-        self.malformed |= other.malformed;
-        self.not_signatures |= other.not_signatures;
-    }
-}
-
-/// What one key of a trusted ring makes of one item.
-enum Standing {
-    Counts,
-    MayCount(Doubt),
-    Discounted(Discount),
-    Invalid(String),
-    NotSigned,
 }
 
 impl Question<'_> {
@@ -225,84 +56,13 @@ impl Question<'_> {
         }
     }
 
-    fn keys_of(&self, ring: &str) -> &[Key] {
-        self.keys.rings.get(ring).map_or(&[], Vec::as_slice)
-    }
-
-    fn is_within_validity(&self, key: &Key) -> bool {
-        key.not_before.is_none_or(|from| from <= self.now) && key.not_after.is_none_or(|end| self.now < end)
-    }
-
-    /// Why nothing that the key signed can count.
-    fn discount(&self, key: &Key) -> Option<Discount> {
-        match key.stage {
-            Stage::Revoked => Some(Discount::Revoked),
-            Stage::Disabled => Some(Discount::Disabled),
-            _ if !self.is_within_validity(key) => Some(Discount::OutsideValidity),
-            Stage::Staged => Some(Discount::Staged),
-            Stage::Active | Stage::Retiring | Stage::Other => None,
+    /// Why the claim is no signature that counts here.
+    fn refuses(&self, claim: &Claim) -> Option<String> {
+        if claim.kind != ClaimKind::ImageSignature {
+            return Some("it is not a signature of this image".into());
         }
-    }
-
-    /// What cannot be told of a ring: it has no key, or one whose text cannot be read and that would count.
-    fn unknown_key(&self, ring: &str) -> Option<Doubt> {
-        let keys = self.keys_of(ring);
-        if keys.is_empty() {
-            return Some(Doubt::of_key(format!("no SigningKey has key ring {ring}")));
-        }
-        let unreadable = |key: &&Key| key.verifier.is_none() && self.discount(key).is_none();
-        let key = keys.iter().find(unreadable)?;
-        Some(Doubt::of_key(format!(
-            "SigningKey {} of key ring {ring} cannot be read",
-            key.name
-        )))
-    }
-
-    fn standing(&self, key: &Key, verifier: &VerifierId, item: &ItemFacts, subject: &Digest) -> Standing {
-        let open = |doubt: Doubt| match self.discount(key) {
-            None => Standing::MayCount(doubt),
-            Some(_) => Standing::NotSigned,
-        };
-        match item.outcome(verifier) {
-            None => open(Doubt::not_checked(key)),
-            Some(Outcome::CannotTell(cause)) => open(Doubt::of_item(cause)),
-            Some(Outcome::Verified(claim)) => self.standing_of_claim(key, verifier, claim, item, subject),
-            Some(Outcome::Refused(refusal)) if refusal.is_of_the_signer() => {
-                Standing::Invalid(refusal.to_string())
-            }
-            Some(Outcome::Refused(_)) => Standing::NotSigned,
-        }
-    }
-
-    fn standing_of_claim(
-        &self,
-        key: &Key,
-        verifier: &VerifierId,
-        claim: &Claim,
-        item: &ItemFacts,
-        subject: &Digest,
-    ) -> Standing {
-        let is_of_this =
-            claim.verifier == *verifier && claim.subject == *subject && claim.evidence == *item.item.id();
-        if !is_of_this || claim.kind != ClaimKind::ImageSignature {
-            return Standing::Invalid("it is not a signature of this image".into());
-        }
-        if let Some(discount) = self.discount(key) {
-            return Standing::Discounted(discount);
-        }
-        if let Some(why) = self
-            .bound_to
+        self.bound_to
             .and_then(|repository| breaks_binding(claim, repository))
-        {
-            return Standing::Invalid(why);
-        }
-        match key.stage {
-            Stage::Active | Stage::Retiring => Standing::Counts,
-            _ => Standing::MayCount(Doubt::of_key(format!(
-                "SigningKey {} is in a stage that this version of Assay does not know",
-                key.name
-            ))),
-        }
     }
 }
 
@@ -339,7 +99,10 @@ impl Tally {
     fn of(question: &Question<'_>, knowledge: &Knowledge) -> Self {
         let mut tally = Self::default();
         for (place, item) in knowledge.items.iter().enumerate() {
-            tally.take_in(question, place, item, &knowledge.digest);
+            // A DSSE envelope in a layer of its own is how attestations are stored, and nothing else.
+            if item.item.format() != Format::DsseLayer {
+                tally.take_in(question, place, item, &knowledge.digest);
+            }
         }
         tally.allow_for_unknown_keys(question);
         tally
@@ -349,7 +112,7 @@ impl Tally {
         match item.item.kind() {
             ItemKind::ImageSignature => {
                 if !self.ask_keys(question, place, item, subject) {
-                    self.note_signer_outside_the_rings(question, item);
+                    question.signers.note_signer_outside(item, &mut self.findings);
                 }
             }
             ItemKind::UnreadablePayload { .. } => {
@@ -358,11 +121,17 @@ impl Tally {
                 }
             }
             ItemKind::Malformed { .. } => self.findings.malformed = true,
-            ItemKind::Attestation { .. } | ItemKind::SignedBlob | ItemKind::Other { .. } => {
-                self.findings.not_signatures = true;
+            ItemKind::Attestation { predicate_type } => {
+                self.findings.others.insert(predicate_type);
+            }
+            ItemKind::SignedBlob => {
+                self.findings.others.insert("a signed blob".into());
+            }
+            ItemKind::Other { payload_type } => {
+                self.findings.others.insert(payload_type);
             }
             ItemKind::NotRead { cause } => self.leave_unread(place, Doubt::of_item(&cause)),
-            _ => self.leave_unread(place, unknown_kind()),
+            _ => self.leave_unread(place, Doubt::of_unknown_kind()),
         }
     }
 
@@ -381,12 +150,13 @@ impl Tally {
         subject: &Digest,
     ) -> bool {
         let mut signed = false;
-        for (at, ring) in question.rings.iter().enumerate() {
-            for key in question.keys_of(ring) {
+        for (at, ring) in question.signers.rings.iter().enumerate() {
+            for key in question.signers.keys_of(ring) {
                 let (Some(fingerprint), Some(verifier)) = (key.fingerprint, key.verifier) else {
                     continue;
                 };
-                let standing = question.standing(key, &verifier, item, subject);
+                let refuses = |claim: &Claim| question.refuses(claim);
+                let standing = question.signers.standing(key, &verifier, item, subject, &refuses);
                 signed |= !matches!(standing, Standing::NotSigned | Standing::MayCount(_));
                 self.enter(standing, at, ring, key, fingerprint);
             }
@@ -397,60 +167,30 @@ impl Tally {
         signed
     }
 
-    fn enter(&mut self, standing: Standing, at: usize, ring: &Arc<str>, key: &Key, fingerprint: Fingerprint) {
+    fn enter(
+        &mut self,
+        standing: Standing<'_>,
+        at: usize,
+        ring: &Arc<str>,
+        key: &Key,
+        fingerprint: Fingerprint,
+    ) {
+        self.findings.note(&standing, ring, key);
         match standing {
-            Standing::Counts => {
-                self.sure.add(at, Signer::Key(fingerprint));
-                self.findings
-                    .counted
-                    .entry(ring.clone())
-                    .or_default()
-                    .insert(key.name.clone());
-            }
+            Standing::Counts(_) => self.sure.add(at, Signer::Key(fingerprint)),
             Standing::MayCount(doubt) => {
                 self.possible.add(at, Signer::Key(fingerprint));
                 self.doubts.insert(doubt);
             }
-            Standing::Discounted(discount) => {
-                self.findings
-                    .discounted
-                    .entry(discount)
-                    .or_default()
-                    .insert(key.name.clone());
-            }
-            Standing::Invalid(why) => {
-                self.findings.invalid.insert((key.name.clone(), why));
-            }
-            Standing::NotSigned => {}
+            Standing::Discounted(_) | Standing::Invalid(_) | Standing::NotSigned => {}
         }
-    }
-
-    fn note_signer_outside_the_rings(&mut self, question: &Question<'_>, item: &ItemFacts) {
-        let signed = |key: &&Key| {
-            let outcome = key.verifier.as_ref().and_then(|verifier| item.outcome(verifier));
-            matches!(outcome, Some(Outcome::Verified(_)))
-        };
-        let outside = question
-            .keys
-            .rings
-            .iter()
-            .filter(|(ring, _)| !question.rings.contains(ring));
-        let known: Vec<_> = outside
-            .flat_map(|(ring, keys)| {
-                keys.iter()
-                    .filter(signed)
-                    .map(|key| (ring.clone(), key.name.clone()))
-            })
-            .collect();
-        self.findings.strangers |= known.is_empty();
-        self.findings.untrusted.extend(known);
     }
 
     /// A key that nobody can read may have signed whatever no readable key signed; without such an item its
     /// absence makes no difference.
     fn allow_for_unknown_keys(&mut self, question: &Question<'_>) {
-        for (at, ring) in question.rings.iter().enumerate() {
-            let Some(doubt) = question.unknown_key(ring) else {
+        for (at, ring) in question.signers.rings.iter().enumerate() {
+            let Some(doubt) = question.signers.unknown_key(ring) else {
                 continue;
             };
             for place in &self.unexplained {
@@ -458,14 +198,5 @@ impl Tally {
                 self.doubts.insert(doubt.clone());
             }
         }
-    }
-}
-
-fn unknown_kind() -> Doubt {
-    let text = "an item of evidence is of a kind that this version of Assay does not know".to_owned();
-    Doubt {
-        kind: DoubtKind::Item,
-        reason: Reason::Pending,
-        text,
     }
 }

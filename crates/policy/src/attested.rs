@@ -1,0 +1,377 @@
+//! Which attestation decides, and how old it is: what the requirements `attestation`, `provenance` and
+//! `vulnerabilities` share. Who counts is in `signers`; what an attestation must say is each requirement's own.
+//!
+//! **Age** is counted from a time that the attestation cannot be older than the claim says, and that nobody without the
+//! signer's key can move:
+//!
+//! | signed by | counted from |
+//! |---|---|
+//! | a Fulcio identity | the certificate's notBefore |
+//! | a key | the predicate's own time, or the first time that a log or a timestamp authority vouches for if that is earlier |
+//! | a key, and the predicate names no time, or one in the future | none: the attestation is undated |
+//!
+//! A timestamp alone dates nothing: whoever holds an old attestation can have it timestamped again.
+//!
+//! **The newest decides**, in whatever order they are found. Of several with one time all must hold. Only where none is
+//! dated and no age is asked for is one that holds enough: undated ones have no order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::Reason;
+use image::Digest;
+use jiff::Timestamp;
+use verify::{Claim, ClaimKind, Fingerprint, Format, ItemKind, Statement};
+
+use crate::facts::{ItemFacts, Key, Knowledge};
+use crate::own_time;
+use crate::signers::{Doubt, Findings, Signers, Standing};
+
+/// What is looked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Search<'a> {
+    pub(crate) signers: Signers<'a>,
+    /// Whether a predicate type is looked for.
+    pub(crate) wanted: &'a dyn Fn(&str) -> bool,
+    /// Where such predicates keep their time.
+    pub(crate) times: &'a [&'a str],
+}
+
+/// What was found.
+#[derive(Default)]
+pub(crate) struct Found<'a> {
+    /// Attestations of the type by signers that count, once for each such signer.
+    pub(crate) attestations: Vec<Attested<'a>>,
+    /// What may make up for what is missing.
+    pub(crate) doubts: BTreeSet<Doubt>,
+    pub(crate) findings: Findings,
+}
+
+/// An attestation by a signer that counts.
+#[derive(Clone)]
+pub(crate) struct Attested<'a> {
+    pub(crate) statement: Arc<Statement>,
+    pub(crate) subject: &'a Digest,
+    pub(crate) ring: &'a Arc<str>,
+    pub(crate) key: &'a Key,
+    pub(crate) claim: &'a Claim,
+    /// None where it is undated.
+    pub(crate) created: Option<Timestamp>,
+}
+
+/// What an attestation says on a requirement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Check {
+    /// What is asked for; thanks to these keys beside the signer's.
+    Passes(BTreeSet<Fingerprint>),
+    /// Something else.
+    Fails(Reason, String),
+}
+
+/// What all attestations together say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Holds(BTreeSet<Fingerprint>),
+    CannotTell(Doubt),
+    Fails {
+        reason: Reason,
+        /// What was found, as a clause; None where `findings` says it.
+        found: Option<String>,
+        findings: Findings,
+    },
+    /// There is none, and no trace of one.
+    Missing(Findings),
+}
+
+impl<'a> Search<'a> {
+    /// Looks through everything known of these digests.
+    pub(crate) fn over(&self, places: &[&'a Knowledge]) -> Found<'a> {
+        let mut found = Found::default();
+        let mut unexplained = false;
+        for knowledge in places {
+            found.doubts.extend(Doubt::of(&knowledge.attestations));
+            for item in &knowledge.items {
+                unexplained |= self.take_in(item, &knowledge.digest, &mut found);
+            }
+        }
+        if unexplained {
+            let unknown = self.signers.rings.iter();
+            found
+                .doubts
+                .extend(unknown.filter_map(|ring| self.signers.unknown_key(ring)));
+        }
+        found
+    }
+
+    /// Whether the item may be one that a key signed that nobody can read.
+    fn take_in(&self, item: &'a ItemFacts, subject: &'a Digest, found: &mut Found<'a>) -> bool {
+        if item.item.format() == Format::SimpleSigning {
+            return false;
+        }
+        match item.item.kind() {
+            ItemKind::Attestation { predicate_type } if (self.wanted)(&predicate_type) => {
+                let signed = self.ask_keys(item, subject, found);
+                if !signed {
+                    self.signers.note_signer_outside(item, &mut found.findings);
+                }
+                !signed
+            }
+            ItemKind::Attestation { predicate_type } => {
+                found.findings.others.insert(predicate_type);
+                false
+            }
+            ItemKind::UnreadablePayload { .. } => {
+                let signed = self.ask_keys(item, subject, found);
+                found.findings.malformed |= !signed;
+                !signed
+            }
+            ItemKind::Malformed { .. } => {
+                found.findings.malformed = true;
+                false
+            }
+            ItemKind::NotRead { cause } => {
+                found.doubts.insert(Doubt::of_item(&cause));
+                true
+            }
+            ItemKind::ImageSignature | ItemKind::SignedBlob | ItemKind::Other { .. } => false,
+            _ => {
+                found.doubts.insert(Doubt::of_unknown_kind());
+                true
+            }
+        }
+    }
+
+    /// Asks every readable key of the trusted rings. Whether one of them signed the item.
+    fn ask_keys(&self, item: &'a ItemFacts, subject: &'a Digest, found: &mut Found<'a>) -> bool {
+        let mut signed = false;
+        for ring in self.signers.rings {
+            for key in self.signers.keys_of(ring) {
+                let Some(verifier) = key.verifier else { continue };
+                let refuses = |claim: &Claim| self.refuses(claim);
+                let standing = self.signers.standing(key, &verifier, item, subject, &refuses);
+                signed |= !matches!(standing, Standing::NotSigned | Standing::MayCount(_));
+                found.findings.note(&standing, ring, key);
+                match standing {
+                    Standing::Counts(claim) => found
+                        .attestations
+                        .extend(self.attested(item, subject, ring, key, claim)),
+                    Standing::MayCount(doubt) => {
+                        found.doubts.insert(doubt);
+                    }
+                    Standing::Discounted(_) | Standing::Invalid(_) | Standing::NotSigned => {}
+                }
+            }
+        }
+        signed
+    }
+
+    /// The claim says what was signed; the item only says what it is.
+    fn refuses(&self, claim: &Claim) -> Option<String> {
+        match &claim.kind {
+            ClaimKind::Attestation { predicate_type } if (self.wanted)(predicate_type) => None,
+            _ => Some("it is not an attestation of this type".into()),
+        }
+    }
+
+    fn attested(
+        &self,
+        item: &'a ItemFacts,
+        subject: &'a Digest,
+        ring: &'a Arc<str>,
+        key: &'a Key,
+        claim: &'a Claim,
+    ) -> Option<Attested<'a>> {
+        let statement = item.item.statement()?;
+        let own = own_time::earliest(&statement.predicate, self.times);
+        Some(Attested {
+            created: created(claim, own, self.signers.now),
+            statement,
+            subject,
+            ring,
+            key,
+            claim,
+        })
+    }
+
+    /// Every time at which what these attestations say of their age may change.
+    pub(crate) fn boundaries(&self, places: &[&Knowledge], max_age: Option<Duration>) -> BTreeSet<Timestamp> {
+        let mut times = BTreeSet::new();
+        for item in places.iter().flat_map(|knowledge| &knowledge.items) {
+            let Some(statement) = item
+                .item
+                .statement()
+                .filter(|statement| (self.wanted)(&statement.predicate_type))
+            else {
+                continue;
+            };
+            let own = own_time::earliest(&statement.predicate, self.times);
+            for claim in self.claims(item) {
+                times.extend(own);
+                if let Some(created) = created(claim, own, Timestamp::MAX) {
+                    times.insert(created);
+                    times.extend(max_age.and_then(|age| created.checked_add(age).ok()));
+                }
+            }
+        }
+        times
+    }
+
+    fn claims(&self, item: &'a ItemFacts) -> impl Iterator<Item = &'a Claim> {
+        let keys = self
+            .signers
+            .rings
+            .iter()
+            .flat_map(|ring| self.signers.keys_of(ring));
+        let verifiers: BTreeSet<_> = keys.filter_map(|key| key.verifier).collect();
+        item.outcomes
+            .iter()
+            .filter_map(move |(verifier, outcome)| match outcome {
+                verify::Outcome::Verified(claim) if verifiers.contains(verifier) => Some(&**claim),
+                _ => None,
+            })
+    }
+}
+
+/// From when on the age of what is claimed is counted; None where nothing tells.
+pub(crate) fn created(claim: &Claim, own: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+    let time = match claim.created_after {
+        Some(certified) => certified,
+        None => {
+            let own = own.filter(|own| *own <= now)?;
+            claim.times.earliest().map_or(own, |vouched| vouched.min(own))
+        }
+    };
+    (time <= now).then_some(time)
+}
+
+impl Found<'_> {
+    /// What the newest says. `check` says whether an attestation says what is asked for.
+    pub(crate) fn decide(
+        &self,
+        max_age: Option<Duration>,
+        now: Timestamp,
+        check: impl Fn(&Attested<'_>) -> Check,
+    ) -> Answer {
+        let newest = self
+            .attestations
+            .iter()
+            .filter_map(|attested| attested.created)
+            .max();
+        let answer = match newest {
+            Some(time) => self.dated(time, max_age, now, check),
+            None if self.attestations.is_empty() => match self.findings.reason(Reason::AttestationInvalid) {
+                Some(reason) => self.fails(reason, None),
+                None => Answer::Missing(self.findings.clone()),
+            },
+            None if max_age.is_some() => self.fails(
+                Reason::AttestationUndated,
+                Some(format!(
+                    "found only what names no time that can be trusted, by {}",
+                    signed_by(self.attestations.iter())
+                )),
+            ),
+            None => self.undated(check),
+        };
+        match (answer, self.doubts.first()) {
+            (Answer::Fails { .. } | Answer::Missing(_), Some(doubt)) => Answer::CannotTell(doubt.clone()),
+            (answer, _) => answer,
+        }
+    }
+
+    fn dated(
+        &self,
+        time: Timestamp,
+        max_age: Option<Duration>,
+        now: Timestamp,
+        check: impl Fn(&Attested<'_>) -> Check,
+    ) -> Answer {
+        let newest = || {
+            self.attestations
+                .iter()
+                .filter(|attested| attested.created == Some(time))
+        };
+        let expired = max_age.is_some_and(|age| time.checked_add(age).is_ok_and(|end| end <= now));
+        if expired {
+            let found = format!(
+                "the newest is too old: it was made at {time}, by {}",
+                signed_by(newest())
+            );
+            return self.fails(Reason::AttestationExpired, Some(found));
+        }
+        let mut keys = BTreeSet::new();
+        for one in by_item(newest()).values() {
+            match first_that_passes(one, &check) {
+                Ok(relied_on) => keys.extend(relied_on),
+                Err((reason, found)) => return self.fails(reason, Some(found)),
+            }
+        }
+        Answer::Holds(keys)
+    }
+
+    fn undated(&self, check: impl Fn(&Attested<'_>) -> Check) -> Answer {
+        let mut failure = None;
+        for one in by_item(self.attestations.iter()).values() {
+            match first_that_passes(one, &check) {
+                Ok(keys) => return Answer::Holds(keys),
+                Err(why) => {
+                    failure.get_or_insert(why);
+                }
+            }
+        }
+        match failure {
+            Some((reason, found)) => self.fails(reason, Some(found)),
+            None => Answer::Missing(self.findings.clone()),
+        }
+    }
+
+    fn fails(&self, reason: Reason, found: Option<String>) -> Answer {
+        Answer::Fails {
+            reason,
+            found,
+            findings: self.findings.clone(),
+        }
+    }
+}
+
+fn by_item<'a, 'f: 'a>(
+    attestations: impl Iterator<Item = &'a Attested<'f>>,
+) -> BTreeMap<&'f Digest, Vec<&'a Attested<'f>>> {
+    let mut items: BTreeMap<&Digest, Vec<&Attested<'_>>> = BTreeMap::new();
+    for attested in attestations {
+        items.entry(&attested.claim.evidence).or_default().push(attested);
+    }
+    items
+}
+
+/// One item may have several signers that count, when a key is in several rings: one of them is enough.
+fn first_that_passes(
+    signers: &[&Attested<'_>],
+    check: &impl Fn(&Attested<'_>) -> Check,
+) -> Result<BTreeSet<Fingerprint>, (Reason, String)> {
+    let mut failure = None;
+    let mut keys = BTreeSet::new();
+    let mut passed = false;
+    for attested in signers {
+        match check(attested) {
+            Check::Passes(others) => {
+                passed = true;
+                keys.extend(attested.key.fingerprint);
+                keys.extend(others);
+            }
+            Check::Fails(reason, why) => {
+                failure.get_or_insert((reason, why));
+            }
+        }
+    }
+    match failure {
+        Some(failure) if !passed => Err(failure),
+        _ => Ok(keys),
+    }
+}
+
+fn signed_by<'a, 'f: 'a>(attestations: impl Iterator<Item = &'a Attested<'f>>) -> String {
+    let names: BTreeSet<&str> = attestations.map(|attested| &*attested.key.name).collect();
+    let names: Vec<&str> = names.into_iter().take(3).collect();
+    format!("SigningKey {}", names.join(", "))
+}

@@ -1,0 +1,280 @@
+//! The requirement `vulnerabilities {signedBy, maxAge, maxFixable, maxUnfixable, allow, block, vex}` over scans. Which
+//! scan decides is in `attested`, how reports are read in `scan`, how OpenVEX documents are in `vex`.
+//!
+//! A finding of the newest scan is accepted if the first line that applies says so:
+//!
+//! | the finding | accepted |
+//! |---|---|
+//! | is in `block` | no |
+//! | is not above `maxFixable` where it has a fix, `maxUnfixable` where it has none | yes |
+//! | is in `allow`, and the entry has not expired | yes |
+//! | the newest OpenVEX statement about it by a ring in `vex` says fixed or not affected | yes |
+//! | else | no |
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use api::{MaxSeverity, Reason};
+use image::Digest;
+use jiff::Timestamp;
+use verify::Fingerprint;
+
+use crate::attestation::MaxAge;
+use crate::attested::{self, Answer, Attested, Check, Found, Search};
+use crate::facts::{DigestFacts, Knowledge};
+use crate::memo::Memo;
+use crate::rule::{self, Circumstances, Ruling};
+use crate::scan::{self, Finding, Severity};
+use crate::vex;
+
+/// How many findings a message names.
+const NAMED: usize = 3;
+
+/// The requirement, checked.
+#[derive(Clone, Debug)]
+pub(crate) struct VulnerabilitiesRule {
+    pub(crate) rings: Vec<Arc<str>>,
+    pub(crate) max_age: MaxAge,
+    pub(crate) max_fixable: MaxSeverity,
+    pub(crate) max_unfixable: MaxSeverity,
+    pub(crate) allow: Vec<Allowed>,
+    pub(crate) block: Vec<Arc<str>>,
+    pub(crate) vex: Vec<Arc<str>>,
+    /// By item: what its report finds above the line, worst first, or why it cannot be understood.
+    pub(crate) memo: Memo<Digest, Result<Arc<[Finding]>, Arc<str>>>,
+}
+
+/// A vulnerability that is accepted for a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Allowed {
+    pub(crate) id: Arc<str>,
+    pub(crate) expires: Timestamp,
+}
+
+fn is_scan(predicate_type: &str) -> bool {
+    predicate_type == scan::PREDICATE_TYPE
+}
+
+impl VulnerabilitiesRule {
+    /// Those of scanners and those of authors of OpenVEX documents.
+    pub(crate) fn rings(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.rings.iter().chain(&self.vex)
+    }
+
+    pub(crate) fn judge(&self, digest: &DigestFacts<'_>, circumstances: &Circumstances<'_>) -> Ruling {
+        let scans = self.scans(circumstances);
+        let documents = self.documents(circumstances);
+        rule::judge_attested(digest, circumstances, Reason::ScanMissing, |group| {
+            let documents = documents.over(group);
+            let check = |attested: &Attested<'_>| self.check(attested, &documents, circumstances);
+            match rule::newest(&scans, group, Some(self.max_age.length), check) {
+                Answer::Fails {
+                    reason: Reason::VulnerabilityFound,
+                    ..
+                } if !documents.doubts.is_empty() => self.doubtful(&documents),
+                answer => answer,
+            }
+        })
+    }
+
+    /// A document that was not read may say that the image is not affected.
+    fn doubtful(&self, documents: &Found<'_>) -> Answer {
+        match documents.doubts.first() {
+            Some(doubt) => Answer::CannotTell(doubt.clone()),
+            None => Answer::Missing(documents.findings.clone()),
+        }
+    }
+
+    pub(crate) fn boundaries(
+        &self,
+        digest: &DigestFacts<'_>,
+        circumstances: &Circumstances<'_>,
+    ) -> BTreeSet<Timestamp> {
+        let places = rule::all_places(digest);
+        let mut times = self
+            .scans(circumstances)
+            .boundaries(&places, Some(self.max_age.length));
+        times.extend(self.allow.iter().map(|allowed| allowed.expires));
+        times.extend(self.times_of_documents(&places));
+        times
+    }
+
+    /// A statement does not count before its own time.
+    fn times_of_documents(&self, places: &[&Knowledge]) -> BTreeSet<Timestamp> {
+        if self.vex.is_empty() {
+            return BTreeSet::new();
+        }
+        let items = places.iter().flat_map(|knowledge| &knowledge.items);
+        let documents = items.filter_map(|item| item.item.statement());
+        let documents = documents.filter(|document| vex::is_predicate_type(&document.predicate_type));
+        documents
+            .flat_map(|document| vex::read(&document.predicate))
+            .filter_map(|statement| statement.time)
+            .collect()
+    }
+
+    fn scans<'a>(&'a self, circumstances: &Circumstances<'a>) -> Search<'a> {
+        Search {
+            signers: circumstances.signers(&self.rings),
+            wanted: &is_scan,
+            times: scan::TIMES,
+        }
+    }
+
+    fn documents<'a>(&'a self, circumstances: &Circumstances<'a>) -> Search<'a> {
+        Search {
+            signers: circumstances.signers(&self.vex),
+            wanted: &vex::is_predicate_type,
+            times: &[],
+        }
+    }
+
+    fn check(
+        &self,
+        attested: &Attested<'_>,
+        documents: &Found<'_>,
+        circumstances: &Circumstances<'_>,
+    ) -> Check {
+        let above = self.memo.get(attested.claim.evidence, || {
+            let findings = scan::read(&attested.statement.predicate)?;
+            Ok(self.above_the_line(findings))
+        });
+        let above = match above {
+            Ok(above) => above,
+            Err(why) => {
+                let found = format!(
+                    "the newest, by SigningKey {}, cannot be understood: {why}",
+                    attested.key.name
+                );
+                return Check::Fails(Reason::AttestationInvalid, found);
+            }
+        };
+        let target = vex::Target {
+            repository: circumstances.repository,
+            digest: attested.subject,
+        };
+        let mut relied_on = BTreeSet::new();
+        let mut bad = Vec::new();
+        for finding in above.iter() {
+            let blocked = self.blocks(finding);
+            if !blocked && self.allows(finding, circumstances.now) {
+                continue;
+            }
+            match suppressed(finding, target, documents, circumstances.now) {
+                Some(keys) if !blocked => relied_on.extend(keys),
+                _ => bad.push(finding),
+            }
+        }
+        if bad.is_empty() {
+            return Check::Passes(relied_on);
+        }
+        let found = format!(
+            "the newest, by SigningKey {}, found {}",
+            attested.key.name,
+            named(&bad)
+        );
+        Check::Fails(Reason::VulnerabilityFound, found)
+    }
+
+    fn above_the_line(&self, findings: Vec<Finding>) -> Arc<[Finding]> {
+        let mut above: Vec<Finding> = findings
+            .into_iter()
+            .filter(|finding| self.blocks(finding) || !self.accepts(finding))
+            .collect();
+        above.sort_by(|one, other| {
+            (other.severity, other.fixable, &one.id).cmp(&(one.severity, one.fixable, &other.id))
+        });
+        above.dedup();
+        above.into()
+    }
+
+    fn accepts(&self, finding: &Finding) -> bool {
+        let limit = if finding.fixable {
+            self.max_fixable
+        } else {
+            self.max_unfixable
+        };
+        is_within(finding.severity, limit)
+    }
+
+    fn blocks(&self, finding: &Finding) -> bool {
+        self.block.iter().any(|id| finding.is_named(id))
+    }
+
+    fn allows(&self, finding: &Finding, now: Timestamp) -> bool {
+        let allowed = |allowed: &Allowed| now < allowed.expires && finding.is_named(&allowed.id);
+        self.allow.iter().any(allowed)
+    }
+}
+
+/// What is not rated is accepted only where everything is.
+fn is_within(severity: Severity, limit: MaxSeverity) -> bool {
+    let worst = match limit {
+        MaxSeverity::None | MaxSeverity::Other => return false,
+        MaxSeverity::Low => Severity::Low,
+        MaxSeverity::Medium => Severity::Medium,
+        MaxSeverity::High => Severity::High,
+        MaxSeverity::Critical => return true,
+    };
+    severity <= worst
+}
+
+/// The keys by whose documents the finding does not affect the image; None where it does. The newest statement about it
+/// decides, and of several with one time the one that does not suppress.
+fn suppressed(
+    finding: &Finding,
+    target: vex::Target<'_>,
+    documents: &Found<'_>,
+    now: Timestamp,
+) -> Option<BTreeSet<Fingerprint>> {
+    let mut newest = None;
+    let mut keys = BTreeSet::new();
+    let mut suppresses = false;
+    for document in documents
+        .attestations
+        .iter()
+        .filter(|document| document.subject == target.digest)
+    {
+        let statements = vex::read(&document.statement.predicate);
+        for statement in statements
+            .iter()
+            .filter(|statement| statement.is_about(finding, target))
+        {
+            let Some(created) = attested::created(document.claim, statement.time, now) else {
+                continue;
+            };
+            let time = (created, statement.time);
+            match newest.map_or(std::cmp::Ordering::Greater, |newest| time.cmp(&newest)) {
+                std::cmp::Ordering::Less => continue,
+                std::cmp::Ordering::Equal => suppresses &= statement.suppresses,
+                std::cmp::Ordering::Greater => {
+                    newest = Some(time);
+                    suppresses = statement.suppresses;
+                    keys.clear();
+                }
+            }
+            keys.extend(document.key.fingerprint);
+        }
+    }
+    suppresses.then_some(keys)
+}
+
+/// The worst, by name.
+fn named(findings: &[&Finding]) -> String {
+    let name = |finding: &&Finding| {
+        let fix = if finding.fixable {
+            "fixed in a later version"
+        } else {
+            "no fix"
+        };
+        format!(
+            "{} ({}, {}, {fix})",
+            finding.id,
+            finding.severity.as_str(),
+            finding.package
+        )
+    };
+    let names: Vec<String> = findings.iter().take(NAMED).map(name).collect();
+    let more = if findings.len() > NAMED { " and others" } else { "" };
+    format!("{}{more}", names.join(", "))
+}
