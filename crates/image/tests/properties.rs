@@ -31,6 +31,17 @@ fn naive(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
+/// A pattern with the registry that it means.
+fn with_registry(pattern: &str) -> String {
+    let (first, rest) = pattern.split_once('/').unwrap_or((pattern, ""));
+    let is_registry = first.contains(['.', ':']) || ["localhost", "*", "**"].contains(&first);
+    match (is_registry, rest.is_empty()) {
+        (true, _) => pattern.to_owned(),
+        (false, true) => format!("docker.io/library/{pattern}"),
+        (false, false) => format!("docker.io/{pattern}"),
+    }
+}
+
 proptest! {
     #[test]
     fn no_text_makes_a_parser_panic(text in any::<String>()) {
@@ -84,10 +95,12 @@ proptest! {
     }
 
     #[test]
-    fn patterns_match_or_not_but_never_panic(pattern in pattern_like(), repository in name_like()) {
+    fn b20_a_pattern_without_a_registry_means_docker_hub(pattern in pattern_like(), repository in name_like()) {
+        // The port 443 is left out of normal names.
+        prop_assume!(!pattern.contains(":443/"));
         if let (Ok(glob), Ok(repository)) = (pattern.parse::<RepositoryGlob>(), repository.parse::<Repository>()) {
-            let first = glob.matches(&repository);
-            prop_assert_eq!(glob.matches(&repository), first);
+            let expected = naive(with_registry(&pattern).as_bytes(), repository.as_str().as_bytes());
+            prop_assert_eq!(glob.matches(&repository), expected);
         }
     }
 }

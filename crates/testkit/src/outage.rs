@@ -2,6 +2,8 @@
 //! connections or to swallow them, while the server itself keeps its content.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -23,6 +25,15 @@ enum Mode {
 pub struct Outage {
     port: u16,
     mode: watch::Sender<Mode>,
+    held: Arc<AtomicUsize>,
+}
+
+/// What stands behind a forwarder, and what it does.
+#[derive(Clone)]
+struct Front {
+    target: SocketAddr,
+    modes: watch::Receiver<Mode>,
+    held: Arc<AtomicUsize>,
 }
 
 impl Outage {
@@ -33,10 +44,16 @@ impl Outage {
         let port = free_port()?;
         let (mode, modes) = watch::channel(Mode::Forward);
         let (ready, is_ready) = oneshot::channel();
-        background::runtime()?.spawn(serve(port, target, modes, ready));
+        let held = Arc::new(AtomicUsize::new(0));
+        let front = Front {
+            target,
+            modes,
+            held: held.clone(),
+        };
+        background::runtime()?.spawn(serve(port, front, ready));
         let gone = |_| TestkitError::Invalid(format!("cannot listen on port {port} of 127.0.0.1"));
         is_ready.await.map_err(gone)?;
-        Ok(Self { port, mode })
+        Ok(Self { port, mode, held })
     }
 
     /// The host part of image references: `127.0.0.1:<port>`.
@@ -54,6 +71,11 @@ impl Outage {
         self.mode.send_replace(Mode::Swallow);
     }
 
+    /// How many connections are held without an answer now.
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
     /// The outage is over.
     pub fn restore(&self) {
         self.mode.send_replace(Mode::Forward);
@@ -61,7 +83,7 @@ impl Outage {
 }
 
 /// Runs until the [`Outage`] is dropped.
-async fn serve(port: u16, target: SocketAddr, mut modes: watch::Receiver<Mode>, ready: oneshot::Sender<()>) {
+async fn serve(port: u16, mut front: Front, ready: oneshot::Sender<()>) {
     let mut ready = Some(ready);
     loop {
         let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await else {
@@ -69,37 +91,34 @@ async fn serve(port: u16, target: SocketAddr, mut modes: watch::Receiver<Mode>, 
         };
         // Only the first time somebody waits for this.
         ready.take().map(|ready| ready.send(()));
-        accept_until_refusing(&listener, target, &mut modes).await;
+        accept_until_refusing(&listener, &mut front).await;
         drop(listener);
-        if modes.wait_for(|mode| *mode != Mode::Refuse).await.is_err() {
+        if front.modes.wait_for(|mode| *mode != Mode::Refuse).await.is_err() {
             return;
         }
     }
 }
 
-async fn accept_until_refusing(
-    listener: &TcpListener,
-    target: SocketAddr,
-    modes: &mut watch::Receiver<Mode>,
-) {
-    let own_modes = modes.clone();
-    let refusing = modes.wait_for(|mode| *mode == Mode::Refuse);
+async fn accept_until_refusing(listener: &TcpListener, front: &mut Front) {
+    let each = front.clone();
+    let refusing = front.modes.wait_for(|mode| *mode == Mode::Refuse);
     tokio::pin!(refusing);
     loop {
         tokio::select! {
             _ = &mut refusing => return,
             accepted = listener.accept() => if let Ok((connection, _)) = accepted {
-                tokio::spawn(handle(connection, target, own_modes.clone()));
+                tokio::spawn(handle(connection, each.clone()));
             },
         }
     }
 }
 
 /// Forwards one connection while the mode is Forward; holds it while the mode is Swallow; then closes it.
-async fn handle(mut connection: TcpStream, target: SocketAddr, mut modes: watch::Receiver<Mode>) {
+async fn handle(mut connection: TcpStream, mut front: Front) {
+    let modes = &mut front.modes;
     let mode = *modes.borrow_and_update();
     if mode == Mode::Forward {
-        let mut server = match TcpStream::connect(target).await {
+        let mut server = match TcpStream::connect(front.target).await {
             Ok(server) => server,
             Err(_) => return,
         };
@@ -109,5 +128,7 @@ async fn handle(mut connection: TcpStream, target: SocketAddr, mut modes: watch:
         }
     }
     // The sender's end counts as the end of the outage: the connection closes.
+    front.held.fetch_add(1, Ordering::Relaxed);
     drop(modes.wait_for(|mode| *mode != Mode::Swallow).await);
+    front.held.fetch_sub(1, Ordering::Relaxed);
 }

@@ -4,7 +4,7 @@ use testkit::{Audit, Cluster, ClusterOptions, NodeOptions, NodeSimulator};
 
 /// A cluster with simulated nodes and an audit log of writes, until this process ends.
 pub(crate) async fn own_cluster(name: &str) -> &'static Cluster {
-    let folder = testkit::shared().unwrap().folder().join(format!("own-{name}"));
+    let folder = testkit::run_folder().unwrap().join(format!("own-{name}"));
     let options = ClusterOptions {
         audit: Audit::Writes,
         ..ClusterOptions::default()
