@@ -64,6 +64,10 @@ test: preflight tools ## run all tests on real servers; all of them, also where 
 	@cargo build --locked --workspace --bins
 	@ASSAY_TESTKIT_PREBUILT=1 cargo test --locked --workspace --no-fail-fast
 
+.PHONY: fuzz
+fuzz: ## fuzz every parser of remote bytes for a short time (SECONDS=5 each, TARGETS="dsse key")
+	@cargo run -q --locked -p assay-fuzz -- --seconds $(or $(SECONDS),5) $(TARGETS)
+
 .PHONY: measure
 measure: preflight tools ## print what the operator costs with 2,000 pods on a real API server (WORKLOADS=200 PODS=10)
 	@cargo build --locked --workspace --bins --example measure

@@ -18,6 +18,8 @@ mod docker_config;
 mod document;
 mod error;
 mod flight;
+#[doc(hidden)]
+pub mod fuzzing;
 mod guard;
 mod http_client;
 mod json;
