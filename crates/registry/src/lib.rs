@@ -1,9 +1,16 @@
 //! A client of the OCI distribution specification that can be trusted with hostile registries.
 //!
 //! It fetches manifests, tags, referrers and blobs, hashes what it got, and tells absence from trouble: only a
-//! 404 is absence. Everything remote is capped in bytes, pages and time. Credentials go to the registry they
+//! 404 is absence. Everything remote is capped in bytes, values, pages and time. Credentials go to the registry they
 //! were written for and to nobody else. It knows nothing of signatures, and it does not retry: when to ask
 //! again is the caller's schedule.
+//!
+//! - [`Client`] asks; [`Client::with_credentials`] asks for somebody else, and what was fetched for one identity is
+//!   never handed to another.
+//! - [`Routes`] say how registries are asked (mirrors, certificates, credentials, pace), and change at run time.
+//! - [`ClientOptions`] say what holds for all of them; among others whether internal addresses are refused.
+//!
+//! `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` are honoured, as curl reads them.
 //!
 //! Formats: OCI distribution specification 1.1, OCI image specification 1.1 (image index and image manifest),
 //! Docker image manifest version 2 schema 2 and its manifest list.

@@ -1,7 +1,7 @@
 //! Hosts that said 429: until the time they named, nothing is sent to them; then one request probes (F02).
 //!
 //! A host that has not answered for a while is probed as well: the first request goes alone, and the others wait
-//! until it is answered. So a host that limits gets one request in a window, not as many as are under way. Those
+//! a moment for its answer. So a host that limits gets one request in a window, not as many as are under way. Those
 //! that are on their way when an answering host begins to limit cannot be called back.
 
 use std::collections::HashMap;
@@ -15,6 +15,8 @@ use tokio::sync::Notify;
 const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 /// The longest wait that is honoured.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+/// How long a first request to a host that did not limit goes alone: one that hangs must not take the others along.
+const HESITATION: Duration = Duration::from_secs(2);
 /// A host is trusted to answer for so long after its last answer.
 const TRUSTED: Duration = Duration::from_secs(60);
 /// Above this many hosts, those without a window or a probe are forgotten.
@@ -47,7 +49,11 @@ enum Entry {
     Open,
     Probe,
     Closed(Duration),
-    Wait(Arc<Notify>),
+    Wait {
+        ended: Arc<Notify>,
+        /// The probe is that of a host that had limited.
+        limited: bool,
+    },
 }
 
 impl Throttle {
@@ -58,14 +64,11 @@ impl Throttle {
                 Entry::Open => false,
                 Entry::Probe => true,
                 Entry::Closed(wait) => return Err(wait),
-                Entry::Wait(ended) => {
-                    let mut ended = pin!(ended.notified());
-                    ended.as_mut().enable();
-                    // It may have ended before the line above.
-                    if self.is_probed(host) {
-                        ended.await;
+                Entry::Wait { ended, limited } => {
+                    if self.wait(host, &ended, limited).await {
+                        continue;
                     }
-                    continue;
+                    false
                 }
             };
             return Ok(Leave {
@@ -97,7 +100,10 @@ impl Throttle {
             return Entry::Closed(until - now);
         }
         if host.probing {
-            return Entry::Wait(host.ended.clone());
+            return Entry::Wait {
+                ended: host.ended.clone(),
+                limited: host.closed_until.is_some(),
+            };
         }
         let trusted = host
             .answered
@@ -107,6 +113,21 @@ impl Throttle {
         }
         host.probing = true;
         Entry::Probe
+    }
+
+    /// Waits for a probe to end; false if that takes too long for a host that had not limited.
+    async fn wait(&self, host: &str, ended: &Notify, limited: bool) -> bool {
+        let mut ended = pin!(ended.notified());
+        ended.as_mut().enable();
+        // It may have ended before the line above.
+        if !self.is_probed(host) {
+            return true;
+        }
+        if limited {
+            ended.await;
+            return true;
+        }
+        tokio::time::timeout(HESITATION, ended).await.is_ok()
     }
 
     fn is_probed(&self, host: &str) -> bool {
@@ -208,7 +229,7 @@ mod tests {
             Entry::Open => "open",
             Entry::Probe => "probe",
             Entry::Closed(_) => "closed",
-            Entry::Wait(_) => "wait",
+            Entry::Wait { .. } => "wait",
         }
     }
 
