@@ -1,6 +1,6 @@
 //! `assay check`: one image, judged by keys and policies in files.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,11 +8,12 @@ use std::process::ExitCode;
 use api::Verdict;
 use clap::{Args, ValueEnum};
 use engine::{Examination, PolicyAnswer, Question, examine};
-use registry::{Client, ClientOptions};
+use registry::Client;
 use serde_json::{Value, json};
 
 use crate::manifests::Manifests;
 use crate::output;
+use crate::registries::RegistryArguments;
 
 /// Judge one image by keys and policies in files; no cluster is needed.
 ///
@@ -30,12 +31,8 @@ pub(crate) struct CheckArguments {
     /// Labels of that namespace, as key=value,…
     #[arg(short = 'l', long = "labels", value_name = "LABELS", value_parser = label, value_delimiter = ',')]
     labels: Vec<(String, String)>,
-    /// Speak plain http with this registry, as HOST or HOST:PORT (repeatable)
-    #[arg(long, value_name = "HOST")]
-    insecure_registry: Vec<String>,
-    /// A docker config.json with registry credentials; only its `auths` are read
-    #[arg(long, value_name = "FILE")]
-    registry_config: Option<PathBuf>,
+    #[command(flatten)]
+    registries: RegistryArguments,
     /// How to print the answer
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -65,16 +62,11 @@ pub(crate) fn run(arguments: &CheckArguments) -> ExitCode {
 
 fn judge(arguments: &CheckArguments) -> Result<Examination, Box<dyn std::error::Error>> {
     let manifests = Manifests::read(&arguments.files)?;
-    let client = Client::new(ClientOptions {
-        plain_http: arguments
-            .insecure_registry
-            .iter()
-            .cloned()
-            .collect::<BTreeSet<_>>(),
-        docker_config: arguments.registry_config.clone(),
-        user_agent: concat!("assay-check/", env!("CARGO_PKG_VERSION")).to_owned(),
-        ..ClientOptions::default()
-    })?;
+    let client = Client::new(
+        arguments
+            .registries
+            .options(concat!("assay-check/", env!("CARGO_PKG_VERSION"))),
+    )?;
     let question = Question {
         image: arguments.image.clone(),
         namespace: arguments.namespace.clone(),

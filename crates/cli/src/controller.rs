@@ -1,6 +1,5 @@
 //! `assay controller`: the operator's process.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -15,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::output;
+use crate::registries::RegistryArguments;
 
 /// Run the operator: re-check every running image and write what is found.
 ///
@@ -27,12 +27,8 @@ pub(crate) struct ControllerArguments {
     /// Where /metrics, /healthz and /readyz are served
     #[arg(long, value_name = "ADDRESS:PORT", default_value_t = ControllerOptions::LISTEN)]
     listen: SocketAddr,
-    /// Speak plain http with this registry, as HOST or HOST:PORT (repeatable)
-    #[arg(long, value_name = "HOST")]
-    insecure_registry: Vec<String>,
-    /// A docker config.json with the registry credentials of the operator; only its `auths` are read
-    #[arg(long, value_name = "FILE")]
-    registry_config: Option<PathBuf>,
+    #[command(flatten)]
+    registries: RegistryArguments,
     /// The namespace of the operator's Lease; that of the pod if not given
     #[arg(long)]
     namespace: Option<String>,
@@ -84,15 +80,10 @@ type AnyError = Box<dyn std::error::Error>;
 async fn operate(arguments: ControllerArguments) -> Result<(), AnyError> {
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
     let registries = Client::new(ClientOptions {
-        plain_http: arguments
-            .insecure_registry
-            .iter()
-            .cloned()
-            .collect::<BTreeSet<_>>(),
-        docker_config: arguments.registry_config.clone(),
-        user_agent: concat!("assay/", env!("CARGO_PKG_VERSION")).to_owned(),
         observer: Some(metrics.registry_observer()),
-        ..ClientOptions::default()
+        ..arguments
+            .registries
+            .options(concat!("assay/", env!("CARGO_PKG_VERSION")))
     })?;
     let cluster = kube::Client::try_default().await.map_err(|error| {
         format!("no cluster can be reached: {error}; run in a pod, or set KUBECONFIG to a file that kubectl accepts")

@@ -4,6 +4,7 @@ mod check;
 mod controller;
 mod manifests;
 mod output;
+mod registries;
 
 use std::process::ExitCode;
 
