@@ -2,13 +2,15 @@
 //! rights of `config/rbac`, and what they print beside it is what it prints.
 //!
 //! - A block `sh` is run by bash and must succeed.
-//! - A block `sh checked` is too long for a test or about another machine; its commands and make targets must exist.
+//! - A block `sh checked` is too long for a test or about another machine; its commands, with their subcommands, and
+//!   its make targets must exist.
 //! - A block `console` shows commands behind `$ ` with their output. It is compared, without ages, digests and the
-//!   registry's address, until it fits or a minute is over. A command that shows nothing must succeed.
+//!   registry's address, until it fits or [`LIMIT`] is over. A command that shows nothing must succeed.
 //!
-//! All documents share one folder, the README first. It begins with `release-2026.pub`; the namespace `shop` runs the
-//! Deployments `web`, signed by that key, and `cart`, which nobody signed.
-//! The one difference to what a reader types: the registry has no TLS, so `assay check` is told so behind its back.
+//! All documents share one folder, the README first; beside what they write there is `config`, that of the sources. The
+//! namespace `shop` runs the Deployments `web` and `cart`, whose images nobody signed yet.
+//! The differences to what a reader types: the registry has no TLS, so `assay check` is told so behind its back, and
+//! cosign finds the password of its keys in the environment.
 
 mod blocks;
 mod text;
@@ -21,15 +23,15 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use testkit::{
-    Cluster, ClusterOptions, Cosign, CosignVersion, Format, NodeOptions, NodeSimulator, Registry, Server,
-    ServerSpec, Tools, eventually, free_port, run_folder, workspace_root,
+    Cluster, ClusterOptions, NodeOptions, NodeSimulator, Registry, Server, ServerSpec, Tools, eventually,
+    free_port, run_folder, workspace_root,
 };
 
-use self::blocks::{Block, Kind, blocks, commands, normal, shown};
+use self::blocks::{Block, Kind, blocks, commands, make_targets, normal, shown, subcommand};
 use crate::binary::assay;
 
 /// How long a command may take to print what the document shows.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(150);
 
 /// The README first: what it writes, the others use.
 fn documents() -> Vec<PathBuf> {
@@ -42,6 +44,7 @@ fn documents() -> Vec<PathBuf> {
         .collect();
     files.sort();
     files.insert(0, workspace_root().join("README.md"));
+    files.extend(["CONTRIBUTING.md", "SECURITY.md"].map(|name| workspace_root().join(name)));
     files
 }
 
@@ -116,7 +119,8 @@ impl Stage {
             "--timeout=30s",
         ];
         cluster.kubectl(&established).await.unwrap();
-        run_the_shop(&cluster, &registry, &work).await;
+        run_the_shop(&cluster, &registry).await;
+        std::os::unix::fs::symlink(workspace_root().join("config"), work.join("config")).unwrap();
         let (operator, address) = start_operator(&cluster, &registry, &folder.join("operator")).await;
         let path = search_path(&folder.join("bin"));
         Self {
@@ -143,7 +147,7 @@ impl Stage {
                 if wanted.is_empty() && !output.status.success() {
                     return Err(told(&shown.command, &output));
                 }
-                let found = normal(&String::from_utf8_lossy(&output.stdout), &self.registry.host());
+                let found = normal(&printed(&output), &self.registry.host());
                 match found == wanted {
                     true => Ok(()),
                     false => Err(format!("prints\n{found}\nand not\n{wanted}")),
@@ -160,26 +164,19 @@ impl Stage {
         let targets = self
             .bash(&format!("make -s -C '{}' help", workspace_root().display()))
             .await?;
+        for target in make_targets(&block.text) {
+            let is_told = |line: &str| line.split_whitespace().nth(1) == Some(&target);
+            if !targets.lines().any(is_told) {
+                return Err(format!("`make help` tells no target {target:?}"));
+            }
+        }
         for words in commands(&block.text) {
-            let word = |at: usize| words.get(at).map_or("", String::as_str);
-            match word(0) {
-                "make" => {
-                    let mut words = words.iter().skip(1).filter(|word| !word.starts_with('-'));
-                    let target = words.next().map_or("", String::as_str);
-                    let is_told = |line: &str| line.split_whitespace().nth(1) == Some(target);
-                    if !targets.lines().any(is_told) {
-                        return Err(format!("`make help` tells no target {target:?}"));
-                    }
+            match words[0].as_str() {
+                "make" | "cargo" | "cat" => {}
+                "kubectl" | "assay" | "cosign" | "crane" => {
+                    let help = format!("{} {} --help", words[0], subcommand(&words));
+                    self.bash(&help).await?;
                 }
-                "kubectl" => {
-                    let mut words = words
-                        .iter()
-                        .skip(1)
-                        .skip_while(|word| word.starts_with('-') || *word == "assay-system");
-                    let command = words.next().map_or("", String::as_str);
-                    self.bash(&format!("kubectl {command} --help")).await?;
-                }
-                "assay" => drop(self.bash(&format!("assay {} --help", word(1))).await?),
                 other => return Err(format!("found the command {other:?}, which cannot be checked")),
             }
         }
@@ -204,6 +201,7 @@ impl Stage {
             .env("HOME", &self.folder)
             .env("KUBECONFIG", self.cluster.kubeconfig())
             .env("REGISTRY", self.registry.host())
+            .env("COSIGN_PASSWORD", "secret")
             .stdin(Stdio::null())
             .kill_on_drop(true);
         let ended = tokio::time::timeout(LIMIT, command.output()).await;
@@ -246,19 +244,20 @@ impl Stage {
 
 /// What a script that failed told.
 fn told(script: &str, output: &Output) -> String {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (printed, error) = (text(&output.stdout), text(&output.stderr));
-    format!("`{script}` ends with {}:\n{printed}{error}", output.status)
+    format!("`{script}` ends with {}:\n{}", output.status, printed(output))
 }
 
-/// What the README takes for granted: a key, a signed image, an unsigned one, and their Deployments.
-async fn run_the_shop(cluster: &Cluster, registry: &Registry, work: &Path) {
+/// What a script printed, errors last.
+fn printed(output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    text(&output.stdout) + &text(&output.stderr)
+}
+
+/// What the README takes for granted: two images and their Deployments.
+async fn run_the_shop(cluster: &Cluster, registry: &Registry) {
     let writer = registry.writer();
     let web = writer.push_image("shop/web", "1.4", "docs/web").await.unwrap();
     let cart = writer.push_image("shop/cart", "2.0", "docs/cart").await.unwrap();
-    let cosign = Cosign::new(CosignVersion::V3, work).unwrap();
-    let key = cosign.generate_key_pair("release-2026").await.unwrap();
-    cosign.sign(&web.by_digest(), &key, Format::Bundle).await.unwrap();
     cluster.kubectl(&["create", "namespace", "shop"]).await.unwrap();
     cluster.wait_for_service_account("shop").await.unwrap();
     for (name, image) in [("web", &web), ("cart", &cart)] {
@@ -309,7 +308,7 @@ fn get(address: &str, page: &str) -> Result<String, String> {
     }
 }
 
-/// A PATH with `assay`, kubectl and what the system has.
+/// A PATH with `assay`, cosign 3, kubectl, crane and what the system has.
 fn search_path(bin: &Path) -> String {
     std::fs::create_dir_all(bin).unwrap();
     let script = format!(
@@ -322,6 +321,7 @@ fn search_path(bin: &Path) -> String {
     std::fs::write(&file, script).unwrap();
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
     let tools = Tools::locate().unwrap();
+    std::os::unix::fs::symlink(tools.path("cosign3").unwrap(), bin.join("cosign")).unwrap();
     let system = std::env::var("PATH").unwrap();
     format!("{}:{}:{system}", bin.display(), tools.folder().display())
 }

@@ -36,6 +36,13 @@ pub(super) fn blocks(file: &Path, document: &str) -> Vec<Block> {
     let mut found = Vec::new();
     let mut open: Option<Block> = None;
     for (number, line) in document.lines().enumerate() {
+        let hidden = line.starts_with(' ') && line.trim_start().starts_with("```");
+        assert!(
+            !hidden,
+            "{}:{}: an indented block would not be run: begin it at the margin",
+            file.display(),
+            number + 1
+        );
         match (line.strip_prefix("```"), &mut open) {
             (Some(words), None) => {
                 open = Some(Block {
@@ -90,17 +97,61 @@ pub(super) fn shown(block: &Block) -> Vec<Shown> {
     found
 }
 
-/// The commands of a script by their words, pipes taken apart.
+/// The commands of a script by their words: pipes taken apart, without settings of variables, comments and what is
+/// redirected.
 pub(super) fn commands(script: &str) -> Vec<Vec<String>> {
     let joined = script.replace("\\\n", " ");
-    let pieces = joined.lines().flat_map(|line| line.split('|'));
+    let pieces = joined
+        .lines()
+        .filter(|line| !is_setting(line))
+        .flat_map(|line| line.split('|'));
     pieces
         .map(|piece| {
-            let words = piece.split_whitespace().take_while(|word| *word != ">");
+            let words = piece
+                .split_whitespace()
+                .take_while(|word| !matches!(*word, ">" | "<") && !word.starts_with('#'));
             words.map(str::to_owned).collect::<Vec<_>>()
         })
         .filter(|words| !words.is_empty())
         .collect()
+}
+
+/// `export NAME=…` or `NAME=…` and nothing else.
+fn is_setting(line: &str) -> bool {
+    let line = line.strip_prefix("export ").unwrap_or(line);
+    line.split_once('=')
+        .is_some_and(|(name, _)| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_uppercase()))
+}
+
+/// The targets of every `make` in a script, also within `$(…)`.
+pub(super) fn make_targets(script: &str) -> Vec<String> {
+    let words: Vec<&str> = script
+        .split(|letter: char| letter.is_whitespace() || matches!(letter, '(' | ')' | '"' | '|'))
+        .collect();
+    let after = |at: usize| words[at + 1..].iter().find(|word| !word.starts_with('-'));
+    let makes = words.iter().enumerate().filter(|(_, word)| **word == "make");
+    makes
+        .map(|(at, _)| after(at).copied().unwrap_or_default().to_owned())
+        .collect()
+}
+
+/// What is asked of a command: `get` of `kubectl -n assay-system get pods`, `auth login` of crane's.
+pub(super) fn subcommand(words: &[String]) -> String {
+    let mut rest = words[1..].iter().map(String::as_str);
+    let mut found = Vec::new();
+    while let Some(word) = rest.next() {
+        match word {
+            "-n" => drop(rest.next()),
+            _ if word.starts_with('-') && found.is_empty() => {}
+            "auth" | "rollout" | "create" if found.is_empty() => found.push(word),
+            _ if word.starts_with('-') => break,
+            _ => {
+                found.push(word);
+                break;
+            }
+        }
+    }
+    found.join(" ")
 }
 
 /// An output without what differs from run to run: the registry's address, digests, ages, widths of columns.
@@ -151,6 +202,14 @@ fn blocks_of_commands_are_told_from_others() {
     assert_eq!(kinds, [Kind::Run, Kind::Checked, Kind::Other, Kind::Console]);
     assert_eq!(found[0].place, "x.md:2");
     assert_eq!(commands(&found[1].text), [vec!["make", "x", "y"], vec!["z"]]);
+    let script = "export PATH=\"$(make -s tools TOOLS=crane):$PATH\"\ncrane auth login host < file # why\n";
+    assert_eq!(make_targets(script), ["tools"]);
+    assert_eq!(commands(script), [["crane", "auth", "login", "host"]]);
+    assert_eq!(subcommand(&commands(script)[0]), "auth login");
+    let words = "kubectl -n assay-system delete deployment assay"
+        .split(' ')
+        .map(str::to_owned);
+    assert_eq!(subcommand(&words.collect::<Vec<_>>()), "delete");
     let both = shown(&found[3]);
     assert_eq!((both[0].command.as_str(), both[0].output.as_str()), ("c", "d\n"));
     assert_eq!((both[1].command.as_str(), both[1].output.as_str()), ("e", ""));
