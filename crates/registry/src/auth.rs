@@ -15,7 +15,7 @@ use image::{Digest, Repository};
 use url::Url;
 
 use crate::challenge::{Bearer, Challenge, challenges, pinned_realm};
-use crate::credentials::{Caller, Credential, Identity, Key};
+use crate::credentials::{Caller, Credential, Credentials, Identity, Key};
 use crate::error::{Error, Place};
 use crate::lane::Lane;
 use crate::token::{self, Owner, Token, Tokens};
@@ -60,14 +60,18 @@ impl Session<'_> {
         Error::denied(self.place, Some(401), why)
     }
 
-    /// Everything that may be shown to the registry: a route's credentials are the operator's alone.
-    fn candidates(&self) -> Vec<Arc<Key>> {
+    /// Where credentials may come from: a route's are the operator's alone.
+    fn holders(&self) -> impl Iterator<Item = &Credentials> {
         let of_route = match self.caller.identity {
             Identity::Operator => self.lane.credentials.as_ref(),
             Identity::Other(_) => None,
         };
-        let sources = of_route.into_iter().chain([&self.caller.credentials]);
-        sources
+        of_route.into_iter().chain([&self.caller.credentials])
+    }
+
+    /// Everything that may be shown to the registry.
+    fn candidates(&self) -> Vec<Arc<Key>> {
+        self.holders()
             .flat_map(|credentials| credentials.candidates(self.repository()))
             .collect()
     }
@@ -89,7 +93,10 @@ impl Session<'_> {
             Credential::Basic(_) | Credential::Bearer(_) => None,
         });
         unusable
-            .or_else(|| self.caller.credentials.hint(self.repository().registry()))
+            .or_else(|| {
+                let registry = self.repository().registry();
+                self.holders().find_map(|credentials| credentials.hint(registry))
+            })
             .unwrap_or_else(|| match self.caller.identity {
                 Identity::Operator => {
                     "give the registry's credentials under `auths` of the docker config".to_owned()

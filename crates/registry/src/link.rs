@@ -2,6 +2,9 @@
 
 use url::Url;
 
+/// A longer header is not read.
+const HEADER_LIMIT: usize = 16 << 10;
+
 /// The next page's URL, if a `Link` header names one.
 ///
 /// Only path and query are taken from the header, and only where it names no other host: scheme, host and
@@ -10,6 +13,9 @@ use url::Url;
 /// # Errors
 /// What is wrong with the header: it does not parse, or leads to another host.
 pub(crate) fn next_page(asked: &Url, header: &str) -> Result<Option<Url>, String> {
+    if header.len() > HEADER_LIMIT {
+        return Err(format!("the Link header is longer than {HEADER_LIMIT} bytes"));
+    }
     let Some(target) = links(header)?
         .into_iter()
         .find_map(|(target, next)| next.then_some(target))
@@ -109,6 +115,11 @@ mod tests {
             next("<https://user:pw@r.io/v2/x>; rel=\"next\""),
             Ok(Some("https://r.io/v2/x".to_owned()))
         );
+    }
+
+    #[test]
+    fn f22_a_header_of_very_many_links_is_an_error() {
+        assert!(next(&"</x>; rel=\"first\", ".repeat(10_000)).is_err());
     }
 
     #[test]

@@ -5,6 +5,9 @@ use url::Url;
 /// How many redirects one call follows.
 pub(crate) const LIMIT: usize = 5;
 
+/// A longer URL is not followed.
+const LONGEST: usize = 16 << 10;
+
 /// The next hop.
 ///
 /// # Errors
@@ -12,6 +15,9 @@ pub(crate) const LIMIT: usize = 5;
 /// the URL.
 pub(crate) fn next_hop(current: &Url, location: Option<&[u8]>) -> Result<Url, String> {
     let location = location.ok_or("it redirects without a Location header")?;
+    if location.len() > LONGEST {
+        return Err(format!("it redirects to a URL of more than {LONGEST} bytes"));
+    }
     let location = std::str::from_utf8(location).map_err(|_| "it redirects to something that is not text")?;
     let next = current
         .join(location)
@@ -71,6 +77,7 @@ mod tests {
             assert!(hop("http://r.io/v2/a", location).is_err(), "{location}");
         }
         assert!(next_hop(&Url::parse("https://r.io/").unwrap(), None).is_err());
+        assert!(hop("https://r.io/v2/a", &"/a".repeat(10_000)).is_err());
         assert!(next_hop(&Url::parse("https://r.io/").unwrap(), Some(b"\xff")).is_err());
     }
 }

@@ -200,6 +200,25 @@ async fn a_token_got_with_one_password_is_not_used_after_the_password_changed() 
 }
 
 #[tokio::test]
+async fn a_routes_secret_that_holds_nothing_is_named_in_the_refusal() {
+    let fake = FakeRegistry::start().await.unwrap();
+    fake.set_access(Access::password("user", "secret"));
+    let route = Route {
+        credentials: Some(Credentials::none("Secret assay-system/registry")),
+        ..plain("r", &fake)
+    };
+    let error = client(vec![route])
+        .head_tag(&repository(&fake), "v1")
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied);
+    assert!(
+        error.to_string().contains("Secret assay-system/registry"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
 async fn certificates_that_no_client_can_use_leave_the_routes_in_force() {
     let fake = FakeRegistry::start().await.unwrap();
     fake.put_manifest("shop/web", Some("v1"), MANIFEST, manifest());
