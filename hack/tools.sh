@@ -157,7 +157,7 @@ missing() {
 build_missing() {
   local name folder package key stored number=0 total
   total=$(wc -l <<<"$selected")
-  say "$(missing | wc -l) of $total tools are to be built (all there are: about 25 minutes on two cores, once)"
+  say "$(missing | wc -l) of $total tools are to be built (all there are: about half an hour on two cores, once)"
   while read -r name folder package key; do
     number=$((number + 1)) stored=$cache/store/$name-$key
     [ -x "$stored" ] || make_binary "$name" "$folder" "$package" "$stored" "[$number/$total]" </dev/null
