@@ -142,9 +142,9 @@ async fn c5_21_kubectl_and_server_side_apply_refuse_a_field_that_there_is_not() 
         (
             with(
                 policy("strict", "**", "release"),
-                json!({"spec": {"require": [{"name": "a", "provenance": {"signedBy": ["b"]}}]}}),
+                json!({"spec": {"require": [{"name": "a", "approval": {"signedBy": ["b"]}}]}}),
             ),
-            "provenance",
+            "approval",
         ),
         (
             with(

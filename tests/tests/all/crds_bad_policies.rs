@@ -25,7 +25,7 @@ async fn c5_21_bad_requirements_are_refused_with_the_field_and_what_is_right() {
     let named = |name: &str| json!({"require": [{"name": name, "signature": {"signedBy": ["release"]}}]});
     let one_kind = &[
         "spec.require[0]",
-        "each entry of spec.require needs exactly one kind: set signature",
+        "each entry of spec.require needs exactly one kind: set signature, attestation, provenance, vulnerabilities or trusted",
     ];
     let twice = json!({"require": [
         {"name": "signed", "signature": {"signedBy": ["release"]}},
@@ -49,6 +49,11 @@ async fn c5_21_bad_requirements_are_refused_with_the_field_and_what_is_right() {
         ),
         ("no kind", json!({"require": [{"name": "signed"}]}), one_kind),
         ("a kind that is null", signature(Value::Null), one_kind),
+        (
+            "two kinds",
+            json!({"require": [{"name": "signed", "signature": {"signedBy": ["release"]}, "trusted": {"reason": "x"}}]}),
+            one_kind,
+        ),
         (
             "one name twice",
             twice,
@@ -94,6 +99,178 @@ async fn c5_21_bad_requirements_are_refused_with_the_field_and_what_is_right() {
             "a minimum of 0",
             signature(json!({"signedBy": ["release"], "minimum": 0})),
             &["spec.require[0].signature.minimum", "should be greater than or equal to 1"],
+        ),
+    ])
+    .await;
+}
+
+/// The spec that requires one thing of this kind.
+fn requiring(kind: &str, required: Value) -> Value {
+    json!({"require": [{"name": "r", kind: required}]})
+}
+
+#[tokio::test]
+async fn c5_21_bad_attestations_and_provenance_are_refused_with_the_field_and_what_is_right() {
+    let attestation = |patch: Value| {
+        let good = json!({"predicateType": "https://example.com/review/v1", "signedBy": ["review"]});
+        requiring("attestation", with(good, patch))
+    };
+    let provenance = |patch: Value| {
+        let good = json!({"signedBy": ["builders"], "builderId": "https://example.com/builder"});
+        requiring("provenance", with(good, patch))
+    };
+    let duration = "must be one to four numbers, each with h, m, s or ms, together longer than zero";
+    each_is_refused(vec![
+        (
+            "no predicate type",
+            attestation(json!({"predicateType": null})),
+            &["attestation.predicateType: Required value"],
+        ),
+        (
+            "the short name of a predicate type",
+            attestation(json!({"predicateType": "vuln"})),
+            &[
+                "attestation.predicateType",
+                "must be the full type of the predicate",
+            ],
+        ),
+        (
+            "nobody to attest",
+            attestation(json!({"signedBy": null})),
+            &["attestation.signedBy: Required value"],
+        ),
+        (
+            "an age in days",
+            attestation(json!({"maxAge": "7d"})),
+            &["attestation.maxAge", duration],
+        ),
+        (
+            "17 validations",
+            attestation(json!({"validations": vec![json!({"expression": "true"}); 17]})),
+            &["attestation.validations: Too many: 17: must have at most 16 items"],
+        ),
+        (
+            "a validation without an expression",
+            attestation(json!({"validations": [{"message": "x"}]})),
+            &["attestation.validations[0].expression: Required value"],
+        ),
+        (
+            "an expression of 4097 characters",
+            attestation(json!({"validations": [{"expression": "x".repeat(4097)}]})),
+            &["attestation.validations[0].expression: Too long: may not be more than 4096"],
+        ),
+        (
+            "provenance of which nothing is asked",
+            provenance(json!({"builderId": null})),
+            &[
+                "require[0].provenance",
+                "set builderId, sourceRepository, or both",
+            ],
+        ),
+        (
+            "a reference without a repository",
+            provenance(json!({"sourceRef": "refs/heads/main"})),
+            &["require[0].provenance", "sourceRef belongs to a repository"],
+        ),
+        (
+            "nobody to vouch for the build",
+            provenance(json!({"signedBy": []})),
+            &["provenance.signedBy", "should have at least 1 items"],
+        ),
+        (
+            "trust without a reason",
+            requiring("trusted", json!({})),
+            &["trusted.reason: Required value"],
+        ),
+        (
+            "trust with an empty reason",
+            requiring("trusted", json!({"reason": ""})),
+            &["trusted.reason", "should be at least 1 chars long"],
+        ),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn c5_21_bad_vulnerabilities_are_refused_with_the_field_and_what_is_right() {
+    let scan = |patch: Value| {
+        let good = json!({"signedBy": ["scanners"], "maxAge": "168h"});
+        requiring("vulnerabilities", with(good, patch))
+    };
+    let allowed = |patch: Value| {
+        let good = json!({"id": "CVE-2026-1", "reason": "not called", "expires": "2027-01-01T00:00:00Z"});
+        scan(json!({"allow": [with(good, patch)]}))
+    };
+    let id = "must be the id of one vulnerability, such as CVE-2024-1234";
+    each_is_refused(vec![
+        (
+            "no age",
+            scan(json!({"maxAge": null})),
+            &["vulnerabilities.maxAge: Required value"],
+        ),
+        (
+            "nobody to scan",
+            scan(json!({"signedBy": null})),
+            &["vulnerabilities.signedBy: Required value"],
+        ),
+        (
+            "a severity that there is not",
+            scan(json!({"maxFixable": "Severe"})),
+            &[
+                "vulnerabilities.maxFixable: Unsupported value: \"Severe\"",
+                "\"None\", \"Low\", \"Medium\", \"High\", \"Critical\"",
+            ],
+        ),
+        (
+            "a severity in capitals",
+            scan(json!({"maxUnfixable": "HIGH"})),
+            &["vulnerabilities.maxUnfixable: Unsupported value: \"HIGH\""],
+        ),
+        (
+            "an allowed vulnerability without an end",
+            allowed(json!({"expires": null})),
+            &["vulnerabilities.allow[0].expires: Required value"],
+        ),
+        (
+            "an allowed vulnerability without a reason",
+            allowed(json!({"reason": null})),
+            &["vulnerabilities.allow[0].reason: Required value"],
+        ),
+        (
+            "an end that is no time",
+            allowed(json!({"expires": "next year"})),
+            &["vulnerabilities.allow[0].expires"],
+        ),
+        (
+            "a pattern of ids",
+            allowed(json!({"id": "CVE-*"})),
+            &["vulnerabilities.allow[0].id", id],
+        ),
+        (
+            "one vulnerability allowed twice",
+            scan(json!({"allow": [
+                {"id": "CVE-1", "reason": "a", "expires": "2027-01-01T00:00:00Z"},
+                {"id": "CVE-1", "reason": "b", "expires": "2027-01-01T00:00:00Z"},
+            ]})),
+            &["vulnerabilities.allow[1]: Duplicate value"],
+        ),
+        (
+            "a blocked vulnerability with a space",
+            scan(json!({"block": ["CVE 1"]})),
+            &["vulnerabilities.block[0]", id],
+        ),
+        (
+            "129 blocked vulnerabilities",
+            scan(json!({"block": (0..129).map(|number| format!("CVE-{number}")).collect::<Vec<_>>()})),
+            &["vulnerabilities.block: Too many: 129: must have at most 128 items"],
+        ),
+        (
+            "an author of VEX in upper case",
+            scan(json!({"vex": ["Security"]})),
+            &[
+                "vulnerabilities.vex[0]",
+                "must be lower-case letters, digits and dashes",
+            ],
         ),
     ])
     .await;
@@ -322,6 +499,16 @@ async fn good_policies_are_accepted() {
         json!({"match": {"namespaceSelector": {"matchLabels": {"env": "prod"}, "matchExpressions": [
             {"key": "team", "operator": "NotIn", "values": ["a", "b"]}, {"key": "x", "operator": "DoesNotExist"}]}}}),
         json!({"require": [{"name": "both", "signature": {"signedBy": ["release", "review"], "minimum": 2}}]}),
+        json!({"multiArch": {"acceptIndexAttestations": true}, "require": [
+            {"name": "reviewed", "attestation": {"predicateType": "https://example.com/review/v1", "signedBy": ["review"],
+                "maxAge": "720h", "validations": [{"expression": "predicate.approvals.size() >= 2", "message": "two"}]}},
+            {"name": "built", "provenance": {"signedBy": ["builders"], "sourceRepository": "https://github.com/acme/shop",
+                "sourceRef": "refs/heads/main"}},
+            {"name": "scan", "vulnerabilities": {"signedBy": ["scanners"], "maxAge": "168h", "maxFixable": "High",
+                "maxUnfixable": "None", "block": ["CVE-2021-44228"], "vex": ["security"],
+                "allow": [{"id": "GHSA-aaaa-bbbb-cccc", "reason": "x", "expires": "2027-01-01T00:00:00Z"}]}},
+            {"name": "vendor", "trusted": {"reason": "delivered by the vendor"}},
+        ]}),
     ];
     let servers = servers().await;
     for patch in patches {

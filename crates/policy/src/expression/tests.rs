@@ -148,7 +148,7 @@ fn a_failure_is_absorbed_where_another_operand_or_item_decides() {
     ));
 }
 
-/// B53. Seen to fail with `OverBudget` absorbed by `either` as other failures are.
+/// Seen to fail with `OverBudget` taken for true in `Machine::run`.
 #[test]
 fn b53_an_evaluation_past_its_budget_is_never_true() {
     let many = json!({"items": (0..20_000).collect::<Vec<u32>>(), "text": "x".repeat(100_000)});

@@ -1,10 +1,15 @@
 //! Scenes for the tests: real keys, really signed evidence, really verified; nothing fakes an outcome.
 
+mod attestation_properties;
+mod attestations;
 mod digests;
+mod documents;
+mod kinds;
 mod mutations;
 mod properties;
 mod reasons;
 mod rings;
+mod scans;
 mod time;
 
 use std::collections::BTreeMap;
@@ -22,6 +27,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use image::{Digest, Repository};
 use jiff::Timestamp;
+use serde_json::{Value, json};
 use verify::{Fingerprint, Item, PublicKey, Verifier, verify};
 
 use crate::{
@@ -89,36 +95,44 @@ impl Person {
         Item::from_simple_signing(Bytes::from(payload.to_owned()), &signature)
     }
 
-    /// A bundle with an in-toto statement of this predicate type about the digest.
-    fn states(&self, digest: &Digest, predicate_type: &str) -> Item {
-        let hex = digest.hex();
-        let statement = format!(
-            "{{\"_type\":\"https://in-toto.io/Statement/v1\",\"subject\":[{{\"digest\":{{\"sha256\":\"{hex}\"}}}}],\
-             \"predicateType\":\"{predicate_type}\",\"predicate\":{{}}}}"
-        );
+    /// A DSSE envelope over any text.
+    pub(crate) fn envelope(&self, payload: &str) -> String {
         let payload_type = "application/vnd.in-toto+json";
         let signed = format!(
-            "DSSEv1 {} {payload_type} {} {statement}",
+            "DSSEv1 {} {payload_type} {} {payload}",
             payload_type.len(),
-            statement.len()
+            payload.len()
         );
-        let envelope = format!(
+        format!(
             "{{\"payload\":\"{}\",\"payloadType\":\"{payload_type}\",\"signatures\":[{{\"sig\":\"{}\"}}]}}",
-            STANDARD.encode(&statement),
+            STANDARD.encode(payload),
             self.sign(signed.as_bytes())
-        );
-        bundle(
-            "application/vnd.dev.sigstore.bundle.v0.3+json",
-            &format!("\"dsseEnvelope\":{envelope}"),
         )
     }
 
+    /// A bundle with any text as its statement.
+    pub(crate) fn states(&self, payload: &str) -> Item {
+        bundle(
+            "application/vnd.dev.sigstore.bundle.v0.3+json",
+            &format!("\"dsseEnvelope\":{}", self.envelope(payload)),
+        )
+    }
+
+    /// A bundle with an attestation of the digest.
+    pub(crate) fn attest(&self, digest: &Digest, predicate_type: &str, predicate: &Value) -> Item {
+        self.states(&statement(digest, predicate_type, predicate))
+    }
+
     pub(crate) fn signs_as_bundle(&self, digest: &Digest) -> Item {
-        self.states(digest, "https://sigstore.dev/cosign/sign/v1")
+        self.attest(digest, "https://sigstore.dev/cosign/sign/v1", &json!({}))
     }
 
     pub(crate) fn attests(&self, digest: &Digest) -> Item {
-        self.states(digest, "https://cosign.sigstore.dev/attestation/vuln/v1")
+        self.attest(
+            digest,
+            "https://cosign.sigstore.dev/attestation/vuln/v1",
+            &json!({}),
+        )
     }
 
     pub(crate) fn signs_blob(&self) -> Item {
@@ -128,6 +142,16 @@ impl Person {
         );
         bundle("application/vnd.dev.sigstore.bundle.v0.3+json", &content)
     }
+}
+
+pub(crate) fn statement(digest: &Digest, predicate_type: &str, predicate: &Value) -> String {
+    json!({
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{"name": REPOSITORY, "digest": {"sha256": digest.hex()}}],
+        "predicateType": predicate_type,
+        "predicate": predicate,
+    })
+    .to_string()
 }
 
 fn bundle(media_type: &str, content: &str) -> Item {

@@ -47,7 +47,7 @@ fn b09_every_field_of_the_spec_is_accounted_for() {
         mode: _,           // b09_mode_and_recheck_reach_the_engine
         match_,            // b09_each_part_of_match_alone_takes_the_image_out
         require,           // b09_each_part_of_a_requirement_alone_turns_the_verdict
-        multi_arch: _,     // b09_each_option_alone_turns_the_verdict
+        multi_arch: _,     // b09_each_option_alone_turns_the_verdict, b51_an_attestation_of_the_index_…
         require_digest: _, // the same
         bind_repository: _,
         recheck: _,
@@ -59,7 +59,14 @@ fn b09_every_field_of_the_spec_is_accounted_for() {
         exclude_namespaces: _,
         namespace_selector: _,
     } = match_;
-    let Requirement { signature, .. } = require.into_iter().next().unwrap();
+    let Requirement {
+        name: _,
+        signature,
+        attestation: _,     // kinds: b09_each_field_of_an_attestation_alone_turns_the_verdict
+        provenance: _,      // the same, of provenance
+        vulnerabilities: _, // scans: b09_c4_03_each_field_of_vulnerabilities_alone_…
+        trusted: _,         // an_explicit_pass_is_compliant_and_says_so
+    } = require.into_iter().next().unwrap();
     let SignatureRequirement {
         signed_by: _,
         minimum: _,

@@ -72,6 +72,7 @@ fn every_reason_is_explained() {
         "PartlyCovered",
         "DryRunOnly",
         "NothingRunning",
+        "Trusted",
         "NotCovered",
     ];
     for reason in api::Reason::ALL {
