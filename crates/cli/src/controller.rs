@@ -29,6 +29,10 @@ pub(crate) struct ControllerArguments {
     listen: SocketAddr,
     #[command(flatten)]
     registries: RegistryArguments,
+    /// Let requests go to this internal address, network or host; whatever --insecure-registry, --token-server or a
+    /// RegistryConfig names needs none (repeatable)
+    #[arg(long, value_name = "ADDRESS")]
+    allow_internal: Vec<String>,
     /// The namespace of the operator's Lease; that of the pod if not given
     #[arg(long)]
     namespace: Option<String>,
@@ -81,6 +85,9 @@ async fn operate(arguments: ControllerArguments) -> Result<(), AnyError> {
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
     let registries = Client::new(ClientOptions {
         observer: Some(metrics.registry_observer()),
+        // What is asked is what tenants write into pods.
+        forbid_internal_addresses: true,
+        allowed_internal_addresses: arguments.allow_internal.iter().cloned().collect(),
         ..arguments
             .registries
             .options(concat!("assay/", env!("CARGO_PKG_VERSION")))

@@ -244,12 +244,14 @@ impl Auth {
         basic: Option<&HeaderValue>,
     ) -> Result<Token, Error> {
         let server = authority(&url);
+        let named = self.token_servers.get(session.repository().registry());
         let call = Call {
             place: session.place,
             lane: session.lane,
             operation: "token",
             method: Method::GET,
-            own: url.origin() == session.base.origin(),
+            own: url.origin() == session.base.origin()
+                || named.is_some_and(|servers| servers.contains(&server)),
             url,
             accept: Some("application/json"),
             authorization: basic,

@@ -6,9 +6,9 @@
 //! each request passes here.
 //!
 //! - **Allowed** by options: names, addresses and networks, for any request.
-//! - **Configured**: hosts that an administrator named (plain http, routes with their mirrors). Their registry may
-//!   live on a private address; but only a request for that registry itself may go there, so that no other
-//!   registry can redirect to it. Link-local and metadata addresses stay refused.
+//! - **Configured**: hosts that an administrator named (plain http, token servers, routes with their mirrors). They may
+//!   live on private addresses; but only a request for that registry itself may go there, so that no other registry
+//!   can redirect to it. Link-local and metadata addresses stay refused.
 //! - **Proxies**: a request that goes through a proxy is resolved by the proxy, which is then the guard. Addresses
 //!   that are written as such are still judged here.
 
@@ -39,8 +39,8 @@ struct Rules {
 /// An address that is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{host} is at the internal address {address}, which is refused: allow it for the operator if this registry \
-     may be asked"
+    "{host} is at the internal address {address}, which is refused: name the registry in a RegistryConfig, or allow \
+     the address with --allow-internal"
 )]
 pub(crate) struct Refused {
     host: String,
@@ -97,8 +97,8 @@ impl Guard {
         *self.0.configured.write().unwrap_or_else(PoisonError::into_inner) = hosts;
     }
 
-    /// Judges a request before it is sent. `own` says that it goes to the registry that the call is for, rather
-    /// than where that registry points to.
+    /// Judges a request before it is sent. `own` says that it goes to the registry that the call is for, or to the
+    /// token server that an administrator named for it, rather than where that registry points to.
     ///
     /// # Errors
     /// [`Refused`]. What only resolving can tell is left to [`Guard::resolve`].

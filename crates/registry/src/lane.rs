@@ -48,6 +48,7 @@ pub(crate) struct Yard {
     concurrency: usize,
     per_second: Option<std::num::NonZeroU32>,
     plain_http: BTreeSet<String>,
+    token_servers: BTreeSet<String>,
 }
 
 impl Yard {
@@ -66,6 +67,7 @@ impl Yard {
             concurrency: options.per_registry_concurrency,
             per_second: options.requests_per_second,
             plain_http,
+            token_servers: options.token_servers.values().flatten().cloned().collect(),
         })
     }
 
@@ -137,8 +139,12 @@ impl Yard {
             let evidence = route.evidence_repository.iter().map(Repository::registry);
             mirrors.chain(evidence).chain([route.prefix.registry()])
         });
-        let plain = self.plain_http.iter().map(String::as_str);
-        plain.chain(of_routes).map(bare).collect()
+        let of_options = self.plain_http.iter().chain(&self.token_servers);
+        of_options
+            .map(String::as_str)
+            .chain(of_routes)
+            .map(bare)
+            .collect()
     }
 
     /// The lane of a repository.

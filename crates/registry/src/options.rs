@@ -32,8 +32,8 @@ pub struct ClientOptions {
     /// Whether requests to internal addresses are refused (see `allowed_internal_addresses`): loopback, private,
     /// unique-local, link-local, metadata services, and IPv6 addresses that stand for such ones. It holds for
     /// registries, token servers, redirects and pages, by the addresses that names resolve to. A host that
-    /// `plain_http` or a route names may be on a private or loopback address, for requests that are meant for that
-    /// registry. Where `HTTPS_PROXY` or `HTTP_PROXY` sends a request through a proxy, the proxy resolves the name,
+    /// `plain_http`, `token_servers` or a route names may be on a private or loopback address, for requests that are
+    /// meant for that registry. Where `HTTPS_PROXY` or `HTTP_PROXY` sends a request through a proxy, the proxy resolves the name,
     /// and it is for the proxy to refuse; `NO_PROXY` is honoured.
     pub forbid_internal_addresses: bool,
     /// Exceptions to that, for any request: addresses, networks (`10.0.0.0/8`) and host names.

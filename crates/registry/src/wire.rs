@@ -37,7 +37,7 @@ pub(crate) struct Call<'a> {
     pub(crate) operation: &'static str,
     pub(crate) method: Method,
     pub(crate) url: Url,
-    /// Whether it goes to the registry that is asked, rather than where that registry points to.
+    /// Whether it goes where an administrator or the image's name says, rather than where the registry points to.
     pub(crate) own: bool,
     pub(crate) accept: Option<&'static str>,
     pub(crate) authorization: Option<&'a HeaderValue>,

@@ -160,19 +160,33 @@ async fn b19_an_allowed_name_may_be_anywhere_and_no_other_name_is() {
     assert_eq!(fake.count(), 1);
 }
 
-#[tokio::test]
-async fn b19_a_token_server_inside_is_refused_even_where_the_realm_is_allowed() {
-    let (inside, fake) = (serving().await, serving().await);
-    let realm = format!("http://localhost:{}/token", inside.address().port());
-    fake.inject(On::any(), Fault::Unauthorized { realm });
+/// Options that name a token server for a registry.
+fn with_token_server(registry: &FakeRegistry, server: &str) -> ClientOptions {
     let mut options = strict(&[]);
-    options.token_servers.insert(
-        fake.host(),
-        BTreeSet::from([format!("localhost:{}", inside.address().port())]),
-    );
-    let client = plain(options, &[&fake]);
+    options
+        .token_servers
+        .insert(registry.host(), BTreeSet::from([server.to_owned()]));
+    options
+}
+
+#[tokio::test]
+async fn a_token_server_that_an_administrator_names_may_be_private() {
+    let (inside, fake) = (serving().await, serving().await);
+    let server = format!("localhost:{}", inside.address().port());
+    let realm = format!("http://{server}/token");
+    fake.inject(On::any(), Fault::Unauthorized { realm });
+    let client = plain(with_token_server(&fake, &server), &[&fake]);
+    client.head_tag(&repository(&fake), "v1").await.unwrap_err();
+    assert_eq!(inside.asked("/token"), 1);
+}
+
+#[tokio::test]
+async fn b19_a_token_server_at_a_metadata_address_is_refused_even_where_it_is_named() {
+    let fake = serving().await;
+    let realm = "http://169.254.169.254/token".to_owned();
+    fake.inject(On::any(), Fault::Unauthorized { realm });
+    let client = plain(with_token_server(&fake, "169.254.169.254"), &[&fake]);
     denied(&client.head_tag(&repository(&fake), "v1").await.unwrap_err());
-    assert_eq!(inside.count(), 0);
 }
 
 #[tokio::test]
