@@ -189,7 +189,7 @@ fn material(material: &Value, is_version_0_1: bool) -> Result<Material, String> 
             .into_iter()
             .map(|one| bytes(one, "signedTimestamp"))
             .collect(),
-        timestamped: None,
+        envelope: None,
         promise_suffices: false,
         is_version_0_1,
     })

@@ -32,8 +32,7 @@ pub(crate) fn identifying(annotations: &BTreeMap<String, String>) -> Vec<&[u8]> 
         .collect()
 }
 
-/// Reads the material. `envelope` is the layer of an attestation: its timestamps are over the envelope's bytes, those
-/// of a signature over the signature.
+/// Reads the material. `envelope` is the layer of an attestation, which its timestamp may be over.
 pub(crate) fn material(annotations: &BTreeMap<String, String>, envelope: Option<Bytes>) -> Material {
     let text = |name: &str| annotations.get(name).filter(|value| !value.is_empty());
     Material {
@@ -51,7 +50,7 @@ pub(crate) fn material(annotations: &BTreeMap<String, String>, envelope: Option<
             .map(|timestamp| signed_timestamp(timestamp))
             .into_iter()
             .collect(),
-        timestamped: envelope,
+        envelope,
         promise_suffices: true,
         is_version_0_1: false,
     }

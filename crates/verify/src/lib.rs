@@ -41,4 +41,4 @@ pub use outcome::{Cap, Cause, Outcome, Refusal};
 pub use statement::Statement;
 pub use trust_root::{TrustRoot, TrustRootError};
 pub use verifier::{Demand, LogDemand, TimestampDemand, Verifier, VerifierError, VerifierId};
-pub use verify::{verify, verify_signature};
+pub use verify::verify;

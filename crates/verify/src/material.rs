@@ -13,8 +13,9 @@ pub(crate) struct Material {
     pub(crate) entries: Vec<Value>,
     /// RFC 3161 time-stamp responses in DER.
     pub(crate) timestamps: Vec<Vec<u8>>,
-    /// What the timestamps are over, where that is not the signature.
-    pub(crate) timestamped: Option<bytes::Bytes>,
+    /// What else than the signature the timestamps may be over: beside an attestation in the tag format that of cosign 2
+    /// is over the envelope, that of cosign 3 over the signature.
+    pub(crate) envelope: Option<bytes::Bytes>,
     /// A log's signed promise is enough, as in cosign's tag format. What a registry lists as a bundle always needs a
     /// proof, whatever version it says it is: its media type is not signed.
     pub(crate) promise_suffices: bool,

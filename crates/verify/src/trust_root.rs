@@ -138,7 +138,7 @@ impl TrustRoot {
     /// certificate logs, timestamp authorities) has no instance left that is still valid. None if never.
     #[must_use]
     pub fn expires(&self) -> Option<Timestamp> {
-        let authorities = |all: &[Authority]| last_end(all.iter().map(Authority::end));
+        let authorities = |all: &[Authority]| last_end(all.iter().filter_map(Authority::end_if_usable));
         let logs = |all: &[Log]| last_end(all.iter().map(|log| log.valid.end));
         [
             authorities(&self.authorities),
@@ -269,13 +269,10 @@ impl Authority {
                 .all(|certificate| certificate.validity().contains(time))
     }
 
-    fn end(&self) -> Option<Timestamp> {
-        self.chain
-            .iter()
-            .map(|certificate| certificate.validity().end)
-            .chain([self.valid.end])
-            .flatten()
-            .min()
+    /// Its end, which may never come; None if it was never of use.
+    fn end_if_usable(&self) -> Option<Option<Timestamp>> {
+        let ends = self.chain.iter().map(|certificate| certificate.validity().end);
+        (!self.chain.is_empty()).then(|| ends.chain([self.valid.end]).flatten().min())
     }
 }
 

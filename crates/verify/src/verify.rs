@@ -61,11 +61,6 @@ pub fn verify(item: &Item, subject: &Digest, verifier: &Verifier) -> Outcome {
     }
 }
 
-/// Asks a key for its signature and for nothing else: [`verify()`] with [`Verifier::by_key`].
-pub fn verify_signature(item: &Item, subject: &Digest, key: &PublicKey) -> Outcome {
-    verify(item, subject, &Verifier::by_key(key.clone()))
-}
-
 /// What is proven of a signature, besides that it is the signer's.
 #[derive(Debug, Default)]
 struct Proven {

@@ -209,6 +209,8 @@ fn b53_a_statement_that_two_readers_could_read_differently_is_refused() {
         good.replacen('{', r#"{"Subject":[],"#, 1),
         with_digest(format!(r#"{{"sha256":"{hex}","sha256":"{other}"}}"#)),
         with_digest(format!(r#"{{"sha256":"{hex}","SHA256":"{other}"}}"#)),
+        with_digest(format!(r#"{{"sha256":"{hex}","sha-256":"{other}"}}"#)),
+        with_digest(format!(r#"{{"SHA2_256":"{other}","sha256":"{hex}"}}"#)),
         with_digest(format!(r#"{{"sha512":"{hex}{hex}"}}"#)),
         with_digest(format!(r#"{{"sha256":"{}"}}"#, hex.to_uppercase())),
         with_digest(format!(r#"{{"sha256":"sha256:{hex}"}}"#)),

@@ -122,6 +122,27 @@ proptest! {
     }
 
     #[test]
+    fn arbitrary_layers_of_the_tag_format_never_panic_and_never_verify(
+        bytes: Vec<u8>,
+        values in prop::array::uniform5(".{0,60}"),
+        attested: bool,
+    ) {
+        let names = ["dev.cosignproject.cosign/signature", "dev.sigstore.cosign/certificate",
+            "dev.sigstore.cosign/chain", "dev.sigstore.cosign/bundle", "dev.sigstore.cosign/rfc3161timestamp"];
+        let annotations = names.into_iter().map(str::to_owned).zip(values).collect();
+        let media_type = if attested { Item::DSSE_ENVELOPE } else { Item::SIMPLE_SIGNING };
+        let item = Item::from_cosign_layer(media_type, &annotations, bytes.into());
+        prop_assert!(!verifies(&item, &Signer::p256().public()));
+    }
+
+    #[test]
+    fn an_arbitrary_text_is_a_pattern_or_none_and_never_matches_the_empty_text(text: String) {
+        if let Ok(pattern) = assay_verify::Pattern::regex(&text) {
+            prop_assert!(!pattern.matches(""));
+        }
+    }
+
+    #[test]
     fn a_spliced_bundle_never_panics_and_verifies_only_with_its_envelope_whole(
         at in 0_usize..600,
         cut in 0_usize..40,

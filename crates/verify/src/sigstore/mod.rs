@@ -40,8 +40,11 @@ use crate::verifier::{Demand, Demands};
 
 pub(crate) use timestamp::Stamp;
 
-/// More log entries, timestamps or certificates than this are not looked at in one item: each costs a verification.
-pub(crate) const MAX_PARTS: usize = 16;
+/// More log entries or timestamps than this are not looked at in one item: real ones have one or two, and each entry
+/// costs a verification of everything beside it.
+const MAX_PARTS: usize = 4;
+/// Longer chains are not looked at.
+const MAX_CERTIFICATES: usize = 8;
 
 /// What is presented for verification: a signature and what it is over.
 #[derive(Debug, Clone, Copy)]
@@ -132,14 +135,10 @@ impl Examination<'_> {
         if self.demands.timestamp == Demand::Ignore {
             return Ok(Vec::new());
         }
-        let over = match &self.material.timestamped {
-            Some(envelope) => envelope,
-            None => self.presented.signature(),
-        };
         let mut good = Vec::new();
         let mut trouble = None;
         for token in self.material.timestamps.iter().take(MAX_PARTS) {
-            match timestamp::verify(token, over, self.root).and_then(|stamp| self.within_certificate(stamp)) {
+            match self.stamp(token) {
                 Ok(stamp) => good.push(stamp),
                 Err(why) if self.rigour == Rigour::Everything => {
                     return Err(Refusal::TimestampInvalid { why });
@@ -154,6 +153,15 @@ impl Examination<'_> {
             });
         }
         Ok(good)
+    }
+
+    fn stamp(&self, token: &[u8]) -> Result<Stamp, String> {
+        let over_signature = timestamp::verify(token, self.presented.signature(), self.root);
+        let stamp = match (over_signature, &self.material.envelope) {
+            (Err(_), Some(envelope)) => timestamp::verify(token, envelope, self.root)?.over_envelope(),
+            (answer, _) => answer?,
+        };
+        self.within_certificate(stamp)
     }
 
     fn within_certificate(&self, stamp: Stamp) -> Result<Stamp, String> {
@@ -193,8 +201,10 @@ impl Examination<'_> {
                 why: "nobody vouches for a time at which it was valid".into(),
             });
         }
-        if self.material.timestamped.is_some() {
-            return Err(Refusal::LogMissing);
+        if !stamps.iter().any(|stamp| stamp.is_over_signature) {
+            return Err(Refusal::CertificateInvalid {
+                why: "its timestamp is over the envelope, not over the signature, and no log entry gives another time".into(),
+            });
         }
         let kept = self.kept_at(stamps.iter().map(|stamp| stamp.at), stamps, None)?;
         let bundle = self.bundle(MediaType::Bundle0_2, chain, None, stamps)?;
@@ -242,7 +252,7 @@ impl Examination<'_> {
             return Ok(Vec::new());
         };
         let invalid = |why: String| Refusal::CertificateInvalid { why };
-        if all.len() > MAX_PARTS {
+        if all.len() > MAX_CERTIFICATES {
             return Err(invalid(format!("its chain has {} certificates", all.len())));
         }
         let mut chain = Vec::new();
@@ -273,10 +283,11 @@ impl Examination<'_> {
                     .collect(),
             },
         };
-        let mut data = TimestampVerificationData::default();
-        if self.material.timestamped.is_none() {
-            data.rfc3161_timestamps = stamps.iter().map(Stamp::token).collect();
-        }
+        let tokens = stamps
+            .iter()
+            .filter(|stamp| stamp.is_over_signature)
+            .map(Stamp::token);
+        let data = TimestampVerificationData::new(tokens.collect());
         let material = VerificationMaterial::new(holder)
             .with_tlog_entries(entry.into_iter().collect())
             .with_timestamp_verification_data(data);

@@ -14,10 +14,19 @@ pub(crate) struct Stamp {
     pub(crate) at: Timestamp,
     /// The place of the authority in the root.
     pub(crate) authority: usize,
+    /// Sigstore's client knows of no other timestamps; those over an envelope are not shown to it.
+    pub(crate) is_over_signature: bool,
     token: Vec<u8>,
 }
 
 impl Stamp {
+    pub(crate) fn over_envelope(self) -> Self {
+        Self {
+            is_over_signature: false,
+            ..self
+        }
+    }
+
     pub(crate) fn time(&self) -> TrustedTime {
         TrustedTime {
             at: self.at,
@@ -44,6 +53,7 @@ pub(crate) fn verify(token: &[u8], over: &[u8], root: &TrustRoot) -> Result<Stam
                 return Ok(Stamp {
                     at: time,
                     authority: at,
+                    is_over_signature: true,
                     token: token.to_vec(),
                 });
             }
