@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use api::Verdict;
 use clap::{Args, ValueEnum};
 use engine::{Examination, PolicyAnswer, Question, examine};
 use registry::Client;
 use serde_json::{Value, json};
+use verify::TrustRoot;
 
 use crate::manifests::Manifests;
 use crate::output;
@@ -22,7 +24,7 @@ use crate::registries::RegistryArguments;
 pub(crate) struct CheckArguments {
     /// The image as a pod would name it: repository with tag, digest or both
     image: String,
-    /// YAML with SigningKeys and ImagePolicies (repeatable)
+    /// YAML with SigningKeys, ImagePolicies, TrustRoots and RegistryConfigs (repeatable)
     #[arg(short = 'f', long = "filename", value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// The namespace the image would run in
@@ -33,6 +35,9 @@ pub(crate) struct CheckArguments {
     labels: Vec<(String, String)>,
     #[command(flatten)]
     registries: RegistryArguments,
+    /// A trusted_root.json in the place of every trust root that the keys name
+    #[arg(long, value_name = "FILE")]
+    trusted_root: Option<PathBuf>,
     /// How to print the answer
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -62,6 +67,7 @@ pub(crate) fn run(arguments: &CheckArguments) -> ExitCode {
 
 fn judge(arguments: &CheckArguments) -> Result<Examination, Box<dyn std::error::Error>> {
     let manifests = Manifests::read(&arguments.files)?;
+    let trust_roots = trust_roots(arguments.trusted_root.as_deref(), &manifests)?;
     let client = Client::new(
         arguments
             .registries
@@ -73,9 +79,36 @@ fn judge(arguments: &CheckArguments) -> Result<Examination, Box<dyn std::error::
         labels: arguments.labels.iter().cloned().collect::<BTreeMap<_, _>>(),
         policies: manifests.policies,
         keys: manifests.keys,
+        trust_roots,
     };
+    client.set_routes(manifests.routes)?;
+    for name in &manifests.without_credentials {
+        eprintln!(
+            "note: RegistryConfig/{name}: spec.credentials names a Secret, which is not read here; give --registry-config"
+        );
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     Ok(runtime.block_on(examine(client, &question))?)
+}
+
+/// The trust roots of the files; with `--trusted-root`, its document under every name that a key uses.
+fn trust_roots(
+    given: Option<&Path>,
+    manifests: &Manifests,
+) -> Result<BTreeMap<Arc<str>, Arc<TrustRoot>>, Box<dyn std::error::Error>> {
+    let Some(file) = given else {
+        return Ok(manifests.trust_roots.clone());
+    };
+    let document =
+        std::fs::read(file).map_err(|error| format!("--trusted-root {}: {error}", file.display()))?;
+    let specs = manifests.keys.iter().filter_map(|key| key.spec.as_ref().ok());
+    let mut roots = BTreeMap::new();
+    for name in specs.filter_map(|spec| spec.effective_trust_root()) {
+        let root = TrustRoot::from_json(&document)
+            .map_err(|error| format!("--trusted-root {}: {error}", file.display()))?;
+        roots.insert(name.into(), Arc::new(root.named(name)));
+    }
+    Ok(roots)
 }
 
 fn exit_code(verdict: Verdict) -> ExitCode {

@@ -99,8 +99,9 @@ async fn operate(arguments: ControllerArguments) -> Result<(), AnyError> {
         data_dir: Some(arguments.data_dir.clone()),
         concurrent_lookups: arguments.concurrent_lookups,
     };
-    let (engine, engine_ended) = engine::start(&options, registries)?;
-    let ended = controller::run(arguments.options(), cluster, engine, metrics, shutdown()?).await;
+    let (engine, engine_ended) = engine::start(&options, registries.clone())?;
+    let options = arguments.options();
+    let ended = controller::run(options, cluster, registries, engine, metrics, shutdown()?).await;
     // The engine ends when its last handle is dropped; by then everything it keeps is on disk.
     if tokio::time::timeout(controller::ENGINE_ENDS_WITHIN, engine_ended)
         .await
@@ -121,6 +122,7 @@ impl ControllerArguments {
             report_min_age: self.report_min_age,
             writes_per_second: self.writes_per_second,
             writes_burst: self.writes_burst,
+            tuf_folder: Some(self.data_dir.join("tuf")),
             lease: defaults.lease,
             identity: defaults.identity,
         }

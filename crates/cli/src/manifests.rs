@@ -1,10 +1,13 @@
-//! Keys and policies in YAML files. What is not understood to the last field is refused: a field
+//! Keys, policies, trust roots and registry configurations in YAML files. What is not understood to the last field is refused: a field
 //! that is accepted and then ignored would be a hole.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use api::{ImagePolicy, SigningKey};
+use api::{ImagePolicy, RegistryConfig, SigningKey, TrustRoot};
 use engine::{KeyFacts, PolicyFacts};
+use registry::Routes;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -32,8 +35,8 @@ pub(crate) enum ManifestError {
         field: String,
     },
     #[error(
-        "{file}: {object}: apiVersion {version:?}, kind {kind:?} is neither a SigningKey nor an ImagePolicy of assay.dev/v1alpha1; \
-         leave it out of the files given with -f",
+        "{file}: {object}: apiVersion {version:?}, kind {kind:?} is no SigningKey, ImagePolicy, TrustRoot or RegistryConfig \
+         of assay.dev/v1alpha1; leave it out of the files given with -f",
         file = file.display()
     )]
     Kind {
@@ -48,6 +51,12 @@ pub(crate) enum ManifestError {
     Items { file: PathBuf, found: &'static str },
     #[error("{file}: {object} is there twice; names must differ", file = file.display())]
     Duplicate { file: PathBuf, object: String },
+    #[error("{file}: {object}: {why}", file = file.display())]
+    Unusable {
+        file: PathBuf,
+        object: String,
+        why: String,
+    },
 }
 
 /// What the files hold.
@@ -55,6 +64,18 @@ pub(crate) enum ManifestError {
 pub(crate) struct Manifests {
     pub(crate) keys: Vec<KeyFacts>,
     pub(crate) policies: Vec<PolicyFacts>,
+    pub(crate) trust_roots: BTreeMap<Arc<str>, Arc<verify::TrustRoot>>,
+    pub(crate) routes: Routes,
+    /// RegistryConfigs whose credentials are in a cluster, out of reach.
+    pub(crate) without_credentials: Vec<String>,
+}
+
+/// One document of a file.
+struct Entry<'a> {
+    file: &'a Path,
+    kind: String,
+    name: String,
+    document: Value,
 }
 
 impl Manifests {
@@ -85,55 +106,108 @@ impl Manifests {
             let mut items = items_of(file, document)?.into_iter();
             return items.try_for_each(|item| self.add(file, item));
         }
-        let kind = text(&document["kind"]);
         let version = text(&document["apiVersion"]);
-        let name = text(&document["metadata"]["name"]);
-        let object = format!("{kind}/{name}");
-        match (version.as_str(), kind.as_str()) {
-            ("assay.dev/v1alpha1", "SigningKey" | "ImagePolicy") if name.is_empty() => {
-                Err(ManifestError::Unnamed {
+        let entry = Entry {
+            file,
+            kind: text(&document["kind"]),
+            name: text(&document["metadata"]["name"]),
+            document,
+        };
+        let add = match (version.as_str(), entry.kind.as_str()) {
+            ("assay.dev/v1alpha1", "SigningKey") => Self::add_key,
+            ("assay.dev/v1alpha1", "ImagePolicy") => Self::add_policy,
+            ("assay.dev/v1alpha1", "TrustRoot") => Self::add_trust_root,
+            ("assay.dev/v1alpha1", "RegistryConfig") => Self::add_registry,
+            _ => {
+                return Err(ManifestError::Kind {
                     file: file.to_owned(),
-                    kind,
-                })
-            }
-            ("assay.dev/v1alpha1", "SigningKey") => {
-                let key: SigningKey = strict(file, &object, document)?;
-                if self.keys.iter().any(|known| *known.name == *name) {
-                    return Err(ManifestError::Duplicate {
-                        file: file.to_owned(),
-                        object,
-                    });
-                }
-                self.keys.push(KeyFacts {
-                    name: name.into(),
-                    generation: 1,
-                    spec: Ok(key.spec),
+                    object: entry.object(),
+                    version,
+                    kind: entry.kind,
                 });
-                Ok(())
             }
-            ("assay.dev/v1alpha1", "ImagePolicy") => {
-                let policy: ImagePolicy = strict(file, &object, document)?;
-                if self.policies.iter().any(|known| *known.name == *name) {
-                    return Err(ManifestError::Duplicate {
-                        file: file.to_owned(),
-                        object,
-                    });
-                }
-                self.policies.push(PolicyFacts {
-                    name: name.into(),
-                    generation: 1,
-                    spec: Ok(policy.spec),
-                    in_force: None,
-                });
-                Ok(())
-            }
-            _ => Err(ManifestError::Kind {
+        };
+        if entry.name.is_empty() {
+            return Err(ManifestError::Unnamed {
                 file: file.to_owned(),
-                object,
-                version,
-                kind,
-            }),
+                kind: entry.kind,
+            });
         }
+        add(self, entry)
+    }
+
+    fn add_key(&mut self, entry: Entry<'_>) -> Result<(), ManifestError> {
+        entry.is_new(self.keys.iter().all(|known| *known.name != *entry.name))?;
+        let key: SigningKey = entry.strict()?;
+        self.keys.push(KeyFacts {
+            name: entry.name.into(),
+            generation: 1,
+            spec: Ok(key.spec),
+        });
+        Ok(())
+    }
+
+    fn add_policy(&mut self, entry: Entry<'_>) -> Result<(), ManifestError> {
+        entry.is_new(self.policies.iter().all(|known| *known.name != *entry.name))?;
+        let policy: ImagePolicy = entry.strict()?;
+        self.policies.push(PolicyFacts {
+            name: entry.name.into(),
+            generation: 1,
+            spec: Ok(policy.spec),
+            in_force: None,
+        });
+        Ok(())
+    }
+
+    fn add_trust_root(&mut self, entry: Entry<'_>) -> Result<(), ManifestError> {
+        entry.is_new(!self.trust_roots.contains_key(entry.name.as_str()))?;
+        let root: TrustRoot = entry.strict()?;
+        let why = "its content is not in the file: give spec.inline or spec.builtIn, or the document with --trusted-root";
+        let read = controller::trust_root_in(&entry.name, &root.spec);
+        let read = read.unwrap_or_else(|| Err(why.to_owned()));
+        let root = read.map_err(|why| entry.unusable(why))?;
+        self.trust_roots.insert(entry.name.into(), Arc::new(root));
+        Ok(())
+    }
+
+    fn add_registry(&mut self, entry: Entry<'_>) -> Result<(), ManifestError> {
+        entry.is_new(self.routes.iter().all(|known| known.name != entry.name))?;
+        let config: RegistryConfig = entry.strict()?;
+        let route = controller::route_of(&entry.name, &config.spec).map_err(|why| entry.unusable(why))?;
+        let added = self.routes.insert(route);
+        added.map_err(|conflict| entry.unusable(conflict.to_string()))?;
+        if config.spec.credentials.is_some() {
+            self.without_credentials.push(entry.name);
+        }
+        Ok(())
+    }
+}
+
+impl Entry<'_> {
+    fn object(&self) -> String {
+        format!("{}/{}", self.kind, self.name)
+    }
+
+    fn is_new(&self, is_new: bool) -> Result<(), ManifestError> {
+        if is_new {
+            return Ok(());
+        }
+        Err(ManifestError::Duplicate {
+            file: self.file.to_owned(),
+            object: self.object(),
+        })
+    }
+
+    fn unusable(&self, why: String) -> ManifestError {
+        ManifestError::Unusable {
+            file: self.file.to_owned(),
+            object: self.object(),
+            why,
+        }
+    }
+
+    fn strict<T: DeserializeOwned>(&self) -> Result<T, ManifestError> {
+        strict(self.file, &self.object(), self.document.clone())
     }
 }
 
@@ -255,6 +329,40 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("ConfigMap"), "{error}");
+    }
+
+    const ROOT: &str =
+        "apiVersion: assay.dev/v1alpha1\nkind: TrustRoot\nmetadata: {name: own}\nspec: {builtIn: Staging}\n";
+    const CONFIG: &str = "apiVersion: assay.dev/v1alpha1\nkind: RegistryConfig\nmetadata: {name: hub}\nspec: {prefix: docker.io, credentials: {secretName: s}}\n";
+
+    #[test]
+    fn trust_roots_and_registry_configurations_are_read() {
+        let manifests = read(&format!("{ROOT}---\n{CONFIG}")).unwrap();
+        assert_eq!(manifests.trust_roots["own"].name(), "own");
+        assert_eq!(manifests.routes.iter().count(), 1);
+        assert_eq!(manifests.without_credentials, ["hub"]);
+        for twice in [ROOT, CONFIG] {
+            let error = read(&format!("{twice}---\n{twice}")).unwrap_err();
+            assert!(matches!(error, ManifestError::Duplicate { .. }), "{error}");
+        }
+        let second = CONFIG.replace("hub", "other");
+        let error = read(&format!("{CONFIG}---\n{second}")).unwrap_err().to_string();
+        assert!(error.contains("docker.io") && error.contains("hub"), "{error}");
+    }
+
+    #[test]
+    fn a_trust_root_that_is_elsewhere_is_refused_and_not_left_out() {
+        for elsewhere in [
+            "configMapRef: {name: x}",
+            "tuf: {url: 'https://x', initialRoot: '{}'}",
+            "inline: '{}'",
+        ] {
+            let error = read(&ROOT.replace("builtIn: Staging", elsewhere)).unwrap_err();
+            assert!(
+                matches!(error, ManifestError::Unusable { .. }),
+                "{elsewhere}: {error}"
+            );
+        }
     }
 
     #[test]

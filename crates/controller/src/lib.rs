@@ -25,6 +25,7 @@ mod said;
 #[cfg(test)]
 mod testing;
 mod transitions;
+mod upkeep;
 mod versions;
 mod watch;
 mod write;
@@ -34,3 +35,5 @@ pub use loops::LoopError;
 pub use metrics::{Metrics, MetricsRegistryObserver};
 pub use options::{ControllerOptions, own_identity, own_namespace};
 pub use run::{ControllerError, run};
+pub use upkeep::registries::route_of;
+pub use upkeep::trust_roots::trust_root_in;

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Where the namespace of a pod is told to its processes.
@@ -14,7 +15,7 @@ const NAMESPACE: &str = "assay-system";
 pub struct ControllerOptions {
     /// Where `/metrics`, `/healthz` and `/readyz` are served (`--listen`).
     pub listen: SocketAddr,
-    /// The namespace of the Lease (`--namespace`).
+    /// The namespace of the Lease, and of the ConfigMaps and Secrets that objects refer to (`--namespace`).
     pub namespace: String,
     /// The name of the Lease.
     pub lease: String,
@@ -29,6 +30,8 @@ pub struct ControllerOptions {
     pub writes_per_second: NonZeroU32,
     /// Writes of statuses at once (`--writes-burst`).
     pub writes_burst: NonZeroU32,
+    /// Where what TUF repositories publish is kept; None keeps it in memory.
+    pub tuf_folder: Option<PathBuf>,
 }
 
 impl ControllerOptions {
@@ -55,6 +58,7 @@ impl Default for ControllerOptions {
             report_min_age: Self::REPORT_MIN_AGE,
             writes_per_second: Self::WRITES_PER_SECOND,
             writes_burst: Self::WRITES_BURST,
+            tuf_folder: None,
         }
     }
 }

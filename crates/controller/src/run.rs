@@ -34,6 +34,10 @@ use crate::object_sink::ObjectSink;
 use crate::objects::Objects;
 use crate::options::ControllerOptions;
 use crate::policies::Policies;
+use crate::upkeep::own_namespace::OwnNamespace;
+use crate::upkeep::registries::Registries;
+use crate::upkeep::trust_roots::TrustRoots;
+use crate::upkeep::{Kept, UpkeepTask};
 use crate::watch::{ListControl, Sink, Watch};
 use crate::write::request::Requests;
 use crate::write::{Pace, Writer};
@@ -99,12 +103,13 @@ impl From<Ended> for ControllerError {
 
 /// Runs the controller until `shutdown` completes.
 ///
-/// The engine must be started, and be told nothing by anybody else. `metrics` is the one whose
+/// The engine must be started with the client `registries` or a clone, and be told nothing by anybody else. `metrics` is the one whose
 /// observer the registry client has. After `shutdown`, and after a fault, readiness goes, nothing more is
 /// pulled, writes under way end, waiting Events are sent, the Lease is given back: within 30 s in all.
 pub async fn run(
     options: ControllerOptions,
     client: Client,
+    registries: registry::Client,
     engine: Handle,
     metrics: Arc<Metrics>,
     shutdown: impl Future<Output = ()> + Send + 'static,
@@ -113,7 +118,7 @@ pub async fn run(
     let listener = TcpListener::bind(address)
         .await
         .map_err(|source| ControllerError::Listen { address, source })?;
-    let mut controller = Controller::start(&options, client, engine, metrics, listener);
+    let mut controller = Controller::start(&options, client, registries, engine, metrics, listener);
     let result = tokio::select! {
         fault = controller.fault() => {
             tracing::error!(%fault, "the controller ends");
@@ -162,6 +167,7 @@ impl Controller {
     fn start(
         options: &ControllerOptions,
         client: Client,
+        registries: registry::Client,
         engine: Handle,
         metrics: Arc<Metrics>,
         listener: TcpListener,
@@ -179,7 +185,8 @@ impl Controller {
             keys: Objects::default(),
         };
         let (roster, lookup) = (Roster::default(), Arc::new(Lookup::default()));
-        let (compliances, all_told) = watch_all(&shared, &mut loops, &roster, &lookup);
+        let kept = keep_all(&shared, &mut loops, options, registries);
+        let (compliances, all_told) = watch_all(&shared, &mut loops, kept, &roster, &lookup);
         let pages = http::serve(listener, shared.pages(), stops.pages.clone().cancelled_owned());
         loops.spawn(PAGES, async move { pages.await.map_err(LoopError::Serve) });
         let (event_task, events) =
@@ -258,6 +265,14 @@ impl Shared {
         }
     }
 
+    /// Starts to keep one kind up to date; gives what becomes true when all that existed at the start is told.
+    fn keep<K: Kept>(&self, loops: &mut Loops, kept: K) -> watch::Receiver<bool> {
+        let (task, sink, told) = UpkeepTask::new(kept, self.requests(), self.health.clone());
+        self.watch(loops, K::KIND, dynamic::<K::Resource>(&self.client), sink);
+        loops.spawn(K::LOOP, async move { Ok(task.run().await?) });
+        told
+    }
+
     /// Starts the watch of one kind.
     fn watch<K>(
         &self,
@@ -275,11 +290,30 @@ impl Shared {
     }
 }
 
+/// Starts to keep TrustRoots and RegistryConfigs up to date.
+fn keep_all(
+    shared: &Shared,
+    loops: &mut Loops,
+    options: &ControllerOptions,
+    registries: registry::Client,
+) -> Vec<watch::Receiver<bool>> {
+    let own = OwnNamespace::new(shared.client.clone(), options.namespace.clone());
+    let trust_roots = TrustRoots::new(
+        shared.engine.clone(),
+        shared.metrics.clone(),
+        own.clone(),
+        options.tuf_folder.clone(),
+    );
+    let registries = Registries::new(shared.engine.clone(), registries, shared.metrics.clone(), own);
+    vec![shared.keep(loops, trust_roots), shared.keep(loops, registries)]
+}
+
 /// Starts every watch, and tells the engine when all that existed at the start was told. Gives the
 /// control over the list of ImageCompliances, and what becomes true when every pod was told.
 fn watch_all(
     shared: &Shared,
     loops: &mut Loops,
+    kept: Vec<watch::Receiver<bool>>,
     roster: &Roster,
     lookup: &Arc<Lookup>,
 ) -> (ListControl, watch::Receiver<bool>) {
@@ -334,10 +368,9 @@ fn watch_all(
         Ok(pods.run(api, inlet.pods()).await?)
     });
     let others = [namespaces, policies, keys, compliances.clone()];
-    loops.spawn(
-        "first lists",
-        sync(engine.clone(), shared.health.clone(), others, told.clone()),
-    );
+    let all_told = kept.into_iter().chain([told.clone()]).collect();
+    let first_lists = sync(engine.clone(), shared.health.clone(), others, all_told);
+    loops.spawn("first lists", first_lists);
     (compliances, told)
 }
 
@@ -347,12 +380,14 @@ async fn sync(
     engine: Handle,
     health: Health,
     lists: impl IntoIterator<Item = ListControl>,
-    mut pods_told: watch::Receiver<bool>,
+    all_told: Vec<watch::Receiver<bool>>,
 ) -> Result<(), LoopError> {
     for mut list in lists {
         list.first().await?;
     }
-    pods_told.wait_for(|told| *told).await.map_err(|_| Stopped)?;
+    for mut told in all_told {
+        told.wait_for(|told| *told).await.map_err(|_| Stopped)?;
+    }
     engine.tell(Fact::Synced).await?;
     // The engine takes one thing in after the other: with this answer everything told is compiled.
     engine.totals().await?;

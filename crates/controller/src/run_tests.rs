@@ -53,7 +53,7 @@ fn options() -> ControllerOptions {
 async fn after_a_fault_the_lease_is_given_back_and_the_loop_that_ended_is_named() {
     let server = empty_cluster();
     let registries = registry::Client::new(registry::ClientOptions::default()).unwrap();
-    let (engine, engine_task) = engine::start(&EngineOptions::default(), registries).unwrap();
+    let (engine, engine_task) = engine::start(&EngineOptions::default(), registries.clone()).unwrap();
     let elected = server.until_requests(1);
     let leads = {
         let server = server.clone();
@@ -67,6 +67,7 @@ async fn after_a_fault_the_lease_is_given_back_and_the_loop_that_ended_is_named(
     let controller = tokio::spawn(run(
         options(),
         server.client(),
+        registries,
         engine,
         Metrics::new("0"),
         std::future::pending(),
@@ -83,7 +84,7 @@ async fn after_a_fault_the_lease_is_given_back_and_the_loop_that_ended_is_named(
 async fn an_orderly_end_gives_the_lease_back_and_is_no_error() {
     let server = empty_cluster();
     let registries = registry::Client::new(registry::ClientOptions::default()).unwrap();
-    let (engine, _engine_task) = engine::start(&EngineOptions::default(), registries).unwrap();
+    let (engine, _engine_task) = engine::start(&EngineOptions::default(), registries.clone()).unwrap();
     let asked_to_end = {
         let server = server.clone();
         async move {
@@ -95,6 +96,7 @@ async fn an_orderly_end_gives_the_lease_back_and_is_no_error() {
     let ended = run(
         options(),
         server.client(),
+        registries,
         engine,
         Metrics::new("0"),
         asked_to_end,

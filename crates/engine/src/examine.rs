@@ -7,6 +7,7 @@ use std::sync::Arc;
 use api::{ContainerType, ImagePolicySpec, Reason, Verdict, WorkloadRef};
 use image::{Digest, Reference, ReferenceError};
 use jiff::Timestamp;
+use verify::TrustRoot;
 
 use crate::core::Engine;
 use crate::fact::{Fact, KeyFacts, PodFacts, PodImage, PolicyFacts, Workload};
@@ -28,6 +29,8 @@ pub struct Question {
     pub policies: Vec<PolicyFacts>,
     /// The keys.
     pub keys: Vec<KeyFacts>,
+    /// The trust roots, by name.
+    pub trust_roots: BTreeMap<Arc<str>, Arc<TrustRoot>>,
 }
 
 /// The answer.
@@ -223,6 +226,10 @@ impl Question {
             },
             now,
         );
+        for (name, root) in &self.trust_roots {
+            let (name, root) = (name.clone(), Ok(root.clone()));
+            engine.apply(Fact::TrustRoot { name, root }, now);
+        }
         for key in &self.keys {
             engine.apply(Fact::Key(Box::new(key.clone())), now);
         }

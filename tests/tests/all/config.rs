@@ -228,7 +228,7 @@ async fn the_samples_are_accepted_without_a_warning() {
     let applied = installed().kubectl_output(&arguments, "").await.unwrap();
     assert!(applied.succeeded(), "{applied:?}");
     assert_eq!(applied.stderr, "");
-    assert_eq!(applied.stdout.lines().count(), 3, "{}", applied.stdout);
+    assert_eq!(applied.stdout.lines().count(), 6, "{}", applied.stdout);
 }
 
 #[tokio::test]
@@ -252,7 +252,8 @@ async fn the_monitoring_base_renders_and_every_alert_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn the_operator_may_do_exactly_what_it_does_and_nothing_to_workloads_policies_keys_or_secrets() {
+async fn the_operator_may_do_exactly_what_it_does_and_nothing_to_workloads_policies_keys_or_secrets_of_others()
+ {
     let cluster = installed();
     let client = operator(cluster).await;
     let reading = ["get", "list", "watch"];
@@ -268,14 +269,21 @@ async fn the_operator_may_do_exactly_what_it_does_and_nothing_to_workloads_polic
             "batch/cronjobs",
             "batch/jobs",
             "assay.dev/imagepolicies",
+            "assay.dev/registryconfigs",
             "assay.dev/signingkeys",
+            "assay.dev/trustroots",
             "assay.dev/imagecompliances",
         ],
     );
     expected.extend(each(&["list", "watch"], &["namespaces"]));
     expected.extend(each(
         &["update"],
-        &["assay.dev/imagepolicies/status", "assay.dev/signingkeys/status"],
+        &[
+            "assay.dev/imagepolicies/status",
+            "assay.dev/registryconfigs/status",
+            "assay.dev/signingkeys/status",
+            "assay.dev/trustroots/status",
+        ],
     ));
     expected.extend(each(
         &["create", "delete", "update"],
@@ -289,6 +297,8 @@ async fn the_operator_may_do_exactly_what_it_does_and_nothing_to_workloads_polic
     };
     assert_eq!(besides_custom_owners("default").await, expected);
 
+    // By name, of its own namespace alone.
+    expected.extend(each(&["get"], &["configmaps", "secrets"]));
     expected.extend([
         "create coordination.k8s.io/leases".to_owned(),
         "get coordination.k8s.io/leases assay-controller".to_owned(),
@@ -379,9 +389,14 @@ async fn whoever_holds_view_edit_or_admin_in_a_namespace_reads_the_compliance_th
 }
 
 #[tokio::test]
-async fn key_admins_and_policy_admins_are_apart_and_neither_reads_secrets_or_writes_statuses() {
+async fn the_admins_of_keys_policies_and_registries_are_apart_and_none_reads_secrets_or_writes_statuses() {
     let cluster = installed();
-    for (role, resource) in [("key", "signingkeys"), ("policy", "imagepolicies")] {
+    let admins: [(&str, &[&str]); 3] = [
+        ("key", &["assay.dev/signingkeys", "assay.dev/trustroots"]),
+        ("policy", &["assay.dev/imagepolicies"]),
+        ("registry", &["assay.dev/registryconfigs"]),
+    ];
+    for (role, resources) in admins {
         let name = format!("the-{role}-admin");
         let binding = [
             "create",
@@ -393,7 +408,7 @@ async fn key_admins_and_policy_admins_are_apart_and_neither_reads_secrets_or_wri
         cluster.kubectl(&binding).await.unwrap();
         let client = user(cluster, &name).await;
         let verbs = ["create", "delete", "get", "list", "patch", "update", "watch"];
-        let expected = each(&verbs, &[&format!("assay.dev/{resource}")]);
+        let expected = each(&verbs, resources);
         eventually(
             "the cluster to aggregate the role",
             Duration::from_secs(30),

@@ -227,7 +227,7 @@ impl Stage {
         let rows = operations
             .lines()
             .filter_map(|line| line.strip_prefix("| `assay_"));
-        let source = ["mod.rs", "totals.rs"]
+        let source = ["mod.rs", "sources.rs", "totals.rs"]
             .map(|file| read(&workspace_root().join("crates/controller/src/metrics").join(file)));
         // A counter that counted nothing yet is not on the page.
         let registers = |name: &str| {

@@ -31,5 +31,6 @@ mod restart;
 mod scale;
 mod scene;
 mod servers;
+mod sources;
 mod stand_in;
 mod verdicts;

@@ -1,11 +1,14 @@
 //! What the operator counts, in the conventions of Prometheus. No label names a pod, an image or a digest.
 
 mod process;
+mod sources;
 mod totals;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -15,6 +18,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use self::process::Process;
+use self::sources::{Sources, SourcesCollector};
 pub(crate) use self::totals::Snapshot;
 use self::totals::SnapshotCollector;
 
@@ -63,6 +67,7 @@ pub struct Metrics {
     watch_errors: Family<KindLabel, Counter>,
     leader: Gauge,
     snapshot: Arc<Mutex<Snapshot>>,
+    sources: Arc<Mutex<Sources>>,
 }
 
 impl fmt::Debug for Metrics {
@@ -130,6 +135,7 @@ impl Metrics {
             watch_errors: Family::default(),
             leader: Gauge::default(),
             snapshot: Arc::default(),
+            sources: Arc::default(),
         };
         metrics.register(version);
         Arc::new(metrics)
@@ -175,6 +181,7 @@ impl Metrics {
             self.leader.clone(),
         );
         own.register_collector(Box::new(SnapshotCollector::new(self.snapshot.clone())));
+        own.register_collector(Box::new(SourcesCollector(self.sources.clone())));
     }
 
     /// The observer to give to the registry client.
@@ -208,6 +215,22 @@ impl Metrics {
 
     pub(crate) fn show(&self, snapshot: Snapshot) {
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
+    }
+
+    /// TrustRoots by name: None where one cannot be used, else its end where it has one.
+    pub(crate) fn show_trust_roots(&self, roots: BTreeMap<Arc<str>, Option<Option<Timestamp>>>) {
+        self.sources
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .trust_roots = roots;
+    }
+
+    /// RegistryConfigs by name, with whether each is in use as it is written.
+    pub(crate) fn show_registries(&self, registries: BTreeMap<Arc<str>, bool>) {
+        self.sources
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .registries = registries;
     }
 
     /// Everything in the OpenMetrics text format.
@@ -285,6 +308,10 @@ mod tests {
             policies: vec!["bad".into(), "prod".into()],
             keys: vec!["broken".into(), "good".into()],
         });
+        let end = Timestamp::from_second(1_800_000_000).unwrap();
+        let roots = [("endless", Some(None)), ("good", Some(Some(end))), ("bad", None)];
+        metrics.show_trust_roots(roots.map(|(name, root)| (name.into(), root)).into());
+        metrics.show_registries([("hub".into(), true), ("twice".into(), false)].into());
         let text = metrics.text().unwrap();
         for line in [
             r#"assay_build_info{version="1.2.3"} 1"#,
@@ -308,6 +335,11 @@ mod tests {
             r#"assay_policy_ready{policy="prod"} 1"#,
             r#"assay_key_ready{key="broken"} 0"#,
             r#"assay_key_ready{key="good"} 1"#,
+            r#"assay_trust_root_ready{trust_root="endless"} 1"#,
+            r#"assay_trust_root_ready{trust_root="bad"} 0"#,
+            r#"assay_trust_root_end_timestamp_seconds{trust_root="good"} 1800000000"#,
+            r#"assay_registry_config_ready{config="hub"} 1"#,
+            r#"assay_registry_config_ready{config="twice"} 0"#,
         ] {
             assert!(
                 text.lines().any(|found| found.starts_with(line)),

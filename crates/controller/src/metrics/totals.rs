@@ -35,7 +35,7 @@ impl SnapshotCollector {
 impl Collector for SnapshotCollector {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut page = Page { encoder };
+        let mut page = Page::new(encoder);
         snapshot.workloads(&mut page)?;
         snapshot.work(&mut page)?;
         snapshot.readiness(&mut page)
@@ -136,11 +136,15 @@ impl Snapshot {
 }
 
 /// One scrape that is being written.
-struct Page<'a> {
+pub(super) struct Page<'a> {
     encoder: DescriptorEncoder<'a>,
 }
 
-impl Page<'_> {
+impl<'a> Page<'a> {
+    pub(super) fn new(encoder: DescriptorEncoder<'a>) -> Self {
+        Page { encoder }
+    }
+
     fn gauge(&mut self, name: &str, help: &str, value: i64) -> fmt::Result {
         let gauge = ConstGauge::new(value);
         gauge.encode(
@@ -157,7 +161,7 @@ impl Page<'_> {
         )
     }
 
-    fn gauges<L: EncodeLabelSet>(
+    pub(super) fn gauges<L: EncodeLabelSet>(
         &mut self,
         name: &str,
         help: &str,

@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::pace::Pace;
 use self::pace::Rest;
 use self::request::{Refused, Requests};
+pub(crate) use self::statuses::CONDITION_CHARACTERS;
 use self::totals::Report;
 use self::workloads::{Decision, Work};
 use crate::ending;

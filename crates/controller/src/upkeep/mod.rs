@@ -1,0 +1,260 @@
+//! Kinds that the controller itself keeps up to date: what their objects refer to is read, told, and
+//! answered in their statuses.
+//!
+//! Unlike policies and keys they wait in no queue of the engine. One task a kind takes the objects
+//! in, hands all of them to its [`Kept`] whenever one changed or something is due, and writes the
+//! statuses while this replica leads.
+
+pub(crate) mod own_namespace;
+pub(crate) mod registries;
+pub(crate) mod trust_roots;
+mod tuf;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::Stopped;
+use jiff::Timestamp;
+use kube::api::DynamicObject;
+use kube::runtime::watcher::Event;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::health::{BEAT_EVERY, Health};
+use crate::lease::Leadership;
+use crate::watch::{Roll, Sink, spread};
+use crate::write::now;
+use crate::write::request::Requests;
+
+/// How often what the objects refer to is read again.
+const READ_EVERY: Duration = Duration::from_secs(60);
+/// Events that may wait.
+const QUEUE: usize = 64;
+
+/// A kind that is kept up to date.
+pub(crate) trait Kept: Send + 'static {
+    /// The kind, for logs and metrics.
+    const KIND: &'static str;
+    /// The name under which the task shows signs of life; the watch has the kind's.
+    const LOOP: &'static str;
+    /// The kind, for requests.
+    type Resource: kube::Resource<DynamicType = ()>;
+    /// What a user writes.
+    type Spec: DeserializeOwned + Send + Sync;
+    /// What the operator answers.
+    type Status: Clone + PartialEq + Default + DeserializeOwned + Serialize + Send + Sync;
+
+    /// Reads what the objects refer to, tells whom it concerns, and gives the status of each object.
+    fn bring_up_to_date(
+        &mut self,
+        objects: &Stock<Self>,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<BTreeMap<Arc<str>, Self::Status>, Stopped>> + Send;
+
+    /// When it wants to be asked again, at the latest.
+    fn due(&self) -> Option<Instant> {
+        None
+    }
+}
+
+/// The objects of a kind, by name.
+pub(crate) type Stock<K> = BTreeMap<Arc<str>, Held<<K as Kept>::Spec, <K as Kept>::Status>>;
+
+/// One object.
+#[derive(Clone, Debug)]
+pub(crate) struct Held<Spec, Status> {
+    uid: String,
+    resource_version: String,
+    pub(crate) generation: i64,
+    pub(crate) created: Option<Timestamp>,
+    /// The spec, or why it cannot be read.
+    pub(crate) spec: Result<Spec, String>,
+    pub(crate) status: Status,
+}
+
+impl<Spec: DeserializeOwned, Status: Default + DeserializeOwned> Held<Spec, Status> {
+    /// An object as the API server tells it; a status that cannot be read counts as absent, and is written anew.
+    pub(crate) fn of(object: &DynamicObject) -> Self {
+        let part = |name: &str| object.data.get(name).cloned().unwrap_or_default();
+        let metadata = &object.metadata;
+        Held {
+            uid: metadata.uid.clone().unwrap_or_default(),
+            resource_version: metadata.resource_version.clone().unwrap_or_default(),
+            generation: metadata.generation.unwrap_or_default(),
+            created: metadata.creation_timestamp.as_ref().map(|time| time.0),
+            spec: serde_json::from_value(part("spec"))
+                .map_err(|error| format!("spec cannot be read: {error}")),
+            status: serde_json::from_value(part("status")).unwrap_or_default(),
+        }
+    }
+}
+
+/// Hands what a watch sees to the task.
+pub(crate) struct UpkeepSink {
+    events: mpsc::Sender<Event<DynamicObject>>,
+}
+
+impl Sink<DynamicObject> for UpkeepSink {
+    async fn event(&mut self, event: Event<DynamicObject>) -> Result<(), Stopped> {
+        self.events.send(event).await.map_err(|_| Stopped)
+    }
+}
+
+/// The task of one kind.
+pub(crate) struct UpkeepTask<K: Kept> {
+    kept: K,
+    objects: Stock<K>,
+    roll: Roll<Arc<str>>,
+    events: mpsc::Receiver<Event<DynamicObject>>,
+    requests: Requests,
+    leadership: Leadership,
+    health: Health,
+    /// A complete list was taken in.
+    listed: bool,
+    /// Becomes true when everything that existed at the start is told.
+    told: watch::Sender<bool>,
+}
+
+impl<K: Kept> UpkeepTask<K> {
+    /// The task, what its watch tells, and what becomes true when everything that existed at the start is told.
+    pub(crate) fn new(
+        kept: K,
+        requests: Requests,
+        health: Health,
+    ) -> (Self, UpkeepSink, watch::Receiver<bool>) {
+        let (events, receive) = mpsc::channel(QUEUE);
+        let (told, all_told) = watch::channel(false);
+        let task = UpkeepTask {
+            kept,
+            objects: BTreeMap::new(),
+            roll: Roll::default(),
+            events: receive,
+            leadership: requests.leadership.clone(),
+            requests,
+            health,
+            listed: false,
+            told,
+        };
+        (task, UpkeepSink { events }, all_told)
+    }
+
+    /// Keeps the objects up to date until the watch ends.
+    pub(crate) async fn run(mut self) -> Result<(), Stopped> {
+        let mut beat = tokio::time::interval(BEAT_EVERY);
+        let mut read_again = Instant::now();
+        let mut led = false;
+        loop {
+            let due = self.kept.due().map_or(read_again, |due| due.min(read_again));
+            tokio::select! {
+                event = self.events.recv() => {
+                    let mut changed = self.take(event.ok_or(Stopped)?);
+                    while let Ok(event) = self.events.try_recv() {
+                        changed |= self.take(event);
+                    }
+                    if !changed {
+                        continue;
+                    }
+                }
+                () = tokio::time::sleep_until(due) => {}
+                () = self.leadership.gained(), if !led => {}
+                _ = beat.tick() => {
+                    led = self.leadership.leads();
+                    self.health.beat(K::LOOP);
+                    continue;
+                }
+            }
+            led = self.leadership.leads();
+            read_again = Instant::now() + spread(READ_EVERY);
+            if self.listed {
+                self.bring_up_to_date().await?;
+                self.told.send_replace(true);
+            }
+        }
+    }
+
+    /// Takes an event in; says whether there is something to do about it.
+    fn take(&mut self, event: Event<DynamicObject>) -> bool {
+        match event {
+            Event::Init => {
+                self.roll.list_begins();
+                false
+            }
+            Event::InitDone => {
+                for name in self.roll.list_ended() {
+                    self.objects.remove(&name);
+                }
+                self.listed = true;
+                true
+            }
+            Event::Apply(object) | Event::InitApply(object) => self.seen(&object),
+            Event::Delete(object) => {
+                let name: Arc<str> = object.metadata.name.unwrap_or_default().into();
+                self.roll.gone(&name);
+                self.objects.remove(&name).is_some()
+            }
+        }
+    }
+
+    fn seen(&mut self, object: &DynamicObject) -> bool {
+        let Some(name) = object.metadata.name.as_deref().map(Arc::<str>::from) else {
+            return false;
+        };
+        self.roll.seen(name.clone());
+        let now = Held::of(object);
+        let before = self.objects.get(&name);
+        let same = before.is_some_and(|before| {
+            (&before.uid, before.generation) == (&now.uid, now.generation) && before.status == now.status
+        });
+        if let (false, Err(problem)) = (same, &now.spec) {
+            self.requests.metrics.watch_error(K::KIND);
+            tracing::error!(kind = K::KIND, %name, problem, "an object cannot be read as it is written");
+        }
+        self.objects.insert(name, now);
+        !same
+    }
+
+    async fn bring_up_to_date(&mut self) -> Result<(), Stopped> {
+        let statuses = self.kept.bring_up_to_date(&self.objects, now()).await?;
+        if !self.leadership.leads() {
+            return Ok(());
+        }
+        for (name, status) in statuses {
+            let Some(held) = self.objects.get_mut(&name) else {
+                continue;
+            };
+            if held.status == status {
+                continue;
+            }
+            match put::<K>(&self.requests, &name, &held.resource_version, &status).await {
+                Ok(written) => {
+                    held.resource_version = written;
+                    held.status = status;
+                }
+                // A newer version of the object is on its way by the watch; what else failed is tried at the next turn.
+                Err(refused) => {
+                    tracing::warn!(kind = K::KIND, %name, refused, "a status was not written and is tried again");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes one status; gives the version of the object that carries it.
+async fn put<K: Kept>(
+    requests: &Requests,
+    name: &str,
+    version: &str,
+    status: &K::Status,
+) -> Result<String, String> {
+    let status = serde_json::to_value(status).map_err(|error| error.to_string())?;
+    let answer = requests
+        .put_status::<K::Resource>(K::KIND, name, version, status)
+        .await;
+    let object = answer.map_err(|refused| refused.to_string())?;
+    Ok(object.metadata.resource_version.unwrap_or_default())
+}
