@@ -5,6 +5,7 @@ mod controller;
 mod manifests;
 mod output;
 mod registries;
+mod verify_bundle;
 
 use std::process::ExitCode;
 
@@ -25,9 +26,10 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    // The text of these two is their arguments' own: one here would hide its second paragraph.
+    // The text of these three is their arguments' own: one here would hide its second paragraph.
     Controller(Box<controller::ControllerArguments>),
     Check(check::CheckArguments),
+    VerifyBundle(verify_bundle::VerifyBundleArguments),
     /// Print the CustomResourceDefinitions as YAML
     Crds,
 }
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Controller(arguments) => controller::run(*arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::VerifyBundle(arguments) => verify_bundle::run(&arguments),
         Command::Crds => print_crds(),
     }
 }
