@@ -13,7 +13,7 @@
 //!
 //! ```no_run
 //! # async fn example() -> assay_testkit::Result<()> {
-//! use assay_testkit::{Cosign, CosignVersion, Format, shared};
+//! use assay_testkit::{Cosign, CosignVersion, Format, Identity, shared};
 //!
 //! let shared = shared()?;
 //! let namespace = shared.namespace("signed").await?;
@@ -21,6 +21,9 @@
 //! let cosign = Cosign::new(CosignVersion::V3, shared.folder().join(namespace.name()))?;
 //! let key = cosign.generate_key_pair("release").await?;
 //! cosign.sign(&image.by_digest(), &key, Format::Bundle).await?;
+//! let (sigstore, alice) = (shared.sigstore().await?, Identity::email("alice@example.com"));
+//! cosign.sign(&image.by_digest(), sigstore.keyless(&alice), Format::Bundle).await?;
+//! println!("{}", sigstore.trusted_root_json()?);
 //! let arguments = ["-n", namespace.name(), "create", "deployment", "web", "--image", &image.by_tag()];
 //! shared.cluster.kubectl(&arguments).await?;
 //! println!("{}", key.public_pem()?);

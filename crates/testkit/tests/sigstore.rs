@@ -6,6 +6,8 @@ use assay_testkit::predicates::{Build, Finding, Scanner, vulnerabilities};
 use assay_testkit::{
     Cosign, CosignVersion, Format, Identity, Pushed, Registry, Signer, Sigstore, SigstoreOptions, sigstore,
 };
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -235,6 +237,36 @@ async fn a_blobs_bundle_holds_a_certificate_a_proof_and_a_timestamp_and_verifies
             .await
             .unwrap();
         assert!(!verified.succeeded(), "{verified:?}");
+    }
+}
+
+/// Why B40 holds a predicate's own times against it: this takes no key of the signer's.
+#[tokio::test]
+async fn anybody_can_have_a_signature_dated_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let sigstore = sigstore().await.unwrap();
+    let [person, _] = people();
+    let [_, cosign] = cosigns(folder.path());
+    let bundle = cosign
+        .sign_blob(b"content", sigstore.keyless(&person))
+        .await
+        .unwrap();
+    let mut bundle: Value = serde_json::from_str(&bundle).unwrap();
+    let signature = STANDARD
+        .decode(bundle["messageSignature"]["signature"].as_str().unwrap())
+        .unwrap();
+    for (signed, is_accepted) in [(&signature[..], true), (b"another", false)] {
+        let dated: Value = STANDARD.encode(sigstore.timestamp(signed).await.unwrap()).into();
+        let timestamps =
+            &mut bundle["verificationMaterial"]["timestampVerificationData"]["rfc3161Timestamps"];
+        assert_ne!(timestamps[0]["signedTimestamp"], dated);
+        timestamps[0]["signedTimestamp"] = dated;
+        let signer = sigstore.keyless(&person);
+        let verified = cosign
+            .verify_blob_output(b"content", signer, &bundle.to_string())
+            .await
+            .unwrap();
+        assert_eq!(verified.succeeded(), is_accepted, "{verified:?}");
     }
 }
 

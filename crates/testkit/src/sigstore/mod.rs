@@ -13,6 +13,7 @@ mod merkle;
 mod rekor_v1;
 mod servers;
 mod signer;
+mod timestamp;
 mod trust;
 
 use std::path::{Path, PathBuf};
