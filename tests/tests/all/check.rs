@@ -93,7 +93,7 @@ async fn assay_agrees_with_cosign_verify_on_who_signed_what() {
                 let image = push(registry, "oracle/web", &seed).await;
                 for signer in &signers {
                     desk.cosign3
-                        .sign(&image.by_digest(), signer, format)
+                        .sign(&image.by_digest(), *signer, format)
                         .await
                         .unwrap();
                 }
