@@ -6,6 +6,7 @@ mod digests;
 mod documents;
 mod kinds;
 mod mutations;
+mod predicates;
 mod properties;
 mod reasons;
 mod rings;
