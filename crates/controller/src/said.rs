@@ -133,6 +133,7 @@ pub(crate) fn violations(namespace: &str, status: &ImageComplianceStatus) -> Vec
             requirement: result.requirement.as_deref().map(Into::into),
             reason: result.reason,
             message: result.message.clone().unwrap_or_default(),
+            since: result.since.0,
             stale_since: result.stale_since.as_ref().map(|time| time.0),
         });
         remembered.collect::<Vec<_>>()

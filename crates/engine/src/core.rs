@@ -302,6 +302,9 @@ impl Engine {
         }
         if cause == Cause::Edit {
             self.gone.forget_policy(name);
+            for violations in self.remembered.values_mut() {
+                violations.retain(|violation| violation.policy != *name);
+            }
         }
         let policy = self.policies.get(name);
         let concerned = self.subjects_that(|subject| {

@@ -168,6 +168,8 @@ pub struct RememberedViolation {
     pub reason: Reason,
     /// The message.
     pub message: String,
+    /// Since when this is the answer.
+    pub since: Timestamp,
     /// Since when it could not be refreshed.
     pub stale_since: Option<Timestamp>,
 }

@@ -355,7 +355,7 @@ impl Subject {
     }
 }
 
-fn image_of<'a>(subject: &'a Subject, pinned: bool, digest: DigestFacts<'a>) -> ImageFacts<'a> {
+pub(crate) fn image_of<'a>(subject: &'a Subject, pinned: bool, digest: DigestFacts<'a>) -> ImageFacts<'a> {
     ImageFacts {
         repository: Some(&subject.key.repository),
         pinned,

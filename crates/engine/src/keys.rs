@@ -2,7 +2,7 @@
 //! the stage that counts.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use api::{Demand, Keyless, SigningKeySpec, Stage};
 use policy::{Key, KeyRings};
@@ -199,6 +199,7 @@ impl KeySet {
             Some(Err(problem)) => Err(format!(
                 "spec.trustRoot: TrustRoot {name} cannot be used: {problem}"
             )),
+            None if name == api::PUBLIC_GOOD => built_in().clone(),
             None => Err(format!(
                 "spec.trustRoot: there is no TrustRoot {name}: create it, or name another one"
             )),
@@ -259,6 +260,16 @@ fn demand(field: &str, demand: Demand) -> Result<verify::Demand, String> {
             "spec.{field} has a value that this version does not know; expected Required, Optional or Ignore"
         )),
     }
+}
+
+/// The root of the public-good instance of Sigstore, as it was when this version was built.
+fn built_in() -> &'static Root {
+    static ROOT: LazyLock<Root> = LazyLock::new(|| {
+        let root = TrustRoot::public_good();
+        root.map(Arc::new)
+            .map_err(|problem| format!("the built-in root {} cannot be read: {problem}", api::PUBLIC_GOOD))
+    });
+    &ROOT
 }
 
 /// Of several objects with one key the most restrictive stage counts for all.

@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::Verdict;
 use image::Digest;
 use jiff::Timestamp;
-use policy::{Completeness, Gap, ItemFacts, Judgement, Knowledge, Nature, RecheckPlan};
+use policy::{Completeness, Gap, ItemFacts, Judgement, Knowledge, Nature, RecheckPlan, newest_attestation};
 use verify::{Item, ItemKind, Outcome};
 
 use crate::core::Engine;
-use crate::judge::Cause;
+use crate::fact::RememberedViolation;
+use crate::judge::{Cause, image_of};
 use crate::lookup::{Ask, DigestPass, Evidence, Known, Pass, Seen, Shape, Shortfall, WaysSeen, stored};
 use crate::queue::Urgency;
 use crate::schedule::{after, spread};
@@ -97,27 +99,57 @@ impl Engine {
         } else {
             Vec::new()
         };
-        if complete {
-            self.forget_remembered(&key);
-        }
         self.note_unasked(&key);
         self.judge(&key, now, Cause::Evidence);
+        if complete {
+            self.forget_remembered(&key, now);
+        }
         for user in users {
             self.workload_changed(user, Urgency::Changed, now);
         }
         self.plan_next(&key, complete, limit, retry_after, now);
     }
 
-    /// A complete look-up says more than what an earlier process wrote.
-    fn forget_remembered(&mut self, key: &SubjectKey) {
+    /// A complete look-up says more than what an earlier process wrote, with one exception: an attestation that was
+    /// seen then and is nowhere now, not even on disk, is only outdone by a newer one (B47).
+    fn forget_remembered(&mut self, key: &SubjectKey, now: Timestamp) {
         let Some(subject) = self.subjects.get(key) else {
             return;
         };
-        for user in subject.users.keys() {
-            if let Some(violations) = self.remembered.get_mut(user) {
-                violations.retain(|violation| !violation.is_about(key));
+        let users: Vec<_> = subject.users.keys().cloned().collect();
+        for user in users {
+            let Some(mut violations) = self.remembered.remove(&user) else {
+                continue;
+            };
+            violations
+                .retain(|violation| !violation.is_about(key) || self.is_not_outdone(violation, key, now));
+            if !violations.is_empty() {
+                self.remembered.insert(user, violations);
             }
         }
+    }
+
+    fn is_not_outdone(&self, violation: &RememberedViolation, key: &SubjectKey, now: Timestamp) -> bool {
+        let Some(requirement) = violation
+            .requirement
+            .as_deref()
+            .filter(|_| violation.is_of_an_attestation())
+        else {
+            return false;
+        };
+        let policy = self.policies.get(&violation.policy);
+        let version = policy.and_then(|policy| policy.in_force.as_ref());
+        let (Some(version), Some(subject)) = (version, self.subjects.get(key)) else {
+            return false;
+        };
+        let facts = image_of(subject, true, subject.facts());
+        let newest = newest_attestation(&version.compiled, &facts, self.keys.rings(), now, requirement);
+        let violates = subject.judgements.iter().any(|(judgement, judged)| {
+            judgement.policy == violation.policy
+                && judged.judgement.verdict == Verdict::Violating
+                && judged.judgement.requirement == violation.requirement
+        });
+        !violates && newest.is_none_or(|made| made <= violation.since)
     }
 
     /// A name that may lead to an index and was not followed yet may be what makes the subject hold.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use api::{ContainerRef, Verdict};
+use api::{ContainerRef, Reason, Verdict};
 use jiff::Timestamp;
 use policy::{ImageFacts, Running};
 use verify::Outcome;
@@ -179,7 +179,7 @@ impl Engine {
     }
 
     /// A violation that an earlier process wrote stays while nothing can be told: only positive
-    /// evidence, or a complete look-up, takes it back.
+    /// evidence, or a complete look-up, takes it back; and where an attestation that it saw is gone, only a newer one.
     fn with_memory(
         &self,
         key: &WorkloadKey,
@@ -187,7 +187,8 @@ impl Engine {
         image: &ImageUse,
         answer: PolicyAnswer,
     ) -> PolicyAnswer {
-        if answer.verdict != Verdict::Unknown || subject.is_settled() || !is_gap(answer.reason) {
+        let untold = answer.verdict == Verdict::Unknown && !subject.is_settled() && is_gap(answer.reason);
+        if answer.verdict == Verdict::Violating {
             return answer;
         }
         let digest = digest_text(image);
@@ -195,6 +196,7 @@ impl Engine {
             violation.policy == answer.policy
                 && *violation.digest == *digest
                 && violation.written == image.written
+                && (untold || violation.is_of_an_attestation())
                 && violation.requirement.as_ref().is_none_or(|name| {
                     self.policies
                         .get(&answer.policy)
@@ -211,7 +213,7 @@ impl Engine {
                 requirement: violation.requirement.clone(),
                 reason: violation.reason,
                 message: violation.message.as_str().into(),
-                stale_since: answer.stale_since.or(violation.stale_since),
+                stale_since: answer.stale_since.or(violation.stale_since.filter(|_| untold)),
                 ..answer
             },
             None => answer,
@@ -220,6 +222,14 @@ impl Engine {
 }
 
 impl RememberedViolation {
+    /// What was seen then may be deleted now; the message of an absence is no such thing.
+    pub(crate) fn is_of_an_attestation(&self) -> bool {
+        matches!(
+            self.reason,
+            Reason::VulnerabilityFound | Reason::AttestationRejected
+        )
+    }
+
     /// It speaks of this digest under this repository.
     pub(crate) fn is_about(&self, key: &SubjectKey) -> bool {
         let written = self.written.parse::<image::Reference>();

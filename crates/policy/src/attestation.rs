@@ -92,6 +92,17 @@ impl AttestationRule {
         })
     }
 
+    pub(crate) fn newest(
+        &self,
+        digest: &DigestFacts<'_>,
+        circumstances: &Circumstances<'_>,
+    ) -> Option<Timestamp> {
+        let wanted = |predicate_type: &str| predicate_type == &*self.predicate_type;
+        self.search(circumstances, &wanted)
+            .over(&rule::all_places(digest))
+            .newest()
+    }
+
     pub(crate) fn boundaries(
         &self,
         digest: &DigestFacts<'_>,

@@ -246,6 +246,12 @@ pub(crate) fn created(claim: &Claim, own: Option<Timestamp>, now: Timestamp) -> 
 }
 
 impl Found<'_> {
+    /// When the newest one was made.
+    pub(crate) fn newest(&self) -> Option<Timestamp> {
+        let created = self.attestations.iter().filter_map(|attested| attested.created);
+        created.max()
+    }
+
     /// What the newest says. `check` says whether an attestation says what is asked for.
     pub(crate) fn decide(
         &self,
@@ -253,12 +259,7 @@ impl Found<'_> {
         now: Timestamp,
         check: impl Fn(&Attested<'_>) -> Check,
     ) -> Answer {
-        let newest = self
-            .attestations
-            .iter()
-            .filter_map(|attested| attested.created)
-            .max();
-        let answer = match newest {
+        let answer = match self.newest() {
             Some(time) => self.dated(time, max_age, now, check),
             None if self.attestations.is_empty() => match self.findings.reason(Reason::AttestationInvalid) {
                 Some(reason) => self.fails(reason, None),

@@ -59,6 +59,23 @@ pub fn evaluate(
     judgement
 }
 
+/// When the newest attestation was made that counts for the requirement of this name; None where there is none, none is
+/// dated, or the requirement asks for no attestation. What was seen after it, and is not there any more, is not undone
+/// by it.
+pub fn newest_attestation(
+    policy: &CompiledPolicy,
+    facts: &ImageFacts<'_>,
+    keys: &KeyRings,
+    now: Timestamp,
+    requirement: &str,
+) -> Option<Timestamp> {
+    let (Running::Digest(digest), Some(repository)) = (&facts.running, facts.repository) else {
+        return None;
+    };
+    let rule = policy.rules().iter().find(|rule| *rule.name == *requirement)?;
+    rule.newest(digest, &circumstances(policy, repository, keys, now))
+}
+
 /// Whether the verdict would be worse if this key stopped counting.
 pub fn rests_on(
     policy: &CompiledPolicy,

@@ -41,6 +41,16 @@ impl ProvenanceRule {
         })
     }
 
+    pub(crate) fn newest(
+        &self,
+        digest: &DigestFacts<'_>,
+        circumstances: &Circumstances<'_>,
+    ) -> Option<Timestamp> {
+        self.search(circumstances)
+            .over(&rule::all_places(digest))
+            .newest()
+    }
+
     pub(crate) fn boundaries(
         &self,
         digest: &DigestFacts<'_>,

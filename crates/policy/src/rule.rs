@@ -103,6 +103,20 @@ impl Rule {
         }
     }
 
+    /// When the newest attestation that counts for it was made; None where there is none or none is dated.
+    pub(crate) fn newest(
+        &self,
+        digest: &DigestFacts<'_>,
+        circumstances: &Circumstances<'_>,
+    ) -> Option<Timestamp> {
+        match &self.kind {
+            Kind::Signature(_) | Kind::Trusted(_) => None,
+            Kind::Attestation(rule) => rule.newest(digest, circumstances),
+            Kind::Provenance(rule) => rule.newest(digest, circumstances),
+            Kind::Vulnerabilities(rule) => rule.newest(digest, circumstances),
+        }
+    }
+
     /// The times at which it may answer otherwise because of the evidence's age. The keys' are not among them.
     pub(crate) fn boundaries(
         &self,

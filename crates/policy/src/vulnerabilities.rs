@@ -85,6 +85,14 @@ impl VulnerabilitiesRule {
         }
     }
 
+    pub(crate) fn newest(
+        &self,
+        digest: &DigestFacts<'_>,
+        circumstances: &Circumstances<'_>,
+    ) -> Option<Timestamp> {
+        self.scans(circumstances).over(&rule::all_places(digest)).newest()
+    }
+
     pub(crate) fn boundaries(
         &self,
         digest: &DigestFacts<'_>,

@@ -9,7 +9,7 @@ mod prune;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -79,13 +79,30 @@ pub(crate) struct SubjectRecord {
 
 enum Write {
     Body(Digest, Bytes),
-    Subject(String, Vec<u8>),
+    Subject(String, Bytes),
     Prune(HashSet<String>, Timestamp),
     Flush(Sender<()>),
 }
 
-/// Bodies that are not committed yet.
-type Pending = Arc<Mutex<HashMap<Digest, Bytes>>>;
+/// What is not committed yet; it can be read already.
+#[derive(Debug, Default)]
+struct Pending {
+    bodies: HashMap<Digest, Bytes>,
+    subjects: HashMap<String, Bytes>,
+}
+
+impl Pending {
+    /// A newer record of the same subject stays.
+    fn committed(&mut self, write: &Write) {
+        match write {
+            Write::Body(digest, _) => drop(self.bodies.remove(digest)),
+            Write::Subject(key, bytes) if self.subjects.get(key) == Some(bytes) => {
+                drop(self.subjects.remove(key));
+            }
+            _ => {}
+        }
+    }
+}
 
 /// Reads bytes by their digest; what is given hashes to it.
 pub(crate) type Read<'a> = &'a dyn Fn(&Digest) -> Option<Bytes>;
@@ -95,7 +112,7 @@ pub(crate) type Read<'a> = &'a dyn Fn(&Digest) -> Option<Bytes>;
 pub(crate) struct Store {
     database: Arc<Database>,
     writes: Sender<Write>,
-    pending: Pending,
+    pending: Arc<Mutex<Pending>>,
 }
 
 impl Store {
@@ -105,7 +122,7 @@ impl Store {
             Some(folder) => open_file(folder)?,
             None => in_memory()?,
         });
-        let pending = Pending::default();
+        let pending = Arc::<Mutex<Pending>>::default();
         let (writes, receive) = channel();
         let mut writer = Writer {
             database: database.clone(),
@@ -123,12 +140,7 @@ impl Store {
 
     /// Bytes that hash to the digest, if they are kept.
     pub(crate) fn body(&self, digest: &Digest) -> Option<Bytes> {
-        let pending = self
-            .pending
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(digest)
-            .cloned();
+        let pending = self.pending().bodies.get(digest).cloned();
         match pending {
             Some(bytes) => digest.matches(&bytes).then_some(bytes),
             None => body(&self.database, digest),
@@ -145,16 +157,14 @@ impl Store {
         if bytes.len() > BODY_LIMIT {
             return;
         }
-        self.pending
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(digest, bytes.clone());
+        self.pending().bodies.insert(digest, bytes.clone());
         self.send(Write::Body(digest, bytes));
     }
 
     /// What is kept of a subject; None where there is nothing or it does not parse.
     pub(crate) fn subject(&self, key: &str) -> Option<SubjectRecord> {
-        let bytes = read(&self.database, SUBJECTS, key)?;
+        let pending = self.pending().subjects.get(key).cloned();
+        let bytes = pending.or_else(|| read(&self.database, SUBJECTS, key).map(Bytes::from))?;
         match serde_json::from_slice(&bytes) {
             Ok(record) => Some(record),
             Err(error) => {
@@ -167,7 +177,11 @@ impl Store {
     /// Keeps what is known of a subject.
     pub(crate) fn keep_subject(&self, key: String, record: &SubjectRecord) {
         match serde_json::to_vec(record) {
-            Ok(bytes) => self.send(Write::Subject(key, bytes)),
+            Ok(bytes) => {
+                let bytes = Bytes::from(bytes);
+                self.pending().subjects.insert(key.clone(), bytes.clone());
+                self.send(Write::Subject(key, bytes));
+            }
             Err(error) => tracing::warn!(subject = key, %error, "a record cannot be written"),
         }
     }
@@ -186,6 +200,10 @@ impl Store {
                 "the evidence file was not written in time; the next start asks the registries again"
             );
         }
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn send(&self, write: Write) {
@@ -253,7 +271,7 @@ fn in_memory() -> Result<Database, StoreError> {
 /// The thread that writes.
 struct Writer {
     database: Arc<Database>,
-    pending: Pending,
+    pending: Arc<Mutex<Pending>>,
     batch: Vec<Write>,
     /// Bodies that no record needed at the last pruning.
     orphans: HashSet<Digest>,
@@ -305,9 +323,7 @@ impl Writer {
         }
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         for write in self.batch.drain(..) {
-            if let Write::Body(digest, _) = write {
-                pending.remove(&digest);
-            }
+            pending.committed(&write);
         }
     }
 
@@ -338,7 +354,7 @@ fn commit(database: &Database, batch: &[Write]) -> Result<(), redb::Error> {
                         drop(bodies.insert(key.as_str(), bytes.as_ref())?);
                     }
                 }
-                Write::Subject(key, bytes) => drop(subjects.insert(key.as_str(), bytes.as_slice())?),
+                Write::Subject(key, bytes) => drop(subjects.insert(key.as_str(), bytes.as_ref())?),
                 Write::Prune(..) | Write::Flush(_) => {}
             }
         }

@@ -237,7 +237,10 @@ mod tests {
     #[test]
     fn a_record_that_does_not_parse_goes() {
         let store = Store::open(None).unwrap();
-        store.send(super::super::Write::Subject("broken".into(), b"{".to_vec()));
+        store.send(super::super::Write::Subject(
+            "broken".into(),
+            Bytes::from_static(b"{"),
+        ));
         prune_all(&store, &["broken"], &HashSet::new(), SIZE);
         let rows = rows(&store.database, &HashSet::new()).unwrap();
         assert!(rows.0.is_empty() && rows.1.is_empty());

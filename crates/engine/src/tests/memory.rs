@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use api::{Reason, Stage, Verdict};
+use jiff::Timestamp;
 
 use super::world::*;
 use crate::fact::{Fact, RememberedViolation};
@@ -28,6 +29,7 @@ fn remembered(digest: &image::Digest) -> Fact {
         requirement: Some("signed".into()),
         reason: Reason::SignatureMissing,
         message: "found no signature".into(),
+        since: Timestamp::UNIX_EPOCH,
         stale_since: None,
     })
 }

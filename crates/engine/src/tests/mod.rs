@@ -1,5 +1,6 @@
 //! The engine driven directly: facts and passes in, answers out; no network, no clock.
 
+mod attestations;
 mod deadlines;
 mod disk;
 mod edits;
@@ -9,6 +10,7 @@ mod incremental;
 mod memory;
 mod naming;
 mod outages;
+mod registry;
 mod staleness;
 mod trust_roots;
 mod world;

@@ -63,6 +63,56 @@ impl Signer {
             json!({"dev.cosignproject.cosign/signature": signature}),
         )
     }
+
+    /// The image signature of cosign 3.
+    pub(crate) fn sign_as_bundle(&self, digest: &Digest) -> Bytes {
+        self.state(digest, "https://sigstore.dev/cosign/sign/v1", &json!({}))
+    }
+
+    /// A bundle with an in-toto statement about the digest.
+    pub(crate) fn state(
+        &self,
+        digest: &Digest,
+        predicate_type: &str,
+        predicate: &serde_json::Value,
+    ) -> Bytes {
+        let envelope = self.envelope(digest, predicate_type, predicate);
+        json!({
+            "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+            "verificationMaterial": {"publicKey": {"hint": ""}},
+            "dsseEnvelope": envelope,
+        })
+        .to_string()
+        .into()
+    }
+
+    /// A DSSE envelope (v1.0.2) with an in-toto statement (v1) about the digest.
+    pub(crate) fn envelope(
+        &self,
+        digest: &Digest,
+        predicate_type: &str,
+        predicate: &serde_json::Value,
+    ) -> serde_json::Value {
+        let statement = json!({
+            "_type": "https://in-toto.io/Statement/v1",
+            "subject": [{"name": "image", "digest": {"sha256": digest.hex()}}],
+            "predicateType": predicate_type,
+            "predicate": predicate,
+        })
+        .to_string();
+        let payload_type = "application/vnd.in-toto+json";
+        let signed = format!(
+            "DSSEv1 {} {payload_type} {} {statement}",
+            payload_type.len(),
+            statement.len()
+        );
+        let signature = self.pair.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
+        json!({
+            "payloadType": payload_type,
+            "payload": STANDARD.encode(statement),
+            "signatures": [{"sig": STANDARD.encode(signature)}],
+        })
+    }
 }
 
 /// Evidence as a registry holds it: a manifest with one layer, and the item in it.

@@ -1,0 +1,109 @@
+//! How many requests a look-up costs, asserted on the registry's own log.
+
+use image::Digest;
+use testkit::FakeRegistry;
+
+use super::site::*;
+
+/// Cold: the subject once, one per way of discovery, two per item of evidence, one per candidate for an index.
+/// Weakened once: with the index served again after its tag was resolved, it is asked for twice.
+#[tokio::test]
+async fn a_first_look_up_asks_for_nothing_twice() {
+    let fake = FakeRegistry::start().await.unwrap();
+    let mut site = Site::new(&[&fake]);
+    let (index, child) = multi_arch(&fake, "web");
+    let referrer = sign_by_bundle(&fake, "web", &site.signer, &index);
+    let signature = sign_by_tag(&fake, "web", &site.signer, &child);
+    site.world.tell(runs(&fake, "web", "web", &child));
+    fake.forget();
+    site.look_up().await;
+    assert_eq!(site.verdict("web"), HOLDS);
+    let (child_text, index_text) = (child.to_string(), index.to_string());
+    let (child_tag, index_tag) = (child.tag_prefix(), index.tag_prefix());
+    let expected = list(&[
+        // The subject, and its ways of discovery; the signature tag is the manifest of its item.
+        ("GET manifests", &child_text),
+        ("GET referrers", &child_text),
+        ("GET manifests", &child_tag),
+        ("GET manifests", &evidence_tag(&child, "sig")),
+        ("GET blobs", &signature.layer),
+        // The candidate for an index, and its ways.
+        ("GET manifests", "1"),
+        ("GET referrers", &index_text),
+        ("GET manifests", &index_tag),
+        ("GET manifests", &evidence_tag(&index, "sig")),
+        // Its item.
+        ("GET manifests", &referrer.manifest),
+        ("GET blobs", &referrer.layer),
+    ]);
+    assert_eq!(asked(&fake), expected);
+}
+
+/// Warm: one per way of discovery, and no body as long as no digest set changed.
+/// Weakened once: with the subject served in every pass, one more each.
+#[tokio::test]
+async fn a_check_of_what_holds_costs_one_request_for_each_way() {
+    let fake = FakeRegistry::start().await.unwrap();
+    let mut site = Site::new(&[&fake]);
+    let digest = image(&fake, "web");
+    sign_by_tag(&fake, "web", &site.signer, &digest);
+    sign_by_bundle(&fake, "web", &site.signer, &digest);
+    site.world.tell(runs(&fake, "web", "web", &digest));
+    site.look_up().await;
+    let ways = |digest: &Digest| {
+        list(&[
+            ("GET referrers", &digest.to_string()),
+            ("GET manifests", &digest.tag_prefix()),
+            ("HEAD manifests", &evidence_tag(digest, "sig")),
+        ])
+    };
+    for _ in 0..3 {
+        fake.forget();
+        site.next_check().await;
+        assert_eq!(asked(&fake), ways(&digest));
+        assert_eq!(site.verdict("web"), HOLDS);
+    }
+    fake.forget();
+    let referrer = sign_by_bundle(&fake, "web", &super::super::world::Signer::new(), &digest);
+    site.next_check().await;
+    let mut expected = ways(&digest);
+    expected.extend(list(&[
+        ("GET manifests", &digest.to_string()),
+        ("GET manifests", &referrer.manifest),
+        ("GET blobs", &referrer.layer),
+    ]));
+    expected.sort();
+    assert_eq!(asked(&fake), expected, "only what is new is read");
+}
+
+/// "This registry has no referrers API" costs nothing again within the hour, and is asked anew for each digest then.
+#[tokio::test]
+async fn a_registry_without_referrers_api_is_not_asked_for_them_at_every_check() {
+    let fake = FakeRegistry::start().await.unwrap();
+    fake.set_referrers_api(false);
+    let mut site = Site::new(&[&fake]);
+    for name in ["web", "api"] {
+        let digest = image(&fake, name);
+        sign_by_bundle(&fake, name, &site.signer, &digest);
+        site.world.tell(runs(&fake, name, name, &digest));
+    }
+    site.look_up().await;
+    assert_eq!([site.verdict("web"), site.verdict("api")], [HOLDS, HOLDS]);
+    assert_eq!(fake.asked("/referrers/"), 2, "once for each repository");
+    site.next_check().await;
+    assert_eq!(fake.asked("/referrers/"), 2);
+}
+
+/// B42, C2.07. Weakened once: with the ways asked before the image, the registry is asked for signatures of nothing.
+#[tokio::test]
+async fn an_image_that_is_not_served_costs_one_request() {
+    let fake = FakeRegistry::start().await.unwrap();
+    let mut site = Site::new(&[&fake]);
+    let digest = image(&fake, "web");
+    sign_by_tag(&fake, "other", &site.signer, &digest);
+    site.world
+        .tell(runs_pinned(&fake, "other", "other", &digest, &digest));
+    fake.forget();
+    site.look_up().await;
+    assert_eq!(asked(&fake), list(&[("GET manifests", &digest.to_string())]));
+}

@@ -1,0 +1,210 @@
+//! Fake registries with images and evidence, and an engine that asks them.
+
+use std::collections::BTreeSet;
+
+use api::{Reason, Stage, Verdict};
+use bytes::Bytes;
+use image::Digest;
+use registry::{Client, ClientOptions, Limits};
+use serde_json::json;
+use testkit::FakeRegistry;
+
+use crate::fact::Fact;
+use crate::lookup::{Bodies, look_up};
+use crate::tests::world::*;
+
+pub(super) const HOLDS: Option<(Verdict, Reason)> = Some((Verdict::Compliant, Reason::AllVerified));
+pub(super) const UNSIGNED: Option<(Verdict, Reason)> = Some((Verdict::Violating, Reason::SignatureMissing));
+pub(super) const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+/// An engine with a policy over everything under `shop/` of any registry, and a signer that it trusts.
+pub(super) struct Site {
+    pub(super) world: World,
+    pub(super) client: Client,
+    pub(super) signer: Signer,
+}
+
+impl Site {
+    pub(super) fn new(registries: &[&FakeRegistry]) -> Site {
+        let client = Client::new(ClientOptions {
+            plain_http: registries.iter().map(|fake| fake.host()).collect::<BTreeSet<_>>(),
+            limits: Limits {
+                request_timeout: std::time::Duration::from_secs(5),
+                ..Limits::default()
+            },
+            ..ClientOptions::default()
+        });
+        let (mut world, signer) = (World::new(), Signer::new());
+        world.tell(key_fact(
+            "release-2026",
+            key_spec("release", &signer, Stage::Active),
+        ));
+        let mut facts = policy("prod", "**", &["release"]);
+        facts.spec.as_mut().unwrap().match_.images = vec!["**/shop/**".into()];
+        world.tell(Fact::Policy(Box::new(facts)));
+        world.tell(Fact::Synced);
+        Site {
+            world,
+            client: client.unwrap(),
+            signer,
+        }
+    }
+
+    /// Ends every look-up that is due, each over HTTP; answers how many.
+    pub(super) async fn look_up(&mut self) -> usize {
+        let asks = self.world.engine.due_lookups(self.world.now, usize::MAX);
+        let count = asks.len();
+        for ask in asks {
+            let bodies = Bodies::new(self.world.engine.store.clone());
+            let pass = look_up(self.client.clone(), bodies, ask).await;
+            self.world.engine.absorb_pass(pass, self.world.now);
+        }
+        count
+    }
+
+    /// Lets the policy's interval pass and looks up what is due then.
+    pub(super) async fn next_check(&mut self) {
+        self.world.pass_time(6 * 3600);
+        assert!(self.look_up().await > 0, "nothing was due");
+    }
+
+    pub(super) fn verdict(&self, workload: &str) -> Option<(Verdict, Reason)> {
+        self.world.verdict(workload, "prod")
+    }
+
+    pub(super) fn message(&self, workload: &str) -> String {
+        let answer = self.world.result(workload, "prod").unwrap();
+        answer.message.to_string()
+    }
+}
+
+/// Puts an image under `shop/<name>:1`; its digest.
+pub(super) fn image(fake: &FakeRegistry, name: &str) -> Digest {
+    let config = json!({"architecture": "amd64", "os": "linux", "name": name}).to_string();
+    put(fake, name, Some("1"), &config, &[])
+}
+
+fn put(
+    fake: &FakeRegistry,
+    name: &str,
+    tag: Option<&str>,
+    config: &str,
+    layers: &[serde_json::Value],
+) -> Digest {
+    let repository = format!("shop/{name}");
+    fake.put_blob(&repository, config.to_owned());
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": Digest::sha256(config.as_bytes()), "size": config.len()},
+        "layers": layers,
+    })
+    .to_string();
+    fake.put_manifest(&repository, tag, MANIFEST, manifest)
+        .parse()
+        .unwrap()
+}
+
+/// Puts an index over a platform manifest under `shop/<name>:1`; its digest and the manifest's.
+pub(super) fn multi_arch(fake: &FakeRegistry, name: &str) -> (Digest, Digest) {
+    let child = put(fake, name, None, &format!("config of {name}"), &[]);
+    let size = manifest_size(name);
+    let index = json!({
+        "schemaVersion": 2,
+        "mediaType": INDEX,
+        "manifests": [{"mediaType": MANIFEST, "digest": child, "size": size,
+            "platform": {"architecture": "amd64", "os": "linux"}}],
+    })
+    .to_string();
+    let repository = format!("shop/{name}");
+    let index = fake.put_manifest(&repository, Some("1"), INDEX, index);
+    (index.parse().unwrap(), child)
+}
+
+fn manifest_size(name: &str) -> usize {
+    let config = format!("config of {name}");
+    json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": Digest::sha256(config.as_bytes()), "size": config.len()},
+        "layers": [],
+    })
+    .to_string()
+    .len()
+}
+
+/// cosign's tag for evidence of one kind: `sha256-<hex>.<kind>`.
+pub(super) fn evidence_tag(digest: &Digest, kind: &str) -> String {
+    format!("{}.{kind}", digest.tag_prefix())
+}
+
+/// Puts evidence under such a tag of a repository, as cosign does.
+pub(super) fn put_tag(fake: &FakeRegistry, repository: &str, tag: &str, held: &Held) {
+    fake.put_blob(repository, held.layer.clone());
+    fake.put_manifest(repository, Some(tag), MANIFEST, held.manifest.clone());
+}
+
+/// Evidence that was put into a registry: its manifest and its layer.
+pub(super) struct Put {
+    pub(super) manifest: String,
+    pub(super) layer: String,
+}
+
+/// Signs `shop/<name>` in the tag format.
+pub(super) fn sign_by_tag(fake: &FakeRegistry, name: &str, signer: &Signer, digest: &Digest) -> Put {
+    let (tag, held) = (evidence_tag(digest, "sig"), signer.sign(digest));
+    put_tag(fake, &format!("shop/{name}"), &tag, &held);
+    Put {
+        manifest: held.digest().to_string(),
+        layer: Digest::sha256(&held.layer).to_string(),
+    }
+}
+
+/// Signs `shop/<name>` with a bundle that refers to it.
+pub(super) fn sign_by_bundle(fake: &FakeRegistry, name: &str, signer: &Signer, digest: &Digest) -> Put {
+    let bundle: Bytes = signer.sign_as_bundle(digest);
+    let layer = Digest::sha256(&bundle).to_string();
+    let manifest = fake.attach(&format!("shop/{name}"), &digest.to_string(), BUNDLE, bundle);
+    Put { manifest, layer }
+}
+
+/// A pod of the workload that runs this digest of `shop/<name>`, written by tag.
+pub(super) fn runs(fake: &FakeRegistry, workload: &str, name: &str, digest: &Digest) -> Fact {
+    pod_of(workload, &format!("{}/shop/{name}:1", fake.host()), digest)
+}
+
+/// The same, written by this digest.
+pub(super) fn runs_pinned(
+    fake: &FakeRegistry,
+    workload: &str,
+    name: &str,
+    by: &Digest,
+    digest: &Digest,
+) -> Fact {
+    pod_of(workload, &format!("{}/shop/{name}@{by}", fake.host()), digest)
+}
+
+/// What was asked of the registry since it was last forgotten: method, kind and the end of the reference, in order
+/// of text.
+pub(super) fn asked(fake: &FakeRegistry) -> Vec<String> {
+    let text = |seen: &testkit::SeenRequest| {
+        let parts: Vec<&str> = seen.path().rsplitn(3, '/').collect();
+        format!("{} {} {}", seen.method, parts[1], parts[0])
+    };
+    let mut asked: Vec<String> = fake.seen().iter().map(text).collect();
+    asked.sort();
+    asked
+}
+
+/// The same list from its parts.
+pub(super) fn list(requests: &[(&str, &str)]) -> Vec<String> {
+    let mut list: Vec<String> = requests
+        .iter()
+        .map(|(what, reference)| format!("{what} {reference}"))
+        .collect();
+    list.sort();
+    list
+}
