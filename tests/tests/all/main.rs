@@ -20,6 +20,7 @@ mod crds_bad_keys;
 mod crds_bad_policies;
 mod crds_bad_sources;
 mod docs;
+mod evidence;
 mod indexes;
 mod manifests;
 mod operations;
