@@ -3,6 +3,7 @@
 //! `assay-demo up` tells the story, checks every claim of it and leaves everything up; `assay-demo down` removes it.
 //! Interrupted or failed, it ends whatever it started.
 
+mod checkout;
 mod error;
 mod expect;
 mod gallery;

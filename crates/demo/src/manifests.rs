@@ -25,12 +25,22 @@ pub const TRUST: Manifest = Manifest {
     template: include_str!("../manifests/trust.yaml"),
 };
 
+/// What needs no key: a trust root, identities, and the workloads that rest on them.
+pub const CHECKOUT: Manifest = Manifest {
+    name: "checkout.yaml",
+    template: include_str!("../manifests/checkout.yaml"),
+};
+
 /// What stands for a placeholder `{{name}}`.
 pub type Values = Vec<(&'static str, String)>;
 
-/// The values of this run. Keys are written as JSON strings, which YAML takes as they are.
+/// A text as a JSON string, which YAML takes as it is.
+pub fn quoted(text: String) -> String {
+    serde_json::Value::String(text).to_string()
+}
+
+/// The values of this run.
 pub fn values(stage: &Stage, gallery: &Gallery, signers: &Signers) -> Result<Values> {
-    let quoted = |pem: String| serde_json::Value::String(pem).to_string();
     Ok(vec![
         ("distribution", stage.distribution.host()),
         ("referrers", stage.referrers.host()),
@@ -84,12 +94,17 @@ mod tests {
             .into();
         values.extend(["distribution", "referrers"].map(|name| (name, "127.0.0.1:5000".to_owned())));
         values.extend(["release-2026", "release-2027"].map(|name| (name, "\"-----BEGIN\\n\"".to_owned())));
+        values.extend(["pay", "search"].map(|name| (name, format!("127.0.0.1:5000/checkout/{name}:1"))));
+        values.extend(["workflow", "scanner"].map(|name| (name, "someone".to_owned())));
+        values
+            .extend(["workflow-issuer", "scanner-issuer"].map(|name| (name, "http://127.0.0.1".to_owned())));
+        values.push(("trusted-root", quoted("{}\n".to_owned())));
         values
     }
 
     #[test]
     fn filled_manifests_are_yaml_without_placeholders() {
-        for manifest in [WORKLOADS, TRUST] {
+        for manifest in [WORKLOADS, TRUST, CHECKOUT] {
             let text = manifest.fill(&some_values()).unwrap();
             for document in text.split("\n---\n") {
                 let object: serde_json::Value = serde_norway::from_str(document).unwrap();

@@ -114,13 +114,21 @@ pub async fn tell(folder: &Path) -> Result<()> {
     story.what_a_user_sees(&operator).await?;
     story.revoke(&operator, &gallery).await?;
     story.heal(&operator, &gallery, &signers).await?;
+    story.checkout(&operator, &healed()).await?;
     story.leave(&operator)
 }
 
-struct Story {
-    narrator: Narrator,
-    stage: Stage,
-    observer: Observer,
+/// What the chapters share.
+pub(crate) struct Story {
+    pub(crate) narrator: Narrator,
+    pub(crate) stage: Stage,
+    pub(crate) observer: Observer,
+}
+
+/// What every workload says once the ring's next key has signed.
+fn healed() -> Vec<Answer> {
+    let healed = DEPENDENTS.map(|answer| answer.turned("True", "AllVerified"));
+    healed.into_iter().chain(OTHERS).collect()
 }
 
 impl Story {
@@ -295,10 +303,8 @@ impl Story {
             .during("cosign signs 4 images", signers.sign_again(gallery))
             .await?;
         let what = "no policy is edited; failing images are looked at again 30 s after they failed";
-        let healed = DEPENDENTS.map(|answer| answer.turned("True", "AllVerified"));
-        let expected: Vec<Answer> = healed.into_iter().chain(OTHERS).collect();
         self.narrator
-            .during(what, self.observer.answers(what, HEAL_LIMIT, operator, &expected))
+            .during(what, self.observer.answers(what, HEAL_LIMIT, operator, &healed()))
             .await?;
         self.narrator.say(&format!(
             "All {} say AllVerified again {} after cosign was started.",
@@ -331,7 +337,7 @@ impl Story {
         Ok(())
     }
 
-    async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+    pub(crate) async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         Ok(self.stage.cluster.kubectl(arguments).await?)
     }
 
@@ -342,7 +348,7 @@ impl Story {
     }
 
     /// Runs a command line and shows what it prints.
-    async fn show(&self, line: &str) -> Result<()> {
+    pub(crate) async fn show(&self, line: &str) -> Result<()> {
         let output = self.run_line(line).await?;
         self.narrator.show(line, &output);
         Ok(())
@@ -385,7 +391,7 @@ fn answer_of(described: &str) -> String {
 }
 
 /// A path as seen from the workspace.
-fn shown(path: &Path) -> String {
+pub(crate) fn shown(path: &Path) -> String {
     path.strip_prefix(testkit::workspace_root())
         .unwrap_or(path)
         .display()
