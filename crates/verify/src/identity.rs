@@ -220,7 +220,7 @@ mod tests {
         assert_eq!(Pattern::exact(""), Err(PatternError::Empty));
     }
 
-    /// B52. Weakened by compiling the anchored form alone, the first expression accepts everything.
+    /// B52. Weakened by parsing and compiling only the anchored form, the first expression accepts everything.
     #[test]
     fn b52_an_expression_that_breaks_out_of_its_anchors_is_refused() {
         for written in [

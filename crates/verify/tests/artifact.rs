@@ -225,7 +225,7 @@ fn a_bundle_of_the_other_kind_is_refused() {
     );
 }
 
-/// CVE-2026-39395: signed, and not a statement.
+/// CVE-2026-39395: signed, and not a statement. Fails on a build that answers Ok for a document that cannot be read.
 #[test]
 fn b02_signed_garbage_is_refused() {
     let world = World::new();

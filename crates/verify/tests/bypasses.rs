@@ -196,6 +196,7 @@ fn assert_payload_malformed(signer: &Signer, item: &Item, text: &str) {
     );
 }
 
+/// Fails on a build without `is_another_sha256`, and on one that reads statements with plain `serde_json`.
 #[test]
 fn b53_a_statement_that_two_readers_could_read_differently_is_refused() {
     let signer = Signer::p256();

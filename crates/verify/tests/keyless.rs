@@ -203,7 +203,8 @@ fn a_certificate_of_another_authority_is_refused() {
     );
 }
 
-/// Weakened by `names.first()` in `Certificate::subject`, the first of these verifies.
+/// Weakened by taking the first of several names in `Certificate::subject`, by leaving `fits` out, by not comparing the
+/// issuers or by allowing an extension twice, one of these verifies each time.
 #[test]
 fn b52_two_names_a_name_of_another_type_or_contradicting_issuers_are_refused() {
     let name = |tag, text: &str| (tag, text.to_owned());

@@ -373,7 +373,11 @@ fn with_length(content: &[u8]) -> Vec<u8> {
 
 impl Timestamps {
     pub fn new(valid: (i64, i64)) -> Self {
-        let root = Authority::new("tsa root", (NOON - YEAR, NOON + 20 * YEAR), true, None);
+        Self::under(valid, (NOON - YEAR, NOON + 20 * YEAR))
+    }
+
+    pub fn under(valid: (i64, i64), root_valid: (i64, i64)) -> Self {
+        let root = Authority::new("tsa root", root_valid, true, None);
         let key = Signer::p256();
         let tbs = to_be_signed(("tsa", "tsa root"), valid, &key.spki(), &[usage(TIME_STAMPING)]);
         let chain = vec![signed(tbs, &root.key), root.certificate];
