@@ -93,6 +93,13 @@ impl<Spec: DeserializeOwned, Status: Default + DeserializeOwned> Held<Spec, Stat
     }
 }
 
+impl<Spec, Status> Held<Spec, Status> {
+    /// What tells this version of the spec from every other: a name and a generation come again after a deletion.
+    fn version(&self) -> (String, i64) {
+        (self.uid.clone(), self.generation)
+    }
+}
+
 /// Hands what a watch sees to the task.
 pub(crate) struct UpkeepSink {
     events: mpsc::Sender<Event<DynamicObject>>,

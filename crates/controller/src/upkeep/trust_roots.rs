@@ -38,10 +38,13 @@ pub(crate) struct TrustRoots {
 
 /// What the engine was last told of a TrustRoot.
 struct Told {
-    /// The spec of which object it comes from.
-    generation: i64,
+    /// The spec that it comes from.
+    version: Version,
     root: Result<Root, Problem>,
 }
+
+/// A version of a spec: the uid of its object, and the generation.
+type Version = (String, i64);
 
 /// Why there is no trust root.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,12 +75,12 @@ impl TrustRoots {
 
     async fn look(&self, name: &Arc<str>, held: &Held<TrustRootSpec, TrustRootStatus>) -> Looked {
         match &held.spec {
-            Ok(spec) => self.look_at(name, held.generation, spec).await,
+            Ok(spec) => self.look_at(name, &held.version(), spec).await,
             Err(problem) => (Err(invalid(problem.clone())), None),
         }
     }
 
-    async fn look_at(&self, name: &Arc<str>, generation: i64, spec: &TrustRootSpec) -> Looked {
+    async fn look_at(&self, name: &Arc<str>, version: &Version, spec: &TrustRootSpec) -> Looked {
         if let Some(read) = trust_root_in(name, spec) {
             return (read.map(Arc::new).map_err(invalid), None);
         }
@@ -89,7 +92,7 @@ impl TrustRoots {
                     (parsed(name, &place, &document), None)
                 }
                 Err(Unread::Missing(why)) => (Err(problem("ConfigMapMissing", why)), None),
-                Err(Unread::Trouble(why)) => (self.last_good(name, generation, &why), Some(why)),
+                Err(Unread::Trouble(why)) => (self.last_good(name, version, &why), Some(why)),
             };
         }
         if spec.tuf.is_some() {
@@ -120,8 +123,8 @@ impl TrustRoots {
     }
 
     /// The root that the same spec gave before, while its source cannot be read.
-    fn last_good(&self, name: &str, generation: i64, why: &str) -> Result<Root, Problem> {
-        let told = self.told.get(name).filter(|told| told.generation == generation);
+    fn last_good(&self, name: &str, version: &Version, why: &str) -> Result<Root, Problem> {
+        let told = self.told.get(name).filter(|told| told.version == *version);
         let root = told.and_then(|told| told.root.as_ref().ok()).cloned();
         root.ok_or_else(|| problem("Unavailable", why.to_owned()))
     }
@@ -130,7 +133,7 @@ impl TrustRoots {
     async fn tell(
         &mut self,
         name: &Arc<str>,
-        generation: i64,
+        version: Version,
         root: Result<Root, Problem>,
     ) -> Result<(), Stopped> {
         let before = self.told.get(name).map(|told| &told.root);
@@ -147,7 +150,7 @@ impl TrustRoots {
             };
             self.engine.tell(fact).await?;
         }
-        self.told.insert(name.clone(), Told { generation, root });
+        self.told.insert(name.clone(), Told { version, root });
         Ok(())
     }
 }
@@ -183,7 +186,7 @@ impl Kept for TrustRoots {
         let mut ends = BTreeMap::new();
         for (name, held) in objects {
             let looked = self.look(name, held).await;
-            self.tell(name, held.generation, looked.0.clone()).await?;
+            self.tell(name, held.version(), looked.0.clone()).await?;
             ends.insert(name.clone(), looked.0.as_ref().ok().map(|root| root.expires()));
             statuses.insert(name.clone(), status(held.generation, &looked, &held.status, now));
         }

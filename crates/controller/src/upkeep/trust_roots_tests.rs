@@ -133,6 +133,15 @@ async fn a_config_map_that_is_missing_is_no_root_and_one_that_cannot_be_read_lea
             .starts_with("True/RefreshFailing")
     );
     assert!(root.status.digest.is_some());
+    let mut recreated = Held {
+        uid: "v".to_owned(),
+        ..root.clone()
+    };
+    let shown = turn(&mut keeper, &mut recreated, time(0)).await;
+    assert!(
+        shown.starts_with("False/Unavailable"),
+        "what a deleted object gave does not count: {shown}"
+    );
     let mut edited = object(json!({"configMapRef": {"name": "others"}}), 2);
     let shown = turn(&mut keeper, &mut edited, time(0)).await;
     assert!(
