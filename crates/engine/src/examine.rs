@@ -132,17 +132,21 @@ pub async fn examine(client: registry::Client, question: &Question) -> Result<Ex
     })
 }
 
-/// The digest to judge: the one written, else what the tag names now. Resolved once.
+/// The digest to judge: the one written, else what the tag names now, at the first source that has it. Resolved once.
 async fn resolve(client: &registry::Client, reference: &Reference) -> Result<Digest, String> {
     if let Some(digest) = &reference.digest {
         return Ok(*digest);
     }
     let tag = reference.tag().unwrap_or("latest");
-    match client.tagged_manifest(&reference.repository, tag).await {
-        Ok(Some(manifest)) => Ok(manifest.digest),
-        Ok(None) => Err(format!("{} does not have the tag {tag}", reference.repository)),
-        Err(error) => Err(error.to_string()),
+    let mut failed = None;
+    for source in client.sources(&reference.repository) {
+        match client.tagged_manifest(&source.repository, tag).await {
+            Ok(Some(manifest)) => return Ok(manifest.digest),
+            Ok(None) => {}
+            Err(error) => failed = failed.or(Some(error.to_string())),
+        }
     }
+    Err(failed.unwrap_or_else(|| format!("{} does not have the tag {tag}", reference.repository)))
 }
 
 /// For each policy its requirements: the name of a policy that holds this one alone, and its own name.

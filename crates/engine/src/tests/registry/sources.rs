@@ -66,6 +66,40 @@ async fn a_digest_that_only_a_mirror_serves_verifies_there() {
     }
 }
 
+/// `assay check` finds what a tag names where the look-up finds the image.
+#[tokio::test]
+async fn an_image_that_is_examined_by_tag_is_found_at_the_mirror() {
+    let place = mirrored(false).await;
+    let digest = image(&place.mirror, "web");
+    sign_by_tag(&place.mirror, "web", &place.site.signer, &digest);
+    let mut policy = crate::tests::world::policy("prod", "**", &["release"]);
+    policy.spec.as_mut().unwrap().match_.images = vec!["**/shop/**".into()];
+    let key = crate::fact::KeyFacts {
+        name: "release-2026".into(),
+        generation: 1,
+        spec: Ok(crate::tests::world::key_spec(
+            "release",
+            &place.site.signer,
+            api::Stage::Active,
+        )),
+    };
+    let question = crate::Question {
+        image: format!("{}/shop/web:1", place.origin.host()),
+        namespace: "default".into(),
+        labels: Default::default(),
+        policies: vec![policy],
+        keys: vec![key],
+        trust_roots: Default::default(),
+    };
+    let examined = crate::examine(place.site.client.clone(), &question)
+        .await
+        .unwrap();
+    assert_eq!(
+        (examined.verdict, examined.digest),
+        (Verdict::Compliant, Some(digest))
+    );
+}
+
 /// B42: "not mirrored" is not "not signed". Weakened once: with any source that has the image taken for
 /// authoritative, the second case is Violating.
 #[tokio::test]
@@ -205,7 +239,6 @@ async fn evidence_is_found_in_the_evidence_repository_and_an_absence_there_count
 }
 
 /// B42, both orders: a digest that also runs from an empty repository turns nothing there or elsewhere.
-/// Weakened once: with knowledge shared by digest, the one answer is the other's.
 #[tokio::test]
 async fn b42_an_empty_repository_neither_spoils_nor_borrows() {
     for empty_first in [true, false] {

@@ -151,9 +151,10 @@ async fn f07_a_referrers_api_that_vanishes_is_no_absence() {
     );
 }
 
-/// Invariant 8, B15: junk beside it spoils no signature. Weakened once: with the layers cut as they came, it may go.
+/// Invariant 8, B15: junk beside it spoils no signature, and what was not read is no absence.
+/// Weakened once: with what does not fit the budget left out silently, the bare image is Violating.
 #[tokio::test]
-async fn b15_a_signature_among_a_thousand_large_items_counts_and_without_it_nothing_is_told() {
+async fn b15_a_signature_among_many_large_items_counts_and_without_it_nothing_is_told() {
     let fake = FakeRegistry::start().await.unwrap();
     let mut site = Site::new(&[&fake]);
     let digest = image(&fake, "web");
