@@ -3,105 +3,13 @@
 
 use serde_json::{Value, json};
 use testkit::predicates::{Build, Finding, Scanner, openvex, vulnerabilities};
-use testkit::{Cosign, Format, Identity, KeyPair, Pushed, Registry, Signer, Sigstore};
+use testkit::{Format, Identity, Pushed, Signer};
 
-use crate::check_run::Desk;
+use crate::bench::{Bench, FORMATS, REVIEW, keyless, people, requiring, reviewed, trusted};
 use crate::manifests::{key, policy, with};
-
-const FORMATS: [Format; 2] = [Format::Tag, Format::Bundle];
-const REVIEW: &str = "https://example.com/review/v1";
-
-/// Everything that a test of evidence needs.
-struct Bench {
-    desk: Desk,
-    sigstore: &'static Sigstore,
-    root: Value,
-}
-
-impl Bench {
-    async fn new(test: &str) -> Self {
-        let desk = Desk::new(test);
-        let sigstore = desk.shared.sigstore().await.unwrap();
-        let root = trust_root("private", &sigstore.trusted_root_json().unwrap());
-        Self { desk, sigstore, root }
-    }
-
-    fn registries(&self) -> [&'static Registry; 2] {
-        [&self.desk.shared.distribution, &self.desk.shared.referrers]
-    }
-
-    fn cosigns(&self) -> [&Cosign; 2] {
-        [&self.desk.cosign2, &self.desk.cosign3]
-    }
-
-    async fn push(&self, registry: &Registry, repository: &str, seed: &str) -> Pushed {
-        registry.writer().push_image(repository, "1", seed).await.unwrap()
-    }
-
-    /// A SigningKey of ring `release` for an identity that the private Sigstore's issuers vouch for.
-    fn identity(&self, identity: &Identity) -> Value {
-        keyless(
-            "release-ci",
-            json!({"issuer": self.sigstore.issuer_of(identity), "subject": identity.subject()}),
-        )
-    }
-
-    async fn says(&self, image: &Pushed, trust: &[&Value], verdict: &str, reason: &str) {
-        self.says_of(&image.by_digest(), trust, verdict, reason).await;
-    }
-
-    async fn says_of(&self, image: &str, trust: &[&Value], verdict: &str, reason: &str) {
-        let mut manifests = trust.to_vec();
-        manifests.push(&self.root);
-        let checked = self.desk.check(image, &manifests, &[]).await;
-        checked.says(verdict, reason);
-    }
-}
-
-fn trust_root(name: &str, json: &str) -> Value {
-    json!({
-        "apiVersion": "assay.dev/v1alpha1",
-        "kind": "TrustRoot",
-        "metadata": {"name": name},
-        "spec": {"inline": json},
-    })
-}
-
-fn keyless(name: &str, matchers: Value) -> Value {
-    json!({
-        "apiVersion": "assay.dev/v1alpha1",
-        "kind": "SigningKey",
-        "metadata": {"name": name},
-        "spec": {"keyRing": "release", "stage": "Active", "trustRoot": "private", "keyless": matchers},
-    })
-}
-
-/// A policy whose one requirement is this.
-fn requiring(requirement: Value) -> Value {
-    with(
-        policy("required", "**", "release"),
-        json!({"spec": {"require": [with(json!({"name": "wanted"}), requirement)]}}),
-    )
-}
-
-fn reviewed(further: Value) -> Value {
-    let attestation = json!({"predicateType": REVIEW, "signedBy": ["release"]});
-    requiring(json!({"attestation": with(attestation, further)}))
-}
-
-fn people() -> [Identity; 2] {
-    [
-        Identity::email("alice@example.com"),
-        Identity::workflow("shop/web", "release.yaml", "refs/heads/main"),
-    ]
-}
 
 fn minutes_ago(minutes: i64) -> jiff::Timestamp {
     jiff::Timestamp::now() - jiff::SignedDuration::from_mins(minutes)
-}
-
-fn trusted(pair: &KeyPair) -> Value {
-    key("release-1", "release", &pair.public_pem().unwrap())
 }
 
 /// Weakened once: with the identity of the certificate not compared, the other identity passes; with the trust root's

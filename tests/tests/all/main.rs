@@ -8,6 +8,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod bench;
 mod binary;
 mod changes;
 mod check;
@@ -34,4 +35,6 @@ mod scene;
 mod servers;
 mod sources;
 mod stand_in;
+mod tampered;
+mod tampering;
 mod verdicts;

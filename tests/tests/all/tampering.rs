@@ -1,0 +1,190 @@
+//! Signatures and attestations by real cosign and a private Sigstore, changed by one byte in each of their parts: none
+//! of them counts any more.
+//!
+//! Bytes that nothing rests on are left out, as changing them changes nothing: the end of the layer's media type (any
+//! version of a bundle is looked at), a layer's size that is said to be more than it is (its digest decides), the copy
+//! of a certificate in a timestamp (the one in the trust root decides), and the root beside a proof of Rekor v2 (the
+//! one in the signed checkpoint decides).
+
+use futures::StreamExt as _;
+use serde_json::{Value, json};
+use testkit::{Cosign, CosignVersion, Format, Identity, KeyPair, Registry, Signer};
+
+use crate::bench::{Bench, FORMATS, REVIEW, people, reviewed, trusted};
+use crate::manifests::{policy, with};
+use crate::tampered::{Evidence, Kind, Part, Spot};
+
+/// How many cosigns and checks run at the same time.
+const AT_ONCE: usize = 4;
+
+/// How many changed copies of one kind there are: 2 bytes of 3 parts of each of 8 by a key; of 8 parts of each
+/// of 6 by an identity, and of 11 of each of the 2 bundles of cosign 2, which carry what both logs give.
+const CHANGED: usize = 188;
+
+/// Who signs, and the SigningKey that trusts them.
+#[derive(Clone, Copy)]
+struct By<'a> {
+    name: &'static str,
+    signer: Signer<'a>,
+    trust: &'a Value,
+}
+
+/// One way to make and to store evidence.
+struct Case<'a> {
+    kind: Kind,
+    registry: &'a Registry,
+    cosign: &'a Cosign,
+    format: Format,
+    by: By<'a>,
+}
+
+impl Case<'_> {
+    fn name(&self) -> String {
+        let (kind, version, format) = (self.kind, self.cosign.version(), self.format);
+        let registry = self.registry.kind();
+        format!("{kind:?}/{registry:?}/{version:?}/{format:?}/{}", self.by.name).to_lowercase()
+    }
+
+    /// The parts that this evidence must have.
+    fn parts(&self) -> Vec<Part> {
+        let is_keyless = !matches!(self.by.signer, Signer::Key(_));
+        let mut parts = vec![Part::Payload, Part::Signature];
+        if is_keyless {
+            parts.extend([Part::Certificate, Part::LogEntry]);
+            parts.extend(match (self.format, self.cosign.version()) {
+                (Format::Tag, _) => vec![Part::LogPromise, Part::LogTime],
+                (Format::Bundle, CosignVersion::V2) => {
+                    vec![
+                        Part::LogPromise,
+                        Part::LogTime,
+                        Part::LogProof,
+                        Part::LogRoot,
+                        Part::LogCheckpoint,
+                    ]
+                }
+                (Format::Bundle, CosignVersion::V3) => vec![Part::LogProof, Part::LogCheckpoint],
+            });
+            parts.push(Part::Timestamp);
+        }
+        parts.push(Part::Manifest);
+        parts
+    }
+
+    /// Gives how many changed copies were refused.
+    async fn run(&self, bench: &Bench, policy: &Value) -> usize {
+        let name = self.name();
+        let origin = bench
+            .push(self.registry, &format!("tampering/{name}/origin"), &name)
+            .await;
+        let reference = origin.by_digest();
+        match self.kind {
+            Kind::Signature => self.cosign.sign(&reference, self.by.signer, self.format).await,
+            Kind::Attestation => {
+                let predicate = json!({"approvals": ["ann", "bob"]});
+                self.cosign
+                    .attest(&reference, self.by.signer, REVIEW, &predicate, self.format)
+                    .await
+            }
+        }
+        .unwrap();
+        let trust = [self.by.trust, policy];
+        assert!(bench.accepts(&origin, &trust).await, "{name}");
+        let evidence = Evidence::of(self.registry, &origin, self.kind, self.format).await;
+        let copied = async |repository: &str, evidence: &Evidence| {
+            let repository = format!("tampering/{name}/{repository}");
+            let image = bench.push(self.registry, &repository, &name).await;
+            assert_eq!(image.digest, origin.digest);
+            evidence.attach(self.registry, &image).await;
+            bench.accepts(&image, &trust).await
+        };
+        assert!(copied("unchanged", &evidence).await, "{name}");
+        let mut refused = 0;
+        for part in self.parts() {
+            for spot in Spot::ALL {
+                let place = format!("{part:?}/{spot:?}").to_lowercase();
+                let changed = evidence.changed(part, spot);
+                let changed = changed.unwrap_or_else(|| panic!("{name}: no {place}"));
+                let is_accepted = copied(&place, &changed).await;
+                assert!(!is_accepted, "{name}: {place} changed, and it counts");
+                refused += 1;
+            }
+        }
+        refused
+    }
+}
+
+fn key_and_identity<'a>(
+    bench: &'a Bench,
+    pair: &'a KeyPair,
+    person: &'a Identity,
+    trust: &'a [Value; 2],
+) -> [By<'a>; 2] {
+    [
+        By {
+            name: "key",
+            signer: Signer::from(pair),
+            trust: &trust[0],
+        },
+        By {
+            name: "keyless",
+            signer: bench.sigstore.keyless(person),
+            trust: &trust[1],
+        },
+    ]
+}
+
+/// All ways to make and store one kind; gives how many changed copies were refused.
+async fn tamper(kind: Kind, policy: &Value) -> usize {
+    let bench = Bench::new(&format!("tampering-{kind:?}").to_lowercase()).await;
+    let pair = bench.desk.cosign3.generate_key_pair("release").await.unwrap();
+    let [person, _] = people();
+    // What does not verify gives no time, and is of no harm beside another time: so each must be there.
+    let dated = json!({"spec": {"timestamp": "Required", "transparencyLog": "Required"}});
+    let trust = [trusted(&pair), with(bench.identity(&person), dated)];
+    // An entry that is alone in its log has no hashes on its path to the root.
+    for cosign in bench.cosigns() {
+        let first = bench
+            .push(bench.registries()[0], "tampering/first", "first")
+            .await;
+        let signer = bench.sigstore.keyless(&person);
+        cosign
+            .sign(&first.by_digest(), signer, Format::Bundle)
+            .await
+            .unwrap();
+    }
+    let mut cases = Vec::new();
+    for registry in bench.registries() {
+        for cosign in bench.cosigns() {
+            for format in FORMATS {
+                for by in key_and_identity(&bench, &pair, &person, &trust) {
+                    cases.push(Case {
+                        kind,
+                        registry,
+                        cosign,
+                        format,
+                        by,
+                    });
+                }
+            }
+        }
+    }
+    futures::stream::iter(&cases)
+        .map(|case| case.run(&bench, policy))
+        .buffer_unordered(AT_ONCE)
+        .fold(0, async |sum, refused| sum + refused)
+        .await
+}
+
+/// V20.
+#[tokio::test]
+async fn v20_a_signature_with_one_byte_changed_in_any_part_does_not_count() {
+    let refused = tamper(Kind::Signature, &policy("signed", "**", "release")).await;
+    assert_eq!(refused, CHANGED);
+}
+
+/// V20.
+#[tokio::test]
+async fn v20_an_attestation_with_one_byte_changed_in_any_part_does_not_count() {
+    let refused = tamper(Kind::Attestation, &reviewed(json!({}))).await;
+    assert_eq!(refused, CHANGED);
+}
