@@ -181,7 +181,11 @@ async fn c2_12_a_registry_config_says_whether_it_is_in_use() {
         &secret,
         &server,
     ];
-    let credentials = ["--docker-username=assay", "--docker-password=hidden"];
+    let password = scene.unique("password");
+    let credentials = [
+        "--docker-username=assay",
+        &format!("--docker-password={password}"),
+    ];
     scene
         .cluster
         .kubectl(&[&create[..], &credentials].concat())
@@ -190,5 +194,5 @@ async fn c2_12_a_registry_config_says_whether_it_is_in_use() {
     ready(&scene, "registryconfig", &first, "True/InUse").await;
     scene.kubectl(&["delete", "registryconfig", &first]).await;
     ready(&scene, "registryconfig", &second, "True/InUse").await;
-    assert!(!operator.operator.log().contains("hidden"));
+    assert!(!operator.operator.log().contains(&password));
 }
