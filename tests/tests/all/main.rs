@@ -8,6 +8,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod agreement;
 mod bench;
 mod binary;
 mod changes;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use testkit::{Format, Pushed, Registry, RegistryKind, digest_of};
+use testkit::{Format, LogPosition, Pushed, Registry, RegistryKind, digest_of};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -100,8 +100,14 @@ pub(crate) struct Evidence {
 }
 
 impl Evidence {
-    /// What one run of cosign attached to an image.
-    pub(crate) async fn of(registry: &Registry, image: &Pushed, kind: Kind, format: Format) -> Self {
+    /// What cosign attached to an image after the registry's log was at a position.
+    pub(crate) async fn of(
+        registry: &Registry,
+        since: LogPosition,
+        image: &Pushed,
+        kind: Kind,
+        format: Format,
+    ) -> Self {
         let (repository, writer) = (path_of(image), registry.writer());
         let manifest = match format {
             Format::Tag => {
@@ -109,7 +115,7 @@ impl Evidence {
                 let tag = format!("{}.{suffix}", image.digest.replace(':', "-"));
                 writer.manifest(repository, &tag).await.unwrap().unwrap()
             }
-            Format::Bundle => referring(registry, image).await,
+            Format::Bundle => referring(registry, since, image).await,
         };
         let manifest: Value = serde_json::from_slice(&manifest).unwrap();
         assert_eq!(manifest["layers"].as_array().unwrap().len(), 1, "{manifest}");
@@ -319,14 +325,14 @@ fn path_of(image: &Pushed) -> &str {
 }
 
 /// The one manifest that refers to an image, found by the registry's own log of what was pushed.
-async fn referring(registry: &Registry, image: &Pushed) -> Vec<u8> {
+async fn referring(registry: &Registry, since: LogPosition, image: &Pushed) -> Vec<u8> {
     let (repository, writer) = (path_of(image), registry.writer());
     let prefix = format!("/v2/{repository}/manifests/");
     testkit::eventually(
         "a manifest that refers to the image",
         Duration::from_secs(10),
         async || {
-            for request in registry.access_log().unwrap() {
+            for request in registry.access_log_since(since).unwrap() {
                 let Some(reference) = request.path.strip_prefix(&prefix) else {
                     continue;
                 };

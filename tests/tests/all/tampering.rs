@@ -18,7 +18,7 @@ use crate::tampered::{Evidence, Kind, Part, Spot};
 const AT_ONCE: usize = 4;
 
 /// How many changed copies of one kind there are: 2 bytes of 3 parts of each of 8 by a key; of 8 parts of each
-/// of 6 by an identity, and of 11 of each of the 2 bundles of cosign 2, which carry what both logs give.
+/// of 6 by an identity, and of 11 of each of the 2 bundles of cosign 2, which carry a promise and a proof of Rekor v1.
 const CHANGED: usize = 188;
 
 /// Who signs, and the SigningKey that trusts them.
@@ -76,7 +76,7 @@ impl Case<'_> {
         let origin = bench
             .push(self.registry, &format!("tampering/{name}/origin"), &name)
             .await;
-        let reference = origin.by_digest();
+        let (reference, since) = (origin.by_digest(), self.registry.log_position().unwrap());
         match self.kind {
             Kind::Signature => self.cosign.sign(&reference, self.by.signer, self.format).await,
             Kind::Attestation => {
@@ -89,7 +89,7 @@ impl Case<'_> {
         .unwrap();
         let trust = [self.by.trust, policy];
         assert!(bench.accepts(&origin, &trust).await, "{name}");
-        let evidence = Evidence::of(self.registry, &origin, self.kind, self.format).await;
+        let evidence = Evidence::of(self.registry, since, &origin, self.kind, self.format).await;
         let copied = async |repository: &str, evidence: &Evidence| {
             let repository = format!("tampering/{name}/{repository}");
             let image = bench.push(self.registry, &repository, &name).await;
