@@ -3,4 +3,5 @@
 mod requests;
 mod site;
 mod sources;
+mod trouble;
 mod ways;
