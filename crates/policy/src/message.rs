@@ -236,7 +236,9 @@ fn discounts(findings: &Findings) -> String {
 
 fn invalid(findings: &Findings, what: &str) -> String {
     match findings.invalid.first() {
-        Some((key, why)) => format!("found something signed by SigningKey {key} that does not count: {why}"),
+        Some((key, why)) => {
+            format!("found something in the name of SigningKey {key} that does not count: {why}")
+        }
         None => format!("found only something that cannot be read as {what}"),
     }
 }

@@ -97,7 +97,10 @@ fn a_signature_by_a_stranger_is_signer_not_trusted() {
 fn b02_signed_garbage_is_signature_invalid() {
     let scene = Scene::with(vec![person(0).signs_payload("this is no payload")]);
     assert_eq!(scene.answer(), violating(Reason::SignatureInvalid));
-    assert_says(&scene, &["signed by SigningKey release-2026", "does not count"]);
+    assert_says(
+        &scene,
+        &["in the name of SigningKey release-2026", "does not count"],
+    );
 }
 
 #[test]
