@@ -39,6 +39,53 @@ impl Status {
     }
 }
 
+/// Reasons of [`READY`], [`ENFORCED`] and [`SAFE_TO_DISABLE`].
+pub mod reasons {
+    /// ImagePolicy is Ready: it is in force as it is written.
+    pub const POLICY_COMPILED: &str = "PolicyCompiled";
+    /// ImagePolicy is not Ready: it cannot be used as it is written.
+    pub const POLICY_INVALID: &str = "PolicyInvalid";
+    /// ImagePolicy is not Ready: a key ring that it names has no usable key.
+    pub const KEY_MISSING: &str = "KeyMissing";
+    /// SigningKey is Ready: signatures can be verified with it.
+    pub const KEY_USABLE: &str = "KeyUsable";
+    /// SigningKey is not Ready: it cannot be used as it is written.
+    pub const KEY_INVALID: &str = "KeyInvalid";
+    /// ImagePolicy is not Enforced: its mode only shows what it would find.
+    pub const DRY_RUN: &str = "DryRun";
+    /// ImagePolicy is not Enforced: nothing acts on what starts.
+    pub const WEBHOOK_NOT_INSTALLED: &str = "WebhookNotInstalled";
+    /// SigningKey is SafeToDisable: nothing that runs rests on it alone.
+    pub const NOTHING_DEPENDS: &str = "NothingDepends";
+    /// SigningKey is not SafeToDisable: something that runs rests on it alone.
+    pub const WORKLOADS_DEPEND: &str = "WorkloadsDepend";
+    /// It is not known whether a SigningKey is SafeToDisable: some images cannot be told now.
+    pub const UNDECIDED: &str = "Undecided";
+}
+
+/// What the conditions of one object have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct Conditions<'a> {
+    /// The conditions that the object has.
+    pub before: &'a [Condition],
+    /// `observedGeneration`.
+    pub generation: Option<i64>,
+    /// The time.
+    pub now: Timestamp,
+}
+
+impl Conditions<'_> {
+    /// A condition; see [`condition`].
+    pub fn set(&self, type_: &str, status: Status, reason: &str, message: &str) -> Condition {
+        let Conditions {
+            before,
+            generation,
+            now,
+        } = *self;
+        condition(before, type_, status, reason, message, generation, now)
+    }
+}
+
 /// A condition; its `lastTransitionTime` is kept from `previous` unless the status changed.
 pub fn condition(
     previous: &[Condition],

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use api::{ImageComplianceStatus, Mode, Reason, Verdict, WorkloadRef};
+use api::{ImageComplianceStatus, ImageResult, Mode, PolicyResult, Reason, Verdict, WorkloadRef};
 use engine::{RememberedViolation, WorkloadKey};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -36,20 +36,29 @@ pub(crate) struct SaidResult {
 /// Results by image, digest and policy.
 pub(crate) type Index<'a> = HashMap<(&'a str, &'a str, &'a str), &'a SaidResult>;
 
+impl SaidResult {
+    /// What is said of an image; `before` is what was said of it by the same policy.
+    pub(crate) fn of(image: &ImageResult, result: &PolicyResult, before: Option<&SaidResult>) -> Self {
+        let settled_before = before.and_then(|said| said.settled);
+        SaidResult {
+            image: image.image.clone(),
+            digest: image.digest.clone(),
+            policy: result.name.clone(),
+            mode: result.mode,
+            verdict: result.verdict,
+            reason: result.reason,
+            since: result.since.0,
+            settled: settled(result.verdict, result.reason, settled_before),
+        }
+    }
+}
+
 impl Said {
     /// What an object on the API server says.
     pub(crate) fn of(status: &ImageComplianceStatus) -> Self {
         let results = status.images.iter().flat_map(|image| {
-            image.policies.iter().map(|result| SaidResult {
-                image: image.image.clone(),
-                digest: image.digest.clone(),
-                policy: result.name.clone(),
-                mode: result.mode,
-                verdict: result.verdict,
-                reason: result.reason,
-                since: result.since.0,
-                settled: settled(result.verdict, result.reason, None),
-            })
+            let results = image.policies.iter();
+            results.map(|result| SaidResult::of(image, result, None))
         });
         Said {
             workload: status.workload.clone(),
@@ -79,28 +88,24 @@ impl Said {
 
     /// The workload that this speaks of.
     pub(crate) fn key(&self, namespace: &str) -> Option<WorkloadKey> {
-        self.workload.as_ref().map(|workload| key_of(workload, namespace))
+        self.workload
+            .as_ref()
+            .map(|workload| WorkloadKey::of(namespace.into(), workload))
     }
 }
 
-/// The key of a workload as an object names it.
-pub(crate) fn key_of(workload: &WorkloadRef, namespace: &str) -> WorkloadKey {
-    let group = workload
-        .api_version
-        .split_once('/')
-        .map_or("", |(group, _)| group);
-    WorkloadKey {
-        namespace: namespace.into(),
-        group: group.into(),
-        kind: workload.kind.as_str().into(),
-        name: workload.name.as_str().into(),
-    }
+/// Whether an answer is none yet: a first look is under way.
+pub(crate) fn is_waiting(verdict: Verdict, reason: Reason) -> bool {
+    verdict == Verdict::Unknown && reason == Reason::Pending
 }
 
 /// The last verdict that was not merely waiting for a first look, after this answer.
-pub(crate) fn settled(verdict: Verdict, reason: Reason, before: Option<Verdict>) -> Option<Verdict> {
-    let waits = verdict == Verdict::Unknown && reason == Reason::Pending;
-    if waits { before } else { Some(verdict) }
+fn settled(verdict: Verdict, reason: Reason, before: Option<Verdict>) -> Option<Verdict> {
+    if is_waiting(verdict, reason) {
+        before
+    } else {
+        Some(verdict)
+    }
 }
 
 /// Conditions without their messages; what a next condition keeps is its time.
@@ -119,8 +124,8 @@ pub(crate) fn violations(namespace: &str, status: &ImageComplianceStatus) -> Vec
     let Some(workload) = &status.workload else {
         return Vec::new();
     };
-    let key = key_of(workload, namespace);
-    let of_image = |image: &api::ImageResult| {
+    let key = WorkloadKey::of(namespace.into(), workload);
+    let of_image = |image: &ImageResult| {
         let violating = image
             .policies
             .iter()

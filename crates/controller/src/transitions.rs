@@ -7,7 +7,7 @@ use api::{Mode, Reason, Verdict};
 use engine::{PolicyAnswer, WorkloadReport};
 use jiff::Timestamp;
 
-use crate::said::{Said, SaidResult};
+use crate::said::{Said, SaidResult, is_waiting};
 
 /// What an Event about a transition is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -133,10 +133,6 @@ fn changed(
             news(settled, answer.verdict)
         },
     })
-}
-
-fn is_waiting(verdict: Verdict, reason: Reason) -> bool {
-    verdict == Verdict::Unknown && reason == Reason::Pending
 }
 
 /// Whether a verdict is news after the last settled one.

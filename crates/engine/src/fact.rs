@@ -101,20 +101,27 @@ pub struct WorkloadKey {
     pub name: Arc<str>,
 }
 
+impl WorkloadKey {
+    /// What names a workload of this namespace.
+    pub fn of(namespace: Arc<str>, workload: &WorkloadRef) -> Self {
+        WorkloadKey {
+            namespace,
+            group: group_of(&workload.api_version).into(),
+            kind: workload.kind.as_str().into(),
+            name: workload.name.as_str().into(),
+        }
+    }
+}
+
+/// The API group of an `apiVersion`: `apps` of `apps/v1`; empty for the core group.
+pub fn group_of(api_version: &str) -> &str {
+    api_version.split_once('/').map_or("", |(group, _)| group)
+}
+
 impl Workload {
     /// What names it.
     pub fn key(&self) -> WorkloadKey {
-        let group = self
-            .reference
-            .api_version
-            .split_once('/')
-            .map_or("", |(group, _)| group);
-        WorkloadKey {
-            namespace: self.namespace.clone(),
-            group: group.into(),
-            kind: self.reference.kind.as_str().into(),
-            name: self.reference.name.as_str().into(),
-        }
+        WorkloadKey::of(self.namespace.clone(), &self.reference)
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use api::{Reason, Verdict};
 use jiff::Timestamp;
+pub(crate) use policy::badness;
 use policy::{DigestFacts, ImageFacts, Judgement, Running, evaluate, rests_on};
 use verify::{Verifier, VerifierId};
 
@@ -397,15 +398,6 @@ fn stale(subject: &Subject) -> Judgement {
         )),
         valid_until: None,
         relied_on: Vec::new(),
-    }
-}
-
-pub(crate) fn badness(verdict: Verdict) -> u8 {
-    match verdict {
-        Verdict::Compliant => 0,
-        Verdict::NotCovered => 1,
-        Verdict::Unknown | Verdict::Other => 2,
-        Verdict::Violating => 3,
     }
 }
 

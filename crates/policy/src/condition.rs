@@ -51,7 +51,12 @@ pub fn workload_condition(images: impl Iterator<Item = ImageSummary>) -> (Status
 /// The worst of several answers: Violating, Unknown, NotCovered, Compliant; among equals the one with the most severe
 /// reason. None of none.
 pub fn worst(answers: impl Iterator<Item = (Verdict, Reason)>) -> Option<(Verdict, Reason)> {
-    answers.max_by_key(|(verdict, reason)| (badness(*verdict), severity(*reason), *reason))
+    answers.max_by_key(|(verdict, reason)| (rank(*verdict, *reason), *reason))
+}
+
+/// How bad an answer is: by its verdict, and among equals by the severity of its reason.
+pub fn rank(verdict: Verdict, reason: Reason) -> (u8, u8) {
+    (badness(verdict), severity(reason))
 }
 
 /// How severe a reason is among reasons of one verdict: what hints at an attack before what was forgotten, what a person

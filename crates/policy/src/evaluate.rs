@@ -91,8 +91,8 @@ pub fn rests_on(
     })
 }
 
-/// How bad a verdict is: Compliant, Unknown, Violating.
-pub(crate) fn badness(verdict: Verdict) -> u8 {
+/// How bad a verdict is: Compliant, NotCovered, Unknown, Violating.
+pub fn badness(verdict: Verdict) -> u8 {
     match verdict {
         Verdict::Compliant => 0,
         Verdict::NotCovered => 1,

@@ -34,8 +34,8 @@ mod vex;
 mod vulnerabilities;
 
 pub use compile::{CompileError, CompiledPolicy, Problem};
-pub use condition::{ImageSummary, severity, workload_condition, worst};
-pub use evaluate::{Judgement, evaluate, newest_attestation, rests_on};
+pub use condition::{ImageSummary, rank, severity, workload_condition, worst};
+pub use evaluate::{Judgement, badness, evaluate, newest_attestation, rests_on};
 pub use facts::{
     Completeness, DigestFacts, Gap, ImageFacts, ItemFacts, Key, KeyRings, Knowledge, Nature, Running,
 };

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use engine::WorkloadKey;
+use engine::{WorkloadKey, group_of};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
@@ -110,14 +110,10 @@ impl ControllerRef {
     pub(crate) fn of(metadata: &ObjectMeta, namespace: &Arc<str>, texts: &mut Texts) -> Option<Arc<Self>> {
         let controls = |reference: &&OwnerReference| reference.controller == Some(true);
         let reference = metadata.owner_references.iter().flatten().find(controls)?;
-        let group = reference
-            .api_version
-            .split_once('/')
-            .map_or("", |(group, _)| group);
         Some(Arc::new(ControllerRef {
             key: WorkloadKey {
                 namespace: namespace.clone(),
-                group: texts.keep(group),
+                group: texts.keep(group_of(&reference.api_version)),
                 kind: texts.keep(&reference.kind),
                 name: texts.keep(&reference.name),
             },

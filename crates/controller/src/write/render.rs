@@ -3,15 +3,15 @@
 //! The tables of the conditions come from `policy::workload_condition`; here they are filled, and the
 //! object is kept below its size.
 
-use api::conditions::{COMPLIANT, DRY_RUN_COMPLIANT, Status, condition};
+use api::conditions::{COMPLIANT, Conditions, DRY_RUN_COMPLIANT, Status};
 use api::{ImageComplianceStatus, ImageResult, Mode, PolicyResult, Reason, Verdict};
 use engine::{ImageReport, PolicyAnswer, WorkloadReport};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, OwnerReference, Time};
-use policy::{ImageSummary, severity, workload_condition, worst};
+use policy::{ImageSummary, rank, workload_condition, worst};
 
 use crate::names::cut;
-use crate::said::{Index, Said, SaidResult, settled, slim};
+use crate::said::{Index, Said, SaidResult, slim};
 
 /// An object stays under 256 KiB; what is not an image result has the rest.
 const IMAGES_BYTES: usize = 240 * 1024;
@@ -34,8 +34,13 @@ pub(crate) fn covered(report: &WorkloadReport, before: &Said, now: Timestamp) ->
     let images = worst_first(&report.images);
     let results: Vec<ImageResult> = images.iter().map(|image| result(image, &old, now)).collect();
     let said = said_results(&results, &old);
-    let mut conditions = vec![counting_condition(&images, &before.conditions, now)];
-    conditions.extend(dry_run_condition(&images, &before.conditions, now));
+    let told = Conditions {
+        before: &before.conditions,
+        generation: None,
+        now,
+    };
+    let mut conditions = vec![counting_condition(&images, told)];
+    conditions.extend(dry_run_condition(&images, told));
     let image_count = count(results.len());
     let (kept, omitted) = within_size(results);
     let status = ImageComplianceStatus {
@@ -53,18 +58,12 @@ pub(crate) fn covered(report: &WorkloadReport, before: &Said, now: Timestamp) ->
 /// remembered, so that the same images starting again are no news.
 pub(crate) fn nothing_running(before: &Said, now: Timestamp) -> Rendered {
     let nothing = "no container of the workload runs";
-    let of = |type_: &str| {
-        let reason = Reason::NothingRunning.as_str();
-        condition(
-            &before.conditions,
-            type_,
-            Status::Unknown,
-            reason,
-            nothing,
-            None,
-            now,
-        )
+    let told = Conditions {
+        before: &before.conditions,
+        generation: None,
+        now,
     };
+    let of = |type_: &str| told.set(type_, Status::Unknown, Reason::NothingRunning.as_str(), nothing);
     let mut conditions = vec![of(COMPLIANT)];
     if before
         .conditions
@@ -112,7 +111,15 @@ fn remembering(status: ImageComplianceStatus, results: Vec<SaidResult>) -> Rende
     }
 }
 
-/// Policies in DryRun count apart; a mode that this version does not know counts as the strictest.
+/// A mode of a newer version counts as the strictest.
+fn strictest_if_unknown(mode: Mode) -> Mode {
+    match mode {
+        Mode::Other => Mode::Enforce,
+        Mode::DryRun | Mode::Warn | Mode::Enforce => mode,
+    }
+}
+
+/// Policies in DryRun count apart.
 fn counts(answer: &PolicyAnswer) -> bool {
     answer.mode != Mode::DryRun
 }
@@ -141,16 +148,8 @@ fn worst_where(image: &ImageReport, which: impl Fn(&PolicyAnswer) -> bool) -> Op
 }
 
 /// How bad an answer is; nothing is better than everything.
-fn badness(answer: Option<(Verdict, Reason)>) -> (u8, u8) {
-    answer.map_or((0, 0), |(verdict, reason)| {
-        let rank = match verdict {
-            Verdict::Violating => 4,
-            Verdict::Unknown | Verdict::Other => 3,
-            Verdict::NotCovered => 2,
-            Verdict::Compliant => 1,
-        };
-        (rank, severity(reason))
-    })
+fn badness(answer: Option<(Verdict, Reason)>) -> Option<(u8, u8)> {
+    answer.map(|(verdict, reason)| rank(verdict, reason))
 }
 
 /// Worst first by what counts, then by dry runs, then by name.
@@ -175,18 +174,18 @@ fn flat_verdict(images: &[&ImageReport]) -> Verdict {
     worst(judged).map_or(Verdict::NotCovered, |(verdict, _)| verdict)
 }
 
-fn counting_condition(images: &[&ImageReport], before: &[Condition], now: Timestamp) -> Condition {
+fn counting_condition(images: &[&ImageReport], conditions: Conditions<'_>) -> Condition {
     let summary = |image: &&ImageReport| match worst_where(image, counts) {
         Some((verdict, reason)) => ImageSummary::Judged(verdict, reason),
         None if image.policies.is_empty() => ImageSummary::NotCovered,
         None => ImageSummary::DryRunOnly,
     };
     let outcome = workload_condition(images.iter().map(summary));
-    table_condition(COMPLIANT, outcome, images, counts, before, now)
+    table_condition(COMPLIANT, outcome, images, counts, conditions)
 }
 
 /// The same table over the policies in DryRun; none where none covers.
-fn dry_run_condition(images: &[&ImageReport], before: &[Condition], now: Timestamp) -> Option<Condition> {
+fn dry_run_condition(images: &[&ImageReport], conditions: Conditions<'_>) -> Option<Condition> {
     let is_dry = |answer: &PolicyAnswer| !counts(answer);
     if !images.iter().any(|image| image.policies.iter().any(is_dry)) {
         return None;
@@ -201,8 +200,7 @@ fn dry_run_condition(images: &[&ImageReport], before: &[Condition], now: Timesta
         outcome,
         images,
         is_dry,
-        before,
-        now,
+        conditions,
     ))
 }
 
@@ -211,8 +209,7 @@ fn table_condition(
     (status, reason): (Status, Reason),
     images: &[&ImageReport],
     which: impl Fn(&PolicyAnswer) -> bool,
-    before: &[Condition],
-    now: Timestamp,
+    conditions: Conditions<'_>,
 ) -> Condition {
     let message = match (status, reason) {
         (Status::True, Reason::PartlyCovered) => {
@@ -224,7 +221,7 @@ fn table_condition(
         (_, Reason::NothingRunning) => "no container of the workload runs".to_owned(),
         _ => names_the_worst(images, which, reason),
     };
-    condition(before, type_, status, reason.as_str(), &message, None, now)
+    conditions.set(type_, status, reason.as_str(), &message)
 }
 
 /// One line that names the worst image and its message.
@@ -234,7 +231,7 @@ fn names_the_worst(images: &[&ImageReport], which: impl Fn(&PolicyAnswer) -> boo
         .flat_map(|image| image.policies.iter().map(move |answer| (image, answer)));
     let fitting = answers.filter(|(_, answer)| which(answer) && answer.reason == reason);
     let bad = fitting.filter(|(_, answer)| answer.verdict != Verdict::Compliant);
-    let worst = bad.max_by_key(|(_, answer)| badness(Some(judgement(answer))).0);
+    let worst = bad.max_by_key(|(_, answer)| policy::badness(answer.verdict));
     let line = worst.map_or_else(String::new, |(image, answer)| {
         format!("{}: {}", image.image, answer.message)
     });
@@ -247,11 +244,7 @@ fn result(image: &ImageReport, old: &Index<'_>, now: Timestamp) -> ImageResult {
         let same = known_before.filter(|said| (said.verdict, said.reason) == judgement(answer));
         PolicyResult {
             name: answer.policy.to_string(),
-            mode: if counts(answer) && answer.mode == Mode::Other {
-                Mode::Enforce
-            } else {
-                answer.mode
-            },
+            mode: strictest_if_unknown(answer.mode),
             verdict: known(answer.verdict),
             requirement: answer.requirement.as_deref().map(str::to_owned),
             reason: answer.reason,
@@ -277,21 +270,8 @@ fn message(answer: &PolicyAnswer) -> Option<String> {
 fn said_results(images: &[ImageResult], old: &Index<'_>) -> Vec<SaidResult> {
     let of_image = |image: &ImageResult| {
         let said = image.policies.iter().map(|result| {
-            let before = old.get(&(image.image.as_str(), image.digest.as_str(), result.name.as_str()));
-            SaidResult {
-                image: image.image.clone(),
-                digest: image.digest.clone(),
-                policy: result.name.clone(),
-                mode: result.mode,
-                verdict: result.verdict,
-                reason: result.reason,
-                since: result.since.0,
-                settled: settled(
-                    result.verdict,
-                    result.reason,
-                    before.and_then(|said| said.settled),
-                ),
-            }
+            let key = (image.image.as_str(), image.digest.as_str(), result.name.as_str());
+            SaidResult::of(image, result, old.get(&key).copied())
         });
         said.collect::<Vec<_>>()
     };
@@ -326,7 +306,7 @@ fn shrink(image: &mut ImageResult, limit: usize) {
     let mut mildest_first: Vec<usize> = (0..image.policies.len()).collect();
     mildest_first.sort_by_key(|at| {
         let result = &image.policies[*at];
-        badness(Some((result.verdict, result.reason)))
+        rank(result.verdict, result.reason)
     });
     let sizes: Vec<usize> = image.policies.iter().map(size).collect();
     let mut excess = size(image).saturating_sub(limit);

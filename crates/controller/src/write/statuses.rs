@@ -1,6 +1,6 @@
 //! The statuses of policies and keys: pure, from the engine's totals.
 
-use api::conditions::{ENFORCED, READY, SAFE_TO_DISABLE, Status, condition};
+use api::conditions::{Conditions, ENFORCED, READY, SAFE_TO_DISABLE, Status, reasons};
 use api::{ImagePolicyStatus, InForce, Mode, SigningKeyStatus};
 use engine::{KeyReport, PolicyProblem, PolicyReport};
 use jiff::Timestamp;
@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::names::cut;
+use crate::said::slim;
 
 /// The longest message of a condition, in characters.
 pub(crate) const CONDITION_CHARACTERS: usize = 1024;
@@ -15,6 +16,11 @@ pub(crate) const CONDITION_CHARACTERS: usize = 1024;
 /// What is said of a policy.
 pub(crate) fn policy(report: &PolicyReport, before: &ImagePolicyStatus, now: Timestamp) -> ImagePolicyStatus {
     let in_force = report.in_force.as_ref();
+    let conditions = Conditions {
+        before: &before.conditions,
+        generation: Some(report.generation),
+        now,
+    };
     ImagePolicyStatus {
         observed_generation: Some(report.generation),
         in_force: in_force.map(|(generation, spec)| InForce {
@@ -29,52 +35,36 @@ pub(crate) fn policy(report: &PolicyReport, before: &ImagePolicyStatus, now: Tim
         violations: report.violations.clone(),
         violations_total: Some(report.violations_total),
         next_deadline: report.next_deadline.map(|time| Time(whole_seconds(time))),
-        conditions: vec![policy_ready(report, before, now), enforced(report, before, now)],
+        conditions: vec![policy_ready(report, conditions), enforced(report, conditions)],
     }
 }
 
-fn policy_ready(report: &PolicyReport, before: &ImagePolicyStatus, now: Timestamp) -> Condition {
+fn policy_ready(report: &PolicyReport, conditions: Conditions<'_>) -> Condition {
     let (status, reason, message) = match &report.problem {
         None => (
             Status::True,
-            "PolicyCompiled",
+            reasons::POLICY_COMPILED,
             "the policy is in force as it is written",
         ),
-        Some(PolicyProblem::Invalid(message)) => (Status::False, "PolicyInvalid", message.as_str()),
-        Some(PolicyProblem::KeysMissing(message)) => (Status::False, "KeyMissing", message.as_str()),
+        Some(PolicyProblem::Invalid(message)) => (Status::False, reasons::POLICY_INVALID, message.as_str()),
+        Some(PolicyProblem::KeysMissing(message)) => (Status::False, reasons::KEY_MISSING, message.as_str()),
     };
     let message = cut(message, CONDITION_CHARACTERS);
-    condition(
-        &before.conditions,
-        READY,
-        status,
-        reason,
-        &message,
-        Some(report.generation),
-        now,
-    )
+    conditions.set(READY, status, reason, &message)
 }
 
-fn enforced(report: &PolicyReport, before: &ImagePolicyStatus, now: Timestamp) -> Condition {
+fn enforced(report: &PolicyReport, conditions: Conditions<'_>) -> Condition {
     let (reason, message) = match report.mode {
         Mode::DryRun => (
-            "DryRun",
+            reasons::DRY_RUN,
             "the policy only shows what it would find; set spec.mode to Warn or Enforce",
         ),
         Mode::Warn | Mode::Enforce | Mode::Other => (
-            "WebhookNotInstalled",
+            reasons::WEBHOOK_NOT_INSTALLED,
             "what runs is judged and reported; no webhook acts on what starts",
         ),
     };
-    condition(
-        &before.conditions,
-        ENFORCED,
-        Status::False,
-        reason,
-        message,
-        Some(report.generation),
-        now,
-    )
+    conditions.set(ENFORCED, Status::False, reason, message)
 }
 
 /// A time as statuses carry it, without the fraction of its second.
@@ -85,6 +75,11 @@ pub(crate) fn whole_seconds(time: Timestamp) -> Timestamp {
 /// What is said of a key.
 pub(crate) fn key(report: &KeyReport, before: &SigningKeyStatus, now: Timestamp) -> SigningKeyStatus {
     let identity = report.identity.as_ref().ok();
+    let conditions = Conditions {
+        before: &before.conditions,
+        generation: Some(report.generation),
+        now,
+    };
     SigningKeyStatus {
         observed_generation: Some(report.generation),
         fingerprint: identity.map(|identity| identity.fingerprint.clone()),
@@ -96,57 +91,38 @@ pub(crate) fn key(report: &KeyReport, before: &SigningKeyStatus, now: Timestamp)
             .map(|time| time.to_zoned(TimeZone::UTC).date().to_string()),
         images: Some(report.images),
         sole_trust: Some(report.sole_trust.clone()),
-        conditions: vec![
-            key_ready(report, before, now),
-            safe_to_disable(report, before, now),
-        ],
+        conditions: vec![key_ready(report, conditions), safe_to_disable(report, conditions)],
     }
 }
 
-fn key_ready(report: &KeyReport, before: &SigningKeyStatus, now: Timestamp) -> Condition {
+fn key_ready(report: &KeyReport, conditions: Conditions<'_>) -> Condition {
     let (status, reason, message) = match &report.identity {
-        Ok(_) => (Status::True, "KeyUsable", "the key can be used to verify"),
-        Err(problem) => (Status::False, "KeyInvalid", problem.as_str()),
+        Ok(_) => (Status::True, reasons::KEY_USABLE, "the key can be used to verify"),
+        Err(problem) => (Status::False, reasons::KEY_INVALID, problem.as_str()),
     };
     let message = cut(message, CONDITION_CHARACTERS);
-    condition(
-        &before.conditions,
-        READY,
-        status,
-        reason,
-        &message,
-        Some(report.generation),
-        now,
-    )
+    conditions.set(READY, status, reason, &message)
 }
 
-fn safe_to_disable(report: &KeyReport, before: &SigningKeyStatus, now: Timestamp) -> Condition {
+fn safe_to_disable(report: &KeyReport, conditions: Conditions<'_>) -> Condition {
     let dependents = report.sole_trust.workloads;
     let (status, reason, message) = if report.undecided > 0 {
         let message = format!(
             "{} covered images cannot be told now and may depend on this key; {dependents} workloads do for certain",
             report.undecided
         );
-        (Status::Unknown, "Undecided", message)
+        (Status::Unknown, reasons::UNDECIDED, message)
     } else if dependents > 0 {
         let message = format!("{dependents} workloads would get a worse verdict without this key");
-        (Status::False, "WorkloadsDepend", message)
+        (Status::False, reasons::WORKLOADS_DEPEND, message)
     } else {
         (
             Status::True,
-            "NothingDepends",
+            reasons::NOTHING_DEPENDS,
             "nothing that runs would get a worse verdict without this key".to_owned(),
         )
     };
-    condition(
-        &before.conditions,
-        SAFE_TO_DISABLE,
-        status,
-        reason,
-        &message,
-        Some(report.generation),
-        now,
-    )
+    conditions.set(SAFE_TO_DISABLE, status, reason, &message)
 }
 
 /// Whether two statuses of a policy differ in mere counts only.
@@ -160,10 +136,10 @@ pub(crate) fn policies_differ_in_counts_only(old: &ImagePolicyStatus, new: &Imag
         violations: Vec::new(),
         violations_total: None,
         next_deadline: None,
-        conditions: without_messages(&status.conditions),
+        conditions: slim(&status.conditions),
         ..status.clone()
     };
-    was_written(old.observed_generation) && without_counts(old) == without_counts(new)
+    old.observed_generation.is_some() && without_counts(old) == without_counts(new)
 }
 
 /// Whether two statuses of a key differ in mere counts only.
@@ -171,18 +147,10 @@ pub(crate) fn keys_differ_in_counts_only(old: &SigningKeyStatus, new: &SigningKe
     let without_counts = |status: &SigningKeyStatus| SigningKeyStatus {
         images: None,
         sole_trust: None,
-        conditions: without_messages(&status.conditions),
+        conditions: slim(&status.conditions),
         ..status.clone()
     };
-    was_written(old.observed_generation) && without_counts(old) == without_counts(new)
-}
-
-fn was_written(observed_generation: Option<i64>) -> bool {
-    observed_generation.is_some()
-}
-
-fn without_messages(conditions: &[Condition]) -> Vec<Condition> {
-    crate::said::slim(conditions)
+    old.observed_generation.is_some() && without_counts(old) == without_counts(new)
 }
 
 #[cfg(test)]
