@@ -19,7 +19,7 @@ pub struct Reference {
     /// The repository, normalised.
     pub repository: Repository,
     /// The tag as written; see [`Reference::tag`] for what a missing one means.
-    pub tag: Option<String>,
+    pub written_tag: Option<String>,
     /// The digest as written. Where there is one, runtimes ignore the tag.
     pub digest: Option<Digest>,
 }
@@ -28,7 +28,7 @@ impl Reference {
     /// The tag to resolve: the written one, `latest` if neither tag nor digest is written, `None` if only a
     /// digest is.
     pub fn tag(&self) -> Option<&str> {
-        match (&self.tag, &self.digest) {
+        match (&self.written_tag, &self.digest) {
             (Some(tag), _) => Some(tag),
             (None, None) => Some("latest"),
             (None, Some(_)) => None,
@@ -80,7 +80,7 @@ impl FromStr for Reference {
         let (repository, tag) = split_tag(name)?;
         Ok(Self {
             repository: repository.parse()?,
-            tag,
+            written_tag: tag,
             digest,
         })
     }
@@ -115,7 +115,7 @@ fn split_tag(name: &str) -> Result<(&str, Option<String>), ReferenceError> {
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.repository)?;
-        if let Some(tag) = &self.tag {
+        if let Some(tag) = &self.written_tag {
             write!(f, ":{tag}")?;
         }
         if let Some(digest) = &self.digest {
