@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use api::ImageCompliance;
 use kube::{Api, ResourceExt};
 use testkit::predicates::{Finding, Scanner, vulnerabilities};
-use testkit::{Cosign, CosignVersion, Format, Identity, Pushed, Sigstore, SigstoreOptions};
+use testkit::{Cosign, CosignVersion, Format, Identity, Operator, Pushed, Sigstore, SigstoreOptions};
 
 use crate::error::{DemoError, Result};
 use crate::expect::Answer;
 use crate::manifests::{CHECKOUT, Values, quoted};
 use crate::narrator::seconds;
-use crate::stage::{Operator, Stage};
+use crate::stage::Stage;
 use crate::story::{Story, shown};
 
 /// How long the operator may take for its answers about the new workloads.

@@ -8,10 +8,10 @@ use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
+use testkit::Operator;
 
 use crate::error::{DemoError, Result};
 use crate::expect::{Answer, Count, Trust, mismatches};
-use crate::stage::Operator;
 
 /// How often the cluster is looked at: also the error of every time that is told.
 const PAUSE: Duration = Duration::from_millis(50);

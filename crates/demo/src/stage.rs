@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use testkit::{
-    Cluster, ClusterOptions, Lifetime, NodeSimulator, Registry, RegistryKind, Server, ServerSpec, Tools,
-    free_port, workspace_binary,
+    Cluster, ClusterOptions, Lifetime, NodeSimulator, OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, Operator,
+    OperatorSpec, Registry, RegistryKind, Tools, workspace_binary,
 };
 
 use crate::error::{DemoError, Result};
@@ -21,10 +21,6 @@ const REGISTRIES: &str = "registries";
 /// The operator ends first, so that it can still give its lease back.
 const FOLDERS: [&str; 3] = [OPERATOR, CLUSTER, REGISTRIES];
 
-/// The namespace and the service account of `config/rbac`.
-const NAMESPACE: &str = "assay-system";
-const SERVICE_ACCOUNT: &str = "assay";
-
 /// How many nodes are simulated.
 pub const NODES: usize = 2;
 
@@ -38,15 +34,6 @@ pub struct Stage {
     pub distribution: Registry,
     /// A registry with it.
     pub referrers: Registry,
-}
-
-/// The operator as a process of its own.
-#[derive(Debug)]
-pub struct Operator {
-    /// The process.
-    pub server: Server,
-    /// Where it serves `/metrics`, `/healthz` and `/readyz`.
-    pub address: String,
 }
 
 impl Stage {
@@ -87,32 +74,19 @@ impl Stage {
     pub async fn start_operator(&self) -> Result<Operator> {
         let kubeconfig = self
             .cluster
-            .kubeconfig_for_service_account(NAMESPACE, SERVICE_ACCOUNT)
+            .kubeconfig_for_service_account(OPERATOR_NAMESPACE, OPERATOR_ACCOUNT)
             .await?;
-        let folder = self.folder.join(OPERATOR);
-        let address = format!("127.0.0.1:{}", free_port()?);
-        let spec = ServerSpec::new("assay", workspace_binary("assay-cli", "assay")?, &folder)
-            .arg("controller")
-            .arg("--data-dir")
-            .arg(folder.join("data"))
-            .args(["--listen", &address])
-            .args(["--insecure-registry", &self.distribution.host()])
-            .args(["--insecure-registry", &self.referrers.host()])
-            .env("KUBECONFIG", kubeconfig)
-            .env("POD_NAMESPACE", NAMESPACE)
-            .env("HOME", &folder)
-            .lifetime(Lifetime::Detached);
-        let server = Server::start(spec)?;
-        let (http, url) = (reqwest::Client::new(), format!("http://{address}/readyz"));
-        let probe = || async {
-            let answer = http.get(&url).send().await.map_err(|error| error.to_string())?;
-            match answer.status().is_success() {
-                true => Ok(true),
-                false => Err(format!("HTTP {}", answer.status())),
-            }
-        };
-        server.wait_until_ready(Duration::from_secs(30), probe).await?;
-        Ok(Operator { server, address })
+        let registries = [self.distribution.host(), self.referrers.host()];
+        let insecure = |host: String| ["--insecure-registry".to_owned(), host];
+        let operator = Operator::start(OperatorSpec {
+            program: workspace_binary("assay-cli", "assay")?,
+            folder: self.folder.join(OPERATOR),
+            kubeconfig,
+            arguments: registries.into_iter().flat_map(insecure).collect(),
+            lifetime: Lifetime::Detached,
+        })?;
+        operator.until_ready(Duration::from_secs(30)).await?;
+        Ok(operator)
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use api::ContainerType::{Container, Ephemeral, Init, Sidecar};
+use testkit::Operator;
 
 use crate::error::{DemoError, Result};
 use crate::expect::{Answer, Count, Trust};
@@ -11,7 +12,7 @@ use crate::gallery::{Gallery, Signers};
 use crate::manifests::{self, TRUST, WORKLOADS};
 use crate::narrator::{Narrator, cut, seconds};
 use crate::observer::{News, Observer, REPORTER};
-use crate::stage::{Operator, Stage};
+use crate::stage::Stage;
 
 /// How long the pods may take to run.
 const PODS_LIMIT: Duration = Duration::from_secs(60);

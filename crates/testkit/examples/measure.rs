@@ -11,9 +11,8 @@ use std::time::{Duration, Instant};
 
 use api::{ImageCompliance, Reason};
 use assay_testkit::{
-    Audit, BulkSigner, Cluster, ClusterOptions, Cosign, CosignVersion, NodeOptions, NodeSimulator, Registry,
-    Result, Server, ServerSpec, TestkitError, eventually, free_port, run_folder, workspace_binary,
-    workspace_root,
+    Audit, BulkSigner, Cluster, ClusterOptions, Cosign, CosignVersion, Lifetime, NodeOptions, NodeSimulator,
+    OPERATOR_NAMESPACE, Operator, OperatorSpec, Registry, Result, eventually, run_folder, workspace_binary,
 };
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Pod;
@@ -81,20 +80,10 @@ impl Fleet {
             },
         )
         .await?;
-        let crds = workspace_root().join("crds");
+        cluster.install_kinds().await?;
         cluster
-            .kubectl(&["apply", "-f", &crds.display().to_string()])
+            .kubectl(&["create", "namespace", OPERATOR_NAMESPACE])
             .await?;
-        cluster
-            .kubectl(&[
-                "wait",
-                "--for=condition=Established",
-                "--timeout=30s",
-                "-f",
-                &crds.display().to_string(),
-            ])
-            .await?;
-        cluster.kubectl(&["create", "namespace", "assay-system"]).await?;
         let cosign = Cosign::new(CosignVersion::V3, folder.join("home"))?;
         let key = cosign.generate_key_pair("release-2026").await?;
         let signer = BulkSigner::new(&key)?;
@@ -118,28 +107,20 @@ impl Fleet {
         })
     }
 
-    fn start_operator(&self) -> Result<Server> {
+    fn start_operator(&self) -> Result<Operator> {
         let kubeconfig = self
             .cluster
             .kubeconfig_for_user(OPERATOR, Some("system:masters"))?;
-        let spec = ServerSpec::new(
-            OPERATOR,
-            workspace_binary("assay-cli", "assay")?,
-            self.folder.join("operator"),
-        )
-        .args([
-            "controller",
-            "--insecure-registry",
-            &self.registry.host(),
-            "--listen",
-            &format!("127.0.0.1:{}", free_port()?),
-        ])
-        .args(["--data-dir", &self.folder.join("data").display().to_string()])
-        .env("KUBECONFIG", kubeconfig);
-        Server::start(spec)
+        Operator::start(OperatorSpec {
+            program: workspace_binary("assay-cli", "assay")?,
+            folder: self.folder.join("operator"),
+            kubeconfig,
+            arguments: vec!["--insecure-registry".to_owned(), self.registry.host()],
+            lifetime: Lifetime::Supervised,
+        })
     }
 
-    async fn first_scan(&self, operator: &Server) -> Result<()> {
+    async fn first_scan(&self, operator: &Operator) -> Result<()> {
         let mark = self.mark()?;
         self.all_say(HOLDS, Duration::from_secs(120)).await?;
         // Totals of policies and keys follow within their own pace.
@@ -152,7 +133,7 @@ impl Fleet {
         )
     }
 
-    async fn second_scan(&self, operator: &Server) -> Result<()> {
+    async fn second_scan(&self, operator: &Operator) -> Result<()> {
         // Totals are written at most every 30 s: let what the first scan left be over.
         tokio::time::sleep(Duration::from_secs(35)).await;
         let mark = self.mark()?;
@@ -160,7 +141,7 @@ impl Fleet {
         self.report("unchanged second scan", mark.began.elapsed(), &mark, operator)
     }
 
-    async fn revocation(&self, operator: &Server) -> Result<()> {
+    async fn revocation(&self, operator: &Operator) -> Result<()> {
         let mark = self.mark()?;
         let patch = r#"{"spec":{"stage":"Revoked"}}"#;
         self.cluster
@@ -220,7 +201,7 @@ impl Fleet {
         })
     }
 
-    fn report(&self, what: &str, took: Duration, mark: &Mark, operator: &Server) -> Result<()> {
+    fn report(&self, what: &str, took: Duration, mark: &Mark, operator: &Operator) -> Result<()> {
         let requests = self.registry.access_log_since(mark.log)?;
         let asked = requests
             .iter()
@@ -233,7 +214,7 @@ impl Fleet {
             .filter(|write| !matches!(write.resource.as_str(), "events" | "leases"))
             .count();
         let events = new.iter().filter(|write| write.resource == "events").count();
-        let memory = operator.resident_bytes().unwrap_or(0) / (1024 * 1024);
+        let memory = operator.server.resident_bytes().unwrap_or(0) / (1024 * 1024);
         println!(
             "{what:<26}{:>10.1}{asked:>12}{statuses:>12}{events:>12}{memory:>10}",
             took.as_secs_f64()
@@ -314,5 +295,4 @@ async fn all_run(pods: Api<Pod>, expected: usize) -> Result<()> {
         }
     })
     .await
-    .map_err(|error: TestkitError| error)
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 
+use crate::order::Order;
 use crate::{Result, TestkitError};
 
 /// `pids/<name>.json`.
@@ -61,19 +62,16 @@ impl PidFile {
         }
     }
 
-    /// Carries out an order as the supervisor would; `stop` waits for the end.
-    pub(crate) fn order(&self, order: &str, grace: Duration) {
-        match order {
-            "stop" => {
+    /// Carries out an order as the supervisor would; [`Order::Stop`] waits for the end.
+    pub(crate) fn order(&self, order: Order, grace: Duration) {
+        match order.signal() {
+            Some(signal) => self.signal(signal),
+            None => {
                 self.signal(Signal::TERM);
                 self.signal(Signal::CONT);
                 self.wait_for_end(grace);
                 self.signal(Signal::KILL);
             }
-            "signal KILL" => self.signal(Signal::KILL),
-            "signal STOP" => self.signal(Signal::STOP),
-            "signal CONT" => self.signal(Signal::CONT),
-            _ => self.signal(Signal::TERM),
         }
     }
 
@@ -109,10 +107,10 @@ pub fn down(folder: &Path) -> Result<Vec<String>> {
     let running: Vec<&PidFile> = files.iter().filter(|file| file.group().is_some()).collect();
     running
         .iter()
-        .for_each(|file| file.order("signal TERM", Duration::ZERO));
+        .for_each(|file| file.order(Order::Terminate, Duration::ZERO));
     running
         .iter()
-        .for_each(|file| file.order("signal CONT", Duration::ZERO));
+        .for_each(|file| file.order(Order::Resume, Duration::ZERO));
     running
         .iter()
         .for_each(|file| file.wait_for_end(Duration::from_secs(5)));

@@ -5,6 +5,7 @@
 //! who starts a server retries when it says that its address is in use.
 
 use std::collections::BTreeSet;
+use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Mutex;
@@ -13,6 +14,8 @@ use crate::{Result, TestkitError};
 
 const FIRST: u16 = 18_000;
 const END: u16 = 32_000;
+/// How often a server is started whose port was taken.
+const ATTEMPTS: usize = 5;
 
 static HANDED_OUT: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
@@ -38,6 +41,24 @@ pub fn free_ports<const N: usize>() -> Result<[u16; N]> {
         *port = free_port()?;
     }
     Ok(ports)
+}
+
+/// Another process may take a port between its choice and its use: then the next attempt chooses another one.
+pub(crate) async fn retry_on_taken_port<T, F>(mut start: impl FnMut() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    let mut attempt = 1;
+    loop {
+        match start().await {
+            Err(TestkitError::ServerEnded { log, .. })
+                if attempt < ATTEMPTS && log.contains("address already in use") =>
+            {
+                attempt += 1;
+            }
+            result => return result,
+        }
+    }
 }
 
 #[cfg(test)]

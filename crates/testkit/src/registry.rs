@@ -4,9 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::access_log::{self, LoggedRequest};
-use crate::cluster::retry_on_taken_port;
 use crate::images::RegistryWriter;
-use crate::ports::free_port;
+use crate::ports::{free_port, retry_on_taken_port};
 use crate::server::{Lifetime, Server, ServerSpec};
 use crate::tools::Tools;
 use crate::{Result, TestkitError};

@@ -14,6 +14,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::detached::PidFile;
+use crate::order::Order;
 use crate::{Result, TestkitError, tools};
 
 /// How long a server lives.
@@ -169,27 +170,27 @@ impl Server {
 
     /// Ends it as an administrator would (SIGTERM, then SIGKILL after the grace period) and tells how it ended.
     pub fn stop(&self) -> Result<String> {
-        self.order("stop", Some(self.spec.grace + Duration::from_secs(10)))
+        self.order(Order::Stop, Some(self.spec.grace + Duration::from_secs(10)))
     }
 
     /// Kills it at once (SIGKILL) and tells how it ended.
     pub fn kill(&self) -> Result<String> {
-        self.order("signal KILL", Some(Duration::from_secs(10)))
+        self.order(Order::Kill, Some(Duration::from_secs(10)))
     }
 
     /// Stops it in its tracks (SIGSTOP): it keeps its connections and memory and answers nothing.
     pub fn pause(&self) -> Result<()> {
-        self.order("signal STOP", None).map(drop)
+        self.order(Order::Pause, None).map(drop)
     }
 
     /// Lets it go on after [`Server::pause`].
     pub fn resume(&self) -> Result<()> {
-        self.order("signal CONT", None).map(drop)
+        self.order(Order::Resume, None).map(drop)
     }
 
     /// Sends SIGTERM without waiting for the end.
     pub fn terminate(&self) -> Result<()> {
-        self.order("signal TERM", None).map(drop)
+        self.order(Order::Terminate, None).map(drop)
     }
 
     /// Waits until it ends by itself and tells how.
@@ -269,7 +270,7 @@ impl Server {
         }
     }
 
-    fn order(&self, order: &str, wait_for_end: Option<Duration>) -> Result<String> {
+    fn order(&self, order: Order, wait_for_end: Option<Duration>) -> Result<String> {
         let mut process = self.lock();
         let process = process
             .as_mut()
@@ -362,7 +363,7 @@ impl Process {
         })
     }
 
-    fn send(&mut self, order: &str, spec: &ServerSpec) -> Result<()> {
+    fn send(&mut self, order: Order, spec: &ServerSpec) -> Result<()> {
         if let Some(orders) = &mut self.orders {
             return writeln!(orders, "{order}")
                 .and_then(|()| orders.flush())

@@ -9,7 +9,7 @@
 //! assay-testkit-supervisor --grace-ms 2000 -- PROGRAM ARGS…   supervise; standard error is the server's log
 //! assay-testkit-supervisor --detach -- PROGRAM ARGS…          become PROGRAM in a session of its own
 //! ```
-//! On standard input: `stop`, or `signal TERM|KILL|STOP|CONT|HUP|INT`. On standard output: `started PID`, then
+//! On standard input: `stop`, or `signal TERM|KILL|STOP|CONT`. On standard output: `started PID`, then
 //! at the end `ended STATUS`.
 
 use std::ffi::OsString;
@@ -21,14 +21,16 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitIdOptions, kill_process_group, waitid};
 
+use crate::order::Order;
+
 /// The supervisor's binary.
 pub const SUPERVISOR_BINARY: &str = "assay-testkit-supervisor";
 
 /// Runs the supervisor as described above; the binary's `main` is this call.
 pub fn supervisor_main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    match parse(arguments).and_then(|order| match order {
-        Order::Detach(command) => Err(detach(command)),
-        Order::Supervise(command, grace) => supervise(command, grace),
+    match parse(arguments).and_then(|mode| match mode {
+        Mode::Detach(command) => Err(detach(command)),
+        Mode::Supervise(command, grace) => supervise(command, grace),
     }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
@@ -38,12 +40,12 @@ pub fn supervisor_main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-enum Order {
+enum Mode {
     Detach(Command),
     Supervise(Command, Duration),
 }
 
-fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Order, String> {
+fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Mode, String> {
     let (mut detach, mut grace) = (false, Duration::from_secs(2));
     loop {
         let argument = arguments.next().ok_or("found no `--` before the program")?;
@@ -62,9 +64,9 @@ fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Order, String>
     let mut command = Command::new(arguments.next().ok_or("found no program after `--`")?);
     command.args(arguments);
     Ok(if detach {
-        Order::Detach(command)
+        Mode::Detach(command)
     } else {
-        Order::Supervise(command, grace)
+        Mode::Supervise(command, grace)
     })
 }
 
@@ -78,7 +80,7 @@ fn detach(mut command: Command) -> String {
 }
 
 enum Event {
-    Order(String),
+    Order(Order),
     OwnerGone,
     ChildEnded,
 }
@@ -120,10 +122,9 @@ fn watch(mut child: Child, grace: Duration) -> Result<ExitStatus, String> {
     std::thread::spawn(move || announce_end(group, &sender));
     loop {
         match events.recv() {
-            Ok(Event::Order(order)) if order == "stop" => break end(group, &events, grace),
-            Ok(Event::Order(order)) => match signal_named(&order) {
+            Ok(Event::Order(order)) => match order.signal() {
                 Some(signal) => send(group, signal),
-                None => eprintln!("{SUPERVISOR_BINARY}: unknown order {order:?}"),
+                None => break end(group, &events, grace),
             },
             Ok(Event::OwnerGone) => break end(group, &events, grace),
             Ok(Event::ChildEnded) | Err(_) => break,
@@ -139,8 +140,10 @@ fn watch(mut child: Child, grace: Duration) -> Result<ExitStatus, String> {
 fn forward_orders(events: &Sender<Event>) {
     for line in std::io::stdin().lock().lines() {
         let Ok(line) = line else { break };
-        if events.send(Event::Order(line.trim().to_owned())).is_err() {
-            return;
+        match line.trim().parse() {
+            Ok(order) if events.send(Event::Order(order)).is_err() => return,
+            Ok(_) => {}
+            Err(unknown) => eprintln!("{SUPERVISOR_BINARY}: {unknown}"),
         }
     }
     drop(events.send(Event::OwnerGone));
@@ -162,7 +165,7 @@ fn end(group: Pid, events: &Receiver<Event>, grace: Duration) {
     loop {
         match events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(Event::ChildEnded) | Err(RecvTimeoutError::Disconnected) => return,
-            Ok(Event::Order(order)) if order == "signal KILL" => return,
+            Ok(Event::Order(Order::Kill)) => return,
             Ok(Event::Order(_) | Event::OwnerGone) => {}
             Err(RecvTimeoutError::Timeout) => return,
         }
@@ -173,18 +176,6 @@ fn send(group: Pid, signal: Signal) {
     match kill_process_group(group, signal) {
         Ok(()) | Err(rustix::io::Errno::SRCH | rustix::io::Errno::PERM) => {}
         Err(error) => eprintln!("{SUPERVISOR_BINARY}: cannot send {signal:?} to group {group:?}: {error}"),
-    }
-}
-
-fn signal_named(order: &str) -> Option<Signal> {
-    match order.strip_prefix("signal ")? {
-        "TERM" => Some(Signal::TERM),
-        "KILL" => Some(Signal::KILL),
-        "STOP" => Some(Signal::STOP),
-        "CONT" => Some(Signal::CONT),
-        "HUP" => Some(Signal::HUP),
-        "INT" => Some(Signal::INT),
-        _ => None,
     }
 }
 

@@ -23,8 +23,8 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use testkit::{
-    Cluster, ClusterOptions, NodeOptions, NodeSimulator, Registry, Server, ServerSpec, Tools, eventually,
-    free_port, run_folder, workspace_root,
+    Cluster, ClusterOptions, Lifetime, NodeOptions, NodeSimulator, OPERATOR_ACCOUNT, OPERATOR_NAMESPACE,
+    Operator, OperatorSpec, Registry, Server, Tools, eventually, run_folder, workspace_root,
 };
 
 use self::blocks::{Block, Kind, blocks, commands, make_targets, normal, shown, subcommand};
@@ -269,23 +269,19 @@ async fn run_the_shop(cluster: &Cluster, registry: &Registry) {
 
 async fn start_operator(cluster: &Cluster, registry: &Registry, folder: &Path) -> (Server, String) {
     let kubeconfig = cluster
-        .kubeconfig_for_service_account("assay-system", "assay")
+        .kubeconfig_for_service_account(OPERATOR_NAMESPACE, OPERATOR_ACCOUNT)
         .await
         .unwrap();
-    std::fs::create_dir_all(folder).unwrap();
-    let address = format!("127.0.0.1:{}", free_port().unwrap());
-    let spec = ServerSpec::new("assay", assay(), folder)
-        .arg("controller")
-        .arg("--data-dir")
-        .arg(folder.join("data"))
-        .args(["--listen", &address, "--insecure-registry", &registry.host()])
-        .env("KUBECONFIG", kubeconfig)
-        .env("POD_NAMESPACE", "assay-system")
-        .env("HOME", folder);
-    let operator = Server::start(spec).unwrap();
-    let probe = || std::future::ready(get(&address, "/readyz").map(|_| true));
-    operator.wait_until_ready(LIMIT, probe).await.unwrap();
-    (operator, address)
+    let operator = Operator::start(OperatorSpec {
+        program: assay(),
+        folder: folder.to_owned(),
+        kubeconfig,
+        arguments: vec!["--insecure-registry".to_owned(), registry.host()],
+        lifetime: Lifetime::Supervised,
+    });
+    let operator = operator.unwrap();
+    operator.until_ready(LIMIT).await.unwrap();
+    (operator.server, operator.address)
 }
 
 /// A page of the operator; an error where it is not 200.

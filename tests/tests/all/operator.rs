@@ -3,9 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use testkit::{Cluster, Outage, Server, ServerSpec, eventually, free_port};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use testkit::{Cluster, Lifetime, OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, OperatorSpec, Outage, eventually};
 use tokio::sync::OnceCell;
 
 use crate::binary::assay;
@@ -18,9 +16,14 @@ pub(crate) const USER: &str = "system:serviceaccount:assay-system:assay";
 pub(crate) const USER_AGENT: &str = "assay/";
 
 /// One operator.
-pub(crate) struct Operator {
-    pub(crate) server: Server,
-    address: String,
+pub(crate) struct Operator(testkit::Operator);
+
+impl std::ops::Deref for Operator {
+    type Target = testkit::Operator;
+
+    fn deref(&self) -> &testkit::Operator {
+        &self.0
+    }
 }
 
 impl Operator {
@@ -35,63 +38,31 @@ impl Operator {
     /// Starts one without waiting.
     pub(crate) async fn launch(cluster: &Cluster, name: &str, arguments: &[String]) -> Self {
         let account = cluster
-            .kubeconfig_for_service_account("assay-system", "assay")
+            .kubeconfig_for_service_account(OPERATOR_NAMESPACE, OPERATOR_ACCOUNT)
             .await;
         Self::launch_as(cluster, name, &account.unwrap(), arguments)
     }
 
     /// Starts one with the rights of a kubeconfig, without waiting.
     pub(crate) fn launch_as(cluster: &Cluster, name: &str, kubeconfig: &Path, arguments: &[String]) -> Self {
-        let folder = cluster.folder().join(name);
-        std::fs::create_dir_all(&folder).unwrap();
-        let address = format!("127.0.0.1:{}", free_port().unwrap());
-        let spec = ServerSpec::new("assay", assay(), &folder)
-            .arg("controller")
-            .args(["--listen", &address, "--namespace", "assay-system", "--data-dir"])
-            .arg(folder.join("data"))
-            .args(arguments.iter().map(String::as_str))
-            .env("KUBECONFIG", kubeconfig)
-            .env("HOME", &folder)
-            .grace(Duration::from_secs(30));
-        Self {
-            server: Server::start(spec).unwrap(),
-            address,
-        }
+        let spec = OperatorSpec {
+            program: assay(),
+            folder: cluster.folder().join(name),
+            kubeconfig: kubeconfig.to_owned(),
+            arguments: arguments.to_vec(),
+            lifetime: Lifetime::Supervised,
+        };
+        Self(testkit::Operator::start(spec).unwrap())
     }
 
     /// Waits until `/readyz` answers 200.
     pub(crate) async fn until_ready(&self) {
-        let probe = || async { Ok(self.get("/readyz").await?.0 == 200) };
-        self.server
-            .wait_until_ready(Duration::from_secs(90), probe)
-            .await
-            .unwrap();
-    }
-
-    /// The status and the body of the answer to a GET.
-    pub(crate) async fn get(&self, path: &str) -> Result<(u16, String), String> {
-        let failed = |error: std::io::Error| error.to_string();
-        let mut connection = TcpStream::connect(&self.address).await.map_err(failed)?;
-        let request = format!(
-            "GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n",
-            self.address
-        );
-        connection.write_all(request.as_bytes()).await.map_err(failed)?;
-        let mut answer = String::new();
-        connection.read_to_string(&mut answer).await.map_err(failed)?;
-        let (head, body) = answer.split_once("\r\n\r\n").ok_or("no end of the head")?;
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-        Ok((status.ok_or("no status")?, body.to_owned()))
+        self.0.until_ready(Duration::from_secs(90)).await.unwrap();
     }
 
     /// The value of a metric, by its name and labels as they are printed; None where it is not printed.
     pub(crate) async fn metric(&self, name: &str) -> Option<f64> {
-        let (status, page) = self.get("/metrics").await.unwrap();
-        assert_eq!(status, 200);
-        let line = page
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned))?;
-        Some(line.parse().unwrap())
+        self.0.metric(name).await.unwrap()
     }
 
     /// Waits until a metric has a value.
@@ -107,23 +78,13 @@ impl Operator {
 
     /// Everything that it logged.
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.server.log_file()).unwrap()
+        self.0.log().unwrap()
     }
 }
 
 /// Applies the definitions and the operator's rights, as `config/` has them.
 pub(crate) async fn install(cluster: &Cluster) {
-    cluster.kubectl(&["apply", "-f", "crds/"]).await.unwrap();
-    cluster
-        .kubectl(&[
-            "wait",
-            "--for=condition=Established",
-            "--timeout=60s",
-            "-f",
-            "crds/",
-        ])
-        .await
-        .unwrap();
+    cluster.install_kinds().await.unwrap();
     cluster.kubectl(&["apply", "-k", "config/rbac"]).await.unwrap();
 }
 

@@ -7,18 +7,7 @@ use tokio::sync::OnceCell;
 pub(crate) async fn servers() -> &'static Shared {
     static INSTALLED: OnceCell<()> = OnceCell::const_new();
     let shared = testkit::shared().unwrap();
-    let install = || async {
-        let arguments = ["apply", "-f", "crds/"];
-        shared.cluster.kubectl(&arguments).await.unwrap();
-        let arguments = [
-            "wait",
-            "--for=condition=Established",
-            "--timeout=30s",
-            "-f",
-            "crds/",
-        ];
-        shared.cluster.kubectl(&arguments).await.unwrap();
-    };
+    let install = || async { shared.cluster.install_kinds().await.unwrap() };
     INSTALLED.get_or_init(install).await;
     shared
 }

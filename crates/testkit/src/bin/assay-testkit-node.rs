@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use assay_testkit::node::READY;
 use assay_testkit::{NodeOptions, NodeSimulator, Runtime};
 use clap::Parser;
 
@@ -31,7 +32,7 @@ async fn main() -> ExitCode {
     };
     match NodeSimulator::start_with(&arguments.kubeconfig, options).await {
         Ok(simulator) => {
-            println!("{} nodes are ready", arguments.nodes);
+            println!("{} {READY}", arguments.nodes);
             simulator.join().await;
             eprintln!("the simulator ended unexpectedly");
         }

@@ -16,7 +16,6 @@ use kube::api::{Api, PostParams};
 
 pub use audit::{ApiRequest, Audit};
 pub use kubeconfig::client_for;
-pub(crate) use servers::retry_on_taken_port;
 
 use crate::command::{CommandOutput, Tool};
 use crate::server::{Lifetime, Server};
@@ -145,6 +144,19 @@ impl Cluster {
         self.kubectl_output(&["apply", "-f", "-"], manifest)
             .await?
             .into_stdout()
+    }
+
+    /// Applies the definitions of Assay's kinds, `crds/` of this workspace, and waits until they are served.
+    pub async fn install_kinds(&self) -> Result<()> {
+        self.kubectl(&["apply", "-f", "crds/"]).await?;
+        let established = [
+            "wait",
+            "--for=condition=Established",
+            "--timeout=60s",
+            "-f",
+            "crds/",
+        ];
+        self.kubectl(&established).await.map(drop)
     }
 
     /// Runs `kubectl` as an administrator with some standard input; a failure of the command is in the output.

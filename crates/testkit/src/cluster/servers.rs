@@ -1,13 +1,12 @@
 //! How each server of a cluster is started, and when it is ready.
 
-use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
 use super::kubeconfig::{Credential, text};
 use super::pki::Pki;
 use super::{Audit, ClusterOptions};
-use crate::ports::free_port;
+use crate::ports::{free_port, retry_on_taken_port};
 use crate::server::{Server, ServerSpec};
 use crate::tools::Tools;
 use crate::{Result, TestkitError};
@@ -16,7 +15,6 @@ use crate::{Result, TestkitError};
 pub(super) const AUDIT_LOG: &str = "audit.log";
 
 const LIMIT: Duration = Duration::from_secs(120);
-const ATTEMPTS: usize = 5;
 
 /// What the servers of one cluster share.
 pub(super) struct Starting<'a> {
@@ -196,22 +194,4 @@ fn error_chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
-}
-
-/// Another process may take a port between its choice and its use: then the next attempt chooses another one.
-pub(crate) async fn retry_on_taken_port<T, F>(mut start: impl FnMut() -> F) -> Result<T>
-where
-    F: Future<Output = Result<T>>,
-{
-    let mut attempt = 1;
-    loop {
-        match start().await {
-            Err(TestkitError::ServerEnded { log, .. })
-                if attempt < ATTEMPTS && log.contains("address already in use") =>
-            {
-                attempt += 1;
-            }
-            result => return result,
-        }
-    }
 }

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use runtime::Runtime;
-pub use simulator::NodeSimulator;
+pub use simulator::{NodeSimulator, READY};
 
 /// The User-Agent of the simulator's requests to registries: to leave them out when a registry's log is counted.
 pub const NODE_USER_AGENT: &str = "assay-testkit-node";

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// What the binary prints once its nodes are Ready.
-const READY: &str = "nodes are ready";
+pub const READY: &str = "nodes are ready";
 
 const LEASE_RENEWAL: Duration = Duration::from_secs(10);
 

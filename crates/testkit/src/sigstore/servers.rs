@@ -8,8 +8,7 @@ use serde_json::json;
 use super::certificates::{Chain, LogKey, write};
 use super::issuer::{AUDIENCE, IssuerKind, Issuers};
 use crate::Result;
-use crate::cluster::retry_on_taken_port;
-use crate::ports::free_ports;
+use crate::ports::{free_ports, retry_on_taken_port};
 use crate::server::{Server, ServerSpec};
 use crate::tools::Tools;
 
