@@ -9,7 +9,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 /// A loop that shows no sign of life for this long is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(120);
 /// How often a loop that has nothing to do shows a sign of life.
-pub(crate) const BEAT_EVERY: Duration = Duration::from_secs(10);
+const BEAT_EVERY: Duration = Duration::from_secs(10);
 
 /// Ticks when a loop is to show a sign of life, the first time at once. To be made once a loop, outside
 /// of it: one that is made anew in every round ticks at once in every round. Ticks that a loop was too

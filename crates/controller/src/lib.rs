@@ -9,6 +9,7 @@ mod events;
 mod health;
 mod http;
 mod inventory;
+mod jitter;
 mod keys;
 mod lease;
 mod ledger;

@@ -21,6 +21,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::health::{Health, pulse};
+use crate::jitter::spread;
 use crate::metrics::Metrics;
 
 /// A list is never older than this, give or take a tenth.
@@ -180,20 +181,6 @@ fn next_step(error: &watcher::Error) -> &'static str {
     }
 }
 
-/// A duration within a tenth of this one, another one each time.
-pub(crate) fn spread(duration: Duration) -> Duration {
-    duration.mul_f64(0.9 + 0.2 * chance())
-}
-
-/// A number from 0 to 1, hard to predict but not fit for secrets.
-pub(crate) fn chance() -> f64 {
-    use std::hash::{BuildHasher, Hasher};
-    let bits = std::hash::RandomState::new().build_hasher().finish() >> 11;
-    #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
-    let numerator = bits as f64;
-    numerator / (1_u64 << 53) as f64
-}
-
 /// Which objects a complete list held, so that the others can be told as gone.
 #[derive(Debug)]
 pub(crate) struct Roll<I> {
@@ -264,14 +251,6 @@ mod tests {
         assert!(refused(403).contains("config/rbac"));
         assert!(refused(404).contains("crds"));
         assert!(refused(500).contains("API server"));
-    }
-
-    #[test]
-    fn durations_are_spread_by_a_tenth() {
-        for _ in 0..100 {
-            let spread = spread(Duration::from_secs(100));
-            assert!((Duration::from_secs(90)..=Duration::from_secs(110)).contains(&spread));
-        }
     }
 
     #[tokio::test]

@@ -203,6 +203,18 @@ impl InventoryTask {
 
     async fn carry_out(&mut self, effects: Effects) -> Result<(), Stopped> {
         self.questions.extend(effects.questions);
+        self.ask();
+        for fact in effects.facts {
+            self.engine.tell(fact).await?;
+        }
+        if self.is_all_told() && !*self.told.borrow() {
+            self.told.send_replace(true);
+        }
+        Ok(())
+    }
+
+    /// Asks for owners, a few at a time.
+    fn ask(&mut self) {
         while self.answers.len() < QUESTIONS
             && let Some(key) = self.questions.pop_front()
         {
@@ -212,19 +224,14 @@ impl InventoryTask {
                 .spawn(async move { lookup.find(&client, &asked).await });
             self.asked.insert(task.id(), key);
         }
-        for fact in effects.facts {
-            self.engine.tell(fact).await?;
-        }
-        // Every pod of the first list is told after the inventory's patience; pods that came since
-        // may be held, and must not hold everything up.
+    }
+
+    /// Every pod of the first list is told after the inventory's patience; pods that came since may be held,
+    /// and must not hold everything up.
+    fn is_all_told(&self) -> bool {
         let patience_is_over = |listed: Instant| listed.elapsed() > PATIENCE * 2;
-        let all_told = self
-            .pods_listed
-            .is_some_and(|listed| patience_is_over(listed) || self.inventory.holds_nobody());
-        if all_told && !*self.told.borrow() {
-            self.told.send_replace(true);
-        }
-        Ok(())
+        self.pods_listed
+            .is_some_and(|listed| patience_is_over(listed) || self.inventory.holds_nobody())
     }
 }
 

@@ -24,9 +24,10 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::health::{BEAT_EVERY, Health};
+use crate::health::{Health, pulse};
+use crate::jitter::spread;
 use crate::lease::Leadership;
-use crate::watch::{Roll, Sink, spread};
+use crate::watch::{Roll, Sink};
 use crate::write::now;
 use crate::write::request::Requests;
 
@@ -151,7 +152,7 @@ impl<K: Kept> UpkeepTask<K> {
 
     /// Keeps the objects up to date until the watch ends.
     pub(crate) async fn run(mut self) -> Result<(), Stopped> {
-        let mut beat = tokio::time::interval(BEAT_EVERY);
+        let mut beat = pulse();
         let mut read_again = Instant::now();
         let mut led = false;
         loop {

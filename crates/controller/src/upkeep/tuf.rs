@@ -17,7 +17,7 @@ use sigstore_tuf::{
 };
 use tokio::time::Instant;
 
-use crate::watch::spread;
+use crate::jitter::spread;
 
 /// The document, as Sigstore's repositories name it.
 const TARGET: &str = "trusted_root.json";

@@ -38,11 +38,12 @@ use crate::events::EventQueue;
 use crate::health::{Health, pulse};
 use crate::inventory::Roster;
 use crate::inventory::lookup::Lookup;
+use crate::jitter::spread;
 use crate::lease::Leadership;
 use crate::ledger::{After, Before, Ledger, Place};
 use crate::objects::{Objects, Row};
 use crate::versions::Meanwhile;
-use crate::watch::{ListControl, spread};
+use crate::watch::ListControl;
 
 /// How many updates are written at the same time.
 const IN_FLIGHT: usize = 16;

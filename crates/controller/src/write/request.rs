@@ -11,10 +11,10 @@ use kube::core::request::Request;
 use kube::{Client, Resource};
 use serde_json::{Value, json};
 
+use crate::jitter::chance;
 use crate::lease::{Leadership, REQUEST_DEADLINE};
 use crate::ledger::{Place, Stored};
 use crate::metrics::{Metrics, WriteOutcome};
-use crate::watch::chance;
 
 /// Waited where the API server asks for patience without saying how much, or for less.
 const PATIENCE: Duration = Duration::from_secs(1);
