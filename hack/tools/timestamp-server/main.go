@@ -34,6 +34,8 @@ func main() {
 		viper.Set(name, value)
 	}
 	timestamps := server.NewRestAPIServer("127.0.0.1", *port, []string{"http"}, false, 30*time.Second, 30*time.Second)
-	timestamps.CleanupTimeout = time.Second
+	// A client must never find that a connection it keeps was closed just as it asks again: it cannot tell whether a POST
+	// was carried out, so it gives up. The server says of each connection that it is not to be kept.
+	timestamps.KeepAlive = 0
 	log.Fatal(timestamps.Serve())
 }
