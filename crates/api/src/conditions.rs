@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 pub const COMPLIANT: &str = "Compliant";
 /// ImageCompliance: every DryRun policy that covers a running image holds.
 pub const DRY_RUN_COMPLIANT: &str = "DryRunCompliant";
-/// SigningKey, ImagePolicy, TrustRoot and RegistryConfig: the object can be used as it is written.
+/// SigningKey, KeyRevocation, ImagePolicy, TrustRoot and RegistryConfig: the object can be used as it is written.
 pub const READY: &str = "Ready";
 /// ImagePolicy: a webhook answers for it.
 pub const ENFORCED: &str = "Enforced";
@@ -51,6 +51,10 @@ pub mod reasons {
     pub const KEY_USABLE: &str = "KeyUsable";
     /// SigningKey is not Ready: it cannot be used as it is written.
     pub const KEY_INVALID: &str = "KeyInvalid";
+    /// KeyRevocation is Ready: the signer is revoked as it is written.
+    pub const REVOCATION_IN_FORCE: &str = "RevocationInForce";
+    /// KeyRevocation is not Ready: something in it cannot be used; what it revokes is revoked all the same.
+    pub const REVOCATION_INVALID: &str = "RevocationInvalid";
     /// ImagePolicy is not Enforced: its mode only shows what it would find.
     pub const DRY_RUN: &str = "DryRun";
     /// ImagePolicy is not Enforced: nothing acts on what starts.

@@ -6,7 +6,9 @@ use kube::core::schema::StructuralSchemaRewriter;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
-use crate::{GROUP, ImageCompliance, ImagePolicy, RegistryConfig, SigningKey, TrustRoot, VERSION};
+use crate::{
+    GROUP, ImageCompliance, ImagePolicy, KeyRevocation, RegistryConfig, SigningKey, TrustRoot, VERSION,
+};
 
 /// Why the definitions could not be generated: a fault of the build, never of the input.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +32,10 @@ pub fn definitions() -> Result<Vec<(&'static str, CustomResourceDefinition)>, Cr
         (
             "signingkeys.yaml",
             without_nullable("SigningKey", &SigningKey::crd())?,
+        ),
+        (
+            "keyrevocations.yaml",
+            without_nullable("KeyRevocation", &KeyRevocation::crd())?,
         ),
         (
             "imagepolicies.yaml",

@@ -1,6 +1,7 @@
 //! The Kubernetes resources of Assay, group `assay.dev`, version `v1alpha1`.
 //!
-//! Here live the types a user applies ([`SigningKey`], [`ImagePolicy`], [`TrustRoot`], [`RegistryConfig`]) and the one
+//! Here live the types a user applies ([`SigningKey`], [`KeyRevocation`], [`ImagePolicy`], [`TrustRoot`],
+//! [`RegistryConfig`]) and the one
 //! a user reads ([`ImageCompliance`]), their stable reasons and condition types, and the generation of their
 //! CustomResourceDefinitions. Nothing here runs: no evaluation, no client, no clock.
 
@@ -12,6 +13,7 @@ pub mod conditions;
 pub mod crd;
 mod duration;
 mod key;
+mod key_revocation;
 mod policy;
 mod reason;
 mod registry_config;
@@ -28,6 +30,9 @@ pub use duration::{DurationError, parse_duration};
 pub use key::{
     Demand, Keyless, PUBLIC_GOOD, PublicKeySource, SigningKey, SigningKeySpec, SigningKeyStatus, SoleTrust,
     Stage, WorkloadSample,
+};
+pub use key_revocation::{
+    EarlierSignatures, KeyRevocation, KeyRevocationSpec, KeyRevocationStatus, RevocationReason,
 };
 pub use policy::{
     ImagePolicy, ImagePolicySpec, ImagePolicyStatus, InForce, Match, Mode, MultiArch, PolicyViolation,

@@ -25,6 +25,31 @@ pub(crate) fn object_name(_: &mut SchemaGenerator) -> Schema {
     )
 }
 
+/// SHA-256 of a signer, in hex.
+pub(crate) fn fingerprint(_: &mut SchemaGenerator) -> Schema {
+    text(
+        64,
+        &matches("^[0-9a-f]{64}$"),
+        "must be the fingerprint of a signer: 64 hex digits in lower case, as status.fingerprint of its SigningKey shows them",
+    )
+}
+
+/// Digests of images. The rule that compares each of one list with all of another may cost the API server a million
+/// steps, so there are fewer than a thousand.
+pub(crate) fn honoured_digests(_: &mut SchemaGenerator) -> Schema {
+    let digest = text(
+        71,
+        &matches("^sha256:[0-9a-f]{64}$"),
+        "must be the digest of an image: sha256: and 64 hex digits in lower case",
+    );
+    json_schema!({
+        "type": "array",
+        "maxItems": 900,
+        "items": digest,
+        "x-kubernetes-list-type": "set",
+    })
+}
+
 /// The name of an entry in a ConfigMap or a Secret.
 pub(crate) fn data_key(_: &mut SchemaGenerator) -> Schema {
     text(

@@ -24,7 +24,7 @@ use crate::registries::RegistryArguments;
 pub(crate) struct CheckArguments {
     /// The image as a pod would name it: repository with tag, digest or both
     image: String,
-    /// YAML with SigningKeys, ImagePolicies, TrustRoots and RegistryConfigs (repeatable)
+    /// YAML with SigningKeys, KeyRevocations, ImagePolicies, TrustRoots and RegistryConfigs (repeatable)
     #[arg(short = 'f', long = "filename", value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// The namespace the image would run in
@@ -79,6 +79,7 @@ fn judge(arguments: &CheckArguments) -> Result<Examination, Box<dyn std::error::
         labels: arguments.labels.iter().cloned().collect::<BTreeMap<_, _>>(),
         policies: manifests.policies,
         keys: manifests.keys,
+        revocations: manifests.revocations,
         trust_roots,
     };
     client.set_routes(manifests.routes)?;

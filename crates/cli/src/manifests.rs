@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use api::{ImagePolicy, RegistryConfig, SigningKey, TrustRoot};
-use engine::{KeyFacts, PolicyFacts};
+use api::{ImagePolicy, KeyRevocation, RegistryConfig, SigningKey, TrustRoot};
+use engine::{KeyFacts, PolicyFacts, RevocationFacts};
+use jiff::Timestamp;
 use registry::Routes;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -35,8 +36,8 @@ pub(crate) enum ManifestError {
         field: String,
     },
     #[error(
-        "{file}: {object}: apiVersion {version:?}, kind {kind:?} is no SigningKey, ImagePolicy, TrustRoot or RegistryConfig \
-         of assay.dev/v1alpha1; leave it out of the files given with -f",
+        "{file}: {object}: apiVersion {version:?}, kind {kind:?} is no SigningKey, KeyRevocation, ImagePolicy, TrustRoot or \
+         RegistryConfig of assay.dev/v1alpha1; leave it out of the files given with -f",
         file = file.display()
     )]
     Kind {
@@ -63,6 +64,7 @@ pub(crate) enum ManifestError {
 #[derive(Debug, Default)]
 pub(crate) struct Manifests {
     pub(crate) keys: Vec<KeyFacts>,
+    pub(crate) revocations: Vec<RevocationFacts>,
     pub(crate) policies: Vec<PolicyFacts>,
     pub(crate) trust_roots: BTreeMap<Arc<str>, Arc<verify::TrustRoot>>,
     pub(crate) routes: Routes,
@@ -115,6 +117,7 @@ impl Manifests {
         };
         let add = match (version.as_str(), entry.kind.as_str()) {
             ("assay.dev/v1alpha1", "SigningKey") => Self::add_key,
+            ("assay.dev/v1alpha1", "KeyRevocation") => Self::add_revocation,
             ("assay.dev/v1alpha1", "ImagePolicy") => Self::add_policy,
             ("assay.dev/v1alpha1", "TrustRoot") => Self::add_trust_root,
             ("assay.dev/v1alpha1", "RegistryConfig") => Self::add_registry,
@@ -143,6 +146,27 @@ impl Manifests {
             name: entry.name.into(),
             generation: 1,
             spec: Ok(key.spec),
+        });
+        Ok(())
+    }
+
+    fn add_revocation(&mut self, entry: Entry<'_>) -> Result<(), ManifestError> {
+        entry.is_new(self.revocations.iter().all(|known| *known.name != *entry.name))?;
+        let revocation: KeyRevocation = entry.strict()?;
+        if entry.name != revocation.spec.fingerprint {
+            let why = format!(
+                "metadata.name must be spec.fingerprint: found {}, expected {}",
+                entry.name, revocation.spec.fingerprint
+            );
+            return Err(entry.unusable(why));
+        }
+        // One that is in no cluster yet is judged as if it were made now.
+        let created = revocation.metadata.creation_timestamp.map(|time| time.0);
+        self.revocations.push(RevocationFacts {
+            name: entry.name.into(),
+            generation: 1,
+            created: Some(created.unwrap_or_else(Timestamp::now)),
+            spec: Ok(revocation.spec),
         });
         Ok(())
     }

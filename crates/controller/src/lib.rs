@@ -21,6 +21,7 @@ mod object_sink;
 mod objects;
 mod options;
 mod policies;
+mod revocations;
 mod run;
 mod said;
 #[cfg(test)]

@@ -4,7 +4,10 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
-use api::{ImageCompliance, ImagePolicy, ImagePolicyStatus, SigningKey, SigningKeyStatus};
+use api::{
+    ImageCompliance, ImagePolicy, ImagePolicyStatus, KeyRevocation, KeyRevocationStatus, SigningKey,
+    SigningKeyStatus,
+};
 use engine::{Fact, Handle, Stopped};
 use futures::FutureExt;
 use k8s_openapi::api::core::v1::Namespace;
@@ -34,6 +37,7 @@ use crate::object_sink::ObjectSink;
 use crate::objects::Objects;
 use crate::options::ControllerOptions;
 use crate::policies::Policies;
+use crate::revocations::Revocations;
 use crate::upkeep::own_namespace::OwnNamespace;
 use crate::upkeep::registries::Registries;
 use crate::upkeep::trust_roots::TrustRoots;
@@ -161,6 +165,7 @@ struct Shared {
     ledger: Ledger,
     policies: Objects<ImagePolicyStatus>,
     keys: Objects<SigningKeyStatus>,
+    revocations: Objects<KeyRevocationStatus>,
 }
 
 impl Controller {
@@ -183,6 +188,7 @@ impl Controller {
             ledger: Ledger::default(),
             policies: Objects::default(),
             keys: Objects::default(),
+            revocations: Objects::default(),
         };
         let (roster, lookup) = (Roster::default(), Arc::new(Lookup::default()));
         let kept = keep_all(&shared, &mut loops, options, registries);
@@ -197,6 +203,7 @@ impl Controller {
             ledger: shared.ledger,
             policies: shared.policies,
             keys: shared.keys,
+            revocations: shared.revocations,
             events,
             lookup,
             roster,
@@ -339,6 +346,13 @@ fn watch_all(
         metrics.clone(),
     );
     let keys = shared.watch(loops, "SigningKey", dynamic::<SigningKey>(client), sink);
+    let sink = ObjectSink::<Revocations>::new(
+        engine.clone(),
+        shared.revocations.clone(),
+        shared.leadership.clone(),
+        metrics.clone(),
+    );
+    let revocations = shared.watch(loops, "KeyRevocation", dynamic::<KeyRevocation>(client), sink);
     let compliances: Api<DeserializeGuard<ImageCompliance>> = Api::all(client.clone());
     let sink = ComplianceSink::new(engine.clone(), shared.ledger.clone(), metrics.clone());
     let compliances = shared.watch(loops, ImageCompliance::KIND, compliances, sink);
@@ -367,7 +381,7 @@ fn watch_all(
         }
         Ok(pods.run(api, inlet.pods()).await?)
     });
-    let others = [namespaces, policies, keys, compliances.clone()];
+    let others = [namespaces, policies, keys, revocations, compliances.clone()];
     let all_told = kept.into_iter().chain([told.clone()]).collect();
     let first_lists = sync(engine.clone(), shared.health.clone(), others, all_told);
     loops.spawn("first lists", first_lists);

@@ -107,7 +107,17 @@ impl Engine {
             Fact::KeyGone(name) => {
                 let rings = self.keys.remove(&name);
                 self.queue.push(Target::Key(name), Urgency::Totals);
+                self.revocations_changed();
                 self.rings_changed(&rings, now);
+            }
+            Fact::Revocation(facts) => {
+                let name = facts.name.clone();
+                let rings = self.keys.revoke(*facts);
+                self.revocation_changed(name, &rings, now);
+            }
+            Fact::RevocationGone(name) => {
+                let rings = self.keys.forget_revocation(&name);
+                self.revocation_changed(name, &rings, now);
             }
             Fact::TrustRoot { name, root } => {
                 self.apply_root(name, Some(root), now);
@@ -330,7 +340,28 @@ impl Engine {
         if self.synced {
             self.queue.push(Target::Key(name), Urgency::Totals);
         }
+        self.revocations_changed();
         self.rings_changed(&rings, now);
+    }
+
+    fn revocation_changed(&mut self, name: Arc<str>, rings: &BTreeSet<Arc<str>>, now: Timestamp) {
+        if self.synced {
+            for key in self.keys.names_of(&[name.to_string()]) {
+                self.queue.push(Target::Key(key), Urgency::Totals);
+            }
+            self.queue.push(Target::Revocation(name), Urgency::Totals);
+        }
+        self.rings_changed(rings, now);
+    }
+
+    /// What is said of revocations may differ: they name the keys that they concern.
+    fn revocations_changed(&mut self) {
+        if self.synced {
+            for revocation in self.keys.revocations() {
+                self.queue
+                    .push(Target::Revocation(revocation.clone()), Urgency::Totals);
+            }
+        }
     }
 
     /// What failed or could not be told may be found now: it is asked for at once, the rest in its regular time.
@@ -402,6 +433,7 @@ impl Engine {
         for key in keys {
             self.queue.push_gathered(Target::Key(key), later);
         }
+        self.revocations_changed();
         let everything = self.subjects_that(|_| true);
         self.reconsider(everything, now, Cause::Edit);
         let workloads: Vec<WorkloadKey> = self.index.workloads().map(|(key, _)| key.clone()).collect();

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use verify::TrustRoot;
 
 use crate::core::Engine;
-use crate::fact::{Fact, KeyFacts, PodFacts, PodImage, PolicyFacts, Workload};
+use crate::fact::{Fact, KeyFacts, PodFacts, PodImage, PolicyFacts, RevocationFacts, Workload};
 use crate::index::ImageUse;
 use crate::lookup::{Bodies, look_up};
 use crate::report::PolicyAnswer;
@@ -29,6 +29,8 @@ pub struct Question {
     pub policies: Vec<PolicyFacts>,
     /// The keys.
     pub keys: Vec<KeyFacts>,
+    /// The revocations.
+    pub revocations: Vec<RevocationFacts>,
     /// The trust roots, by name.
     pub trust_roots: BTreeMap<Arc<str>, Arc<TrustRoot>>,
 }
@@ -236,6 +238,9 @@ impl Question {
         }
         for key in &self.keys {
             engine.apply(Fact::Key(Box::new(key.clone())), now);
+        }
+        for revocation in &self.revocations {
+            engine.apply(Fact::Revocation(Box::new(revocation.clone())), now);
         }
         for policy in &self.policies {
             let alone = parts.entry(policy.name.clone()).or_default();

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::{ContainerType, ImagePolicySpec, InForce, Reason, SigningKeySpec, WorkloadRef};
+use api::{ContainerType, ImagePolicySpec, InForce, KeyRevocationSpec, Reason, SigningKeySpec, WorkloadRef};
 use jiff::Timestamp;
 
 /// One thing that became true.
@@ -32,6 +32,10 @@ pub enum Fact {
     Key(Box<KeyFacts>),
     /// A SigningKey is gone.
     KeyGone(Arc<str>),
+    /// A KeyRevocation says this.
+    Revocation(Box<RevocationFacts>),
+    /// A KeyRevocation is gone.
+    RevocationGone(Arc<str>),
     /// What a TrustRoot holds, or why it cannot be used.
     TrustRoot {
         /// Its name.
@@ -147,6 +151,19 @@ pub struct KeyFacts {
     pub generation: i64,
     /// Its spec, or why it cannot be read.
     pub spec: Result<SigningKeySpec, UnreadableKey>,
+}
+
+/// A KeyRevocation object.
+#[derive(Clone, Debug)]
+pub struct RevocationFacts {
+    /// Its name: the fingerprint of the signer.
+    pub name: Arc<str>,
+    /// Its `metadata.generation`.
+    pub generation: i64,
+    /// Its `metadata.creationTimestamp`.
+    pub created: Option<Timestamp>,
+    /// Its spec, or why it cannot be read. One that cannot be read revokes.
+    pub spec: Result<KeyRevocationSpec, String>,
 }
 
 /// A SigningKey object that cannot be read.

@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
 
 use api::{Demand, Keyless, SigningKeySpec, Stage};
-use policy::{Key, KeyRings};
+use policy::{Key, KeyRings, Spared};
 use verify::{Fingerprint, IdentityMatcher, Pattern, PatternError, PublicKey, TrustRoot, Verifier};
 
-use crate::fact::KeyFacts;
+use crate::fact::{KeyFacts, RevocationFacts};
+use crate::report::RevocationReport;
+use crate::revocations::Revocations;
 
 /// One SigningKey object.
 #[derive(Debug)]
@@ -21,11 +23,12 @@ pub(crate) struct KeyObject {
 /// A TrustRoot object: the root, or what is wrong with it.
 type Root = Result<Arc<TrustRoot>, String>;
 
-/// Every SigningKey object, and the trust roots that they name.
+/// Every SigningKey object, the trust roots that they name, and the revocations of their signers.
 #[derive(Debug, Default)]
 pub(crate) struct KeySet {
     objects: BTreeMap<Arc<str>, KeyObject>,
     roots: BTreeMap<Arc<str>, Root>,
+    revocations: Revocations,
     rings: KeyRings,
 }
 
@@ -42,6 +45,38 @@ impl KeySet {
     pub(crate) fn remove(&mut self, name: &str) -> BTreeSet<Arc<str>> {
         self.objects.remove(name);
         self.regroup()
+    }
+
+    /// Takes a new version of a revocation in; answers the rings whose keys differ now.
+    pub(crate) fn revoke(&mut self, facts: RevocationFacts) -> BTreeSet<Arc<str>> {
+        self.revocations.insert(facts);
+        self.regroup()
+    }
+
+    /// Forgets a revocation; answers the rings whose keys differ now.
+    pub(crate) fn forget_revocation(&mut self, name: &str) -> BTreeSet<Arc<str>> {
+        self.revocations.remove(name);
+        self.regroup()
+    }
+
+    /// The revocations, by name.
+    pub(crate) fn revocations(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.revocations.names()
+    }
+
+    /// What is said of a revocation; None where it is gone.
+    pub(crate) fn revocation_report(&self, name: &str) -> Option<RevocationReport> {
+        self.revocations.report(name, self.names_of(&[name.to_owned()]))
+    }
+
+    /// Whether a key is Revoked and no KeyRevocation is there that would outlast it.
+    pub(crate) fn lacks_revocation(&self, name: &str) -> bool {
+        let object = self.objects.get(name);
+        let fingerprint = object.and_then(KeyObject::fingerprint);
+        let own = object.and_then(KeyObject::stage);
+        own == Some(Stage::Revoked)
+            && fingerprint
+                .is_some_and(|fingerprint| self.revocations.stage(&fingerprint.to_string()).is_none())
     }
 
     /// Takes in what a TrustRoot holds, None where it is gone, and reads the keys anew that name it; answers the rings
@@ -118,15 +153,30 @@ impl KeySet {
     /// The stage that counts for an object: the most restrictive of all with its fingerprint.
     pub(crate) fn effective_stage(&self, name: &str) -> Option<Stage> {
         let object = self.objects.get(name)?;
-        let own = object.facts.spec.as_ref().ok()?.stage;
+        let own = object.stage()?;
         let Some(fingerprint) = object.fingerprint() else {
             return Some(own);
         };
+        let revoked = self.revocations.stage(&fingerprint.to_string());
+        self.stages(fingerprint)
+            .chain(revoked)
+            .max_by_key(|stage| restriction(*stage))
+    }
+
+    /// What the objects with this fingerprint say.
+    fn stages(&self, fingerprint: Fingerprint) -> impl Iterator<Item = Stage> {
         self.objects
             .values()
-            .filter(|other| other.fingerprint() == Some(fingerprint))
-            .filter_map(|other| other.facts.spec.as_ref().ok().map(|spec| spec.stage))
-            .max_by_key(|stage| restriction(*stage))
+            .filter(move |object| object.fingerprint() == Some(fingerprint))
+            .filter_map(KeyObject::stage)
+    }
+
+    /// What a revocation leaves of what the signer signed: nothing where an object says for itself that it does not
+    /// count yet, or not now.
+    fn spared(&self, fingerprint: Fingerprint) -> Option<Arc<Spared>> {
+        let counts_or_revoked = |stage| matches!(stage, Stage::Active | Stage::Retiring | Stage::Revoked);
+        let may_be = self.stages(fingerprint).all(counts_or_revoked);
+        may_be.then(|| self.revocations.spared(&fingerprint.to_string()))?
     }
 
     /// A ring without any key that can be read and could count.
@@ -162,6 +212,9 @@ impl KeySet {
             fingerprint: object.fingerprint(),
             verifier: object.verifier.as_ref().ok().map(Verifier::id),
             stage: self.effective_stage(name).unwrap_or(Stage::Other),
+            spared: object
+                .fingerprint()
+                .and_then(|fingerprint| self.spared(fingerprint)),
             not_before: spec.and_then(|spec| spec.not_before.as_ref()).map(|time| time.0),
             not_after: spec.and_then(|spec| spec.not_after.as_ref()).map(|time| time.0),
         }
@@ -221,6 +274,11 @@ impl KeyObject {
             .as_ref()
             .ok()
             .and_then(SigningKeySpec::effective_trust_root)
+    }
+
+    /// The stage that the object itself says.
+    fn stage(&self) -> Option<Stage> {
+        self.facts.spec.as_ref().ok().map(|spec| spec.stage)
     }
 
     pub(crate) fn fingerprint(&self) -> Option<Fingerprint> {

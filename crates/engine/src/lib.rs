@@ -18,6 +18,7 @@ mod policies;
 mod queue;
 mod render;
 mod report;
+mod revocations;
 mod schedule;
 mod service;
 mod store;

@@ -100,7 +100,7 @@ impl UpdateQueue {
                 self.gathered.remove(&target);
                 let urgency = match target {
                     Target::Workload(_) => Urgency::Changed,
-                    Target::Policy(_) | Target::Key(_) => Urgency::Totals,
+                    Target::Policy(_) | Target::Key(_) | Target::Revocation(_) => Urgency::Totals,
                 };
                 self.push(target, urgency);
             }

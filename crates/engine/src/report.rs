@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::{ContainerRef, Demand, ImagePolicySpec, Mode, Reason, SoleTrust, Stage, Verdict};
+use api::{ContainerRef, Demand, ImagePolicySpec, Mode, Reason, RevocationReason, SoleTrust, Stage, Verdict};
 use jiff::Timestamp;
 
 use crate::fact::{Workload, WorkloadKey};
@@ -18,6 +18,8 @@ pub enum Update {
     Policy(Arc<str>, Option<Box<PolicyReport>>),
     /// The totals of a key; None where the key is gone.
     Key(Arc<str>, Option<Box<KeyReport>>),
+    /// What is said of a revocation; None where it is gone.
+    Revocation(Arc<str>, Option<Box<RevocationReport>>),
 }
 
 impl Update {
@@ -27,6 +29,7 @@ impl Update {
             Update::Workload(key, _) => Target::Workload(key.clone()),
             Update::Policy(name, _) => Target::Policy(name.clone()),
             Update::Key(name, _) => Target::Key(name.clone()),
+            Update::Revocation(name, _) => Target::Revocation(name.clone()),
         }
     }
 }
@@ -40,6 +43,8 @@ pub enum Target {
     Policy(Arc<str>),
     /// A SigningKey, by name.
     Key(Arc<str>),
+    /// A KeyRevocation, by name.
+    Revocation(Arc<str>),
 }
 
 /// The answer about a workload.
@@ -165,6 +170,29 @@ pub struct KeyReport {
     pub sole_trust: SoleTrust,
     /// How many covered digests cannot be told, so that `sole_trust` may be too low.
     pub undecided: i64,
+    /// Its own stage is Revoked, and there is no KeyRevocation that would outlast it.
+    pub revocation_missing: bool,
+}
+
+/// What is said of a revocation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RevocationReport {
+    /// Its name: the fingerprint of the signer.
+    pub name: Arc<str>,
+    /// The generation of the object that this speaks of.
+    pub generation: i64,
+    /// None where it is carried out as it is written, else what is wrong.
+    pub problem: Option<String>,
+    /// The SigningKeys with the fingerprint, in order.
+    pub keys: Vec<Arc<str>>,
+    /// The stage that the signer is in at least.
+    pub stage: Stage,
+    /// For how many images the signer goes on counting.
+    pub honoured: i64,
+    /// What others date before this goes on counting.
+    pub dated_before: Option<Timestamp>,
+    /// Why; None where the object cannot be read.
+    pub reason: Option<RevocationReason>,
 }
 
 /// A key as read.

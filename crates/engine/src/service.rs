@@ -169,6 +169,9 @@ impl Engine {
             Target::Workload(key) => Update::Workload(key.clone(), self.answer(key, now)),
             Target::Policy(name) => Update::Policy(name.clone(), self.policy_report(name, now).map(Box::new)),
             Target::Key(name) => Update::Key(name.clone(), self.key_report(name).map(Box::new)),
+            Target::Revocation(name) => {
+                Update::Revocation(name.clone(), self.revocation_report(name).map(Box::new))
+            }
         }
     }
 }

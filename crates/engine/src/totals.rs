@@ -11,7 +11,9 @@ use crate::fact::WorkloadKey;
 use crate::judge::badness;
 use crate::policies::PolicyObject;
 use crate::render::started_before;
-use crate::report::{KeyIdentity, KeyReport, PolicyAnswer, PolicyProblem, PolicyReport, Totals};
+use crate::report::{
+    KeyIdentity, KeyReport, PolicyAnswer, PolicyProblem, PolicyReport, RevocationReport, Totals,
+};
 
 /// How many samples a status holds.
 const SAMPLE: usize = 20;
@@ -105,6 +107,7 @@ impl Engine {
             images: 0,
             sole_trust: SoleTrust::default(),
             undecided: 0,
+            revocation_missing: self.keys.lacks_revocation(name),
         };
         let mut digests = BTreeSet::new();
         let mut resting = BTreeSet::new();
@@ -166,6 +169,11 @@ impl Engine {
                 .collect(),
         };
         Some(report)
+    }
+
+    /// What is said of a revocation; None where it is gone.
+    pub(crate) fn revocation_report(&self, name: &str) -> Option<RevocationReport> {
+        self.keys.revocation_report(name)
     }
 
     /// The figures for metrics.

@@ -73,7 +73,7 @@ pub fn newest_attestation(
         return None;
     };
     let rule = policy.rules().iter().find(|rule| *rule.name == *requirement)?;
-    rule.newest(digest, &circumstances(policy, repository, keys, now))
+    rule.newest(digest, &circumstances(policy, repository, digest, keys, now))
 }
 
 /// Whether the verdict would be worse if this key stopped counting.
@@ -128,7 +128,7 @@ fn judge_digest(
     keys: &KeyRings,
     now: Timestamp,
 ) -> Judgement {
-    let circumstances = circumstances(policy, repository, keys, now);
+    let circumstances = circumstances(policy, repository, digest, keys, now);
     let mut doubted = None;
     let mut trusted = None;
     let mut relied_on = BTreeSet::new();
@@ -159,6 +159,7 @@ fn judge_digest(
 fn circumstances<'a>(
     policy: &CompiledPolicy,
     repository: &'a Repository,
+    digest: &DigestFacts<'_>,
     keys: &'a KeyRings,
     now: Timestamp,
 ) -> Circumstances<'a> {
@@ -168,6 +169,7 @@ fn circumstances<'a>(
         repository,
         bind_repository: policy.bind_repository(),
         keys,
+        running: digest.own.digest,
         now,
     }
 }
@@ -213,7 +215,7 @@ fn boundaries(
     let (Running::Digest(digest), Some(repository)) = (&facts.running, facts.repository) else {
         return times;
     };
-    let circumstances = circumstances(policy, repository, keys, now);
+    let circumstances = circumstances(policy, repository, digest, keys, now);
     for rule in policy.rules() {
         times.extend(rule.boundaries(digest, &circumstances));
     }
@@ -247,6 +249,7 @@ fn without_key(policy: &CompiledPolicy, keys: &KeyRings, fingerprint: &Fingerpri
         let mut keys = keys.clone();
         for key in keys.iter_mut().filter(is_it) {
             key.stage = Stage::Disabled;
+            key.spared = None;
             found = true;
         }
         without.rings.insert(ring.clone(), keys);

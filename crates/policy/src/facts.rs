@@ -3,7 +3,7 @@
 //! The types carry no clock and no network state; whoever fills them (the engine, the `check`
 //! command) says honestly what it knows and what it does not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use api::{Reason, Stage};
@@ -121,6 +121,15 @@ impl PartialEq for ItemFacts {
     }
 }
 
+/// What a revocation leaves of a signer's signatures; everything else that it signed does not count.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spared {
+    /// Images for which it goes on counting: running digests, or the digests that were signed.
+    pub honoured: BTreeSet<Digest>,
+    /// What others date before this goes on counting.
+    pub dated_before: Option<Timestamp>,
+}
+
 /// One SigningKey as evaluation sees it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Key {
@@ -132,6 +141,8 @@ pub struct Key {
     pub verifier: Option<VerifierId>,
     /// The stage that counts (the most restrictive of all objects with this fingerprint).
     pub stage: Stage,
+    /// What goes on counting although the stage is Disabled or Revoked.
+    pub spared: Option<Arc<Spared>>,
     /// Before this the key does not count.
     pub not_before: Option<Timestamp>,
     /// From this on the key does not count.

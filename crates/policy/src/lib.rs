@@ -37,6 +37,6 @@ pub use compile::{CompileError, CompiledPolicy, Problem};
 pub use condition::{ImageSummary, rank, severity, workload_condition, worst};
 pub use evaluate::{Judgement, badness, evaluate, newest_attestation, rests_on};
 pub use facts::{
-    Completeness, DigestFacts, Gap, ImageFacts, ItemFacts, Key, KeyRings, Knowledge, Nature, Running,
+    Completeness, DigestFacts, Gap, ImageFacts, ItemFacts, Key, KeyRings, Knowledge, Nature, Running, Spared,
 };
 pub use recheck::{DEFAULT_INTERVAL, DEFAULT_MAX_STALENESS, RecheckPlan, Schedule};

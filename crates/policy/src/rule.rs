@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::Reason;
-use image::Repository;
+use image::{Digest, Repository};
 use jiff::Timestamp;
 use verify::Fingerprint;
 
@@ -47,6 +47,8 @@ pub(crate) struct Circumstances<'a> {
     /// Signatures must name it.
     pub(crate) bind_repository: bool,
     pub(crate) keys: &'a KeyRings,
+    /// The digest that runs.
+    pub(crate) running: Digest,
     pub(crate) now: Timestamp,
 }
 
@@ -137,6 +139,7 @@ impl<'a> Circumstances<'a> {
         Signers {
             rings,
             keys: self.keys,
+            running: self.running,
             now: self.now,
         }
     }

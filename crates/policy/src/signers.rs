@@ -9,7 +9,7 @@ use image::Digest;
 use jiff::Timestamp;
 use verify::{Cause, Claim, Outcome, VerifierId};
 
-use crate::facts::{Completeness, Gap, ItemFacts, Key, KeyRings};
+use crate::facts::{Completeness, Gap, ItemFacts, Key, KeyRings, Spared};
 
 /// The key rings that a requirement trusts, and when.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +18,8 @@ pub(crate) struct Signers<'a> {
     pub(crate) rings: &'a [Arc<str>],
     /// The keys.
     pub(crate) keys: &'a KeyRings,
+    /// The digest that runs.
+    pub(crate) running: Digest,
     /// The time of judging.
     pub(crate) now: Timestamp,
 }
@@ -220,6 +222,22 @@ impl Findings {
     }
 }
 
+/// Something that a key signed.
+enum Signed<'a> {
+    /// What it says is known.
+    Claimed(&'a Claim),
+    /// It is not, or not whether there is anything; the digest that it would be about, where that is known.
+    Unknown(Option<&'a Digest>),
+}
+
+/// Whether somebody else vouches that it existed before the signer ceased to count.
+fn is_dated_before(claim: &Claim, spared: &Spared) -> bool {
+    let earliest = claim.times.earliest();
+    spared
+        .dated_before
+        .is_some_and(|end| earliest.is_some_and(|earliest| earliest < end))
+}
+
 impl<'a> Signers<'a> {
     pub(crate) fn keys_of(&self, ring: &str) -> &'a [Key] {
         self.keys.rings.get(ring).map_or(&[], Vec::as_slice)
@@ -234,7 +252,7 @@ impl<'a> Signers<'a> {
         subject: &Digest,
         refuses: &dyn Fn(&Claim) -> Option<String>,
     ) -> Standing<'a> {
-        let open = |doubt: Doubt| match self.discount(key, None) {
+        let open = |doubt: Doubt| match self.discount(key, &Signed::Unknown(Some(subject))) {
             None => Standing::MayCount(doubt),
             Some(_) => Standing::NotSigned,
         };
@@ -265,7 +283,7 @@ impl<'a> Signers<'a> {
         if !is_of_this {
             return Standing::Invalid("it is not about this image".into());
         }
-        if let Some(discount) = self.discount(key, Some(claim)) {
+        if let Some(discount) = self.discount(key, &Signed::Claimed(claim)) {
             return Standing::Discounted(discount);
         }
         if claim.times.latest().max(claim.created_after) > Some(self.now) {
@@ -275,28 +293,45 @@ impl<'a> Signers<'a> {
             return Standing::Invalid(why);
         }
         match key.stage {
-            Stage::Active | Stage::Retiring => Standing::Counts(claim),
-            _ => Standing::MayCount(Doubt::of_key(format!(
+            Stage::Active | Stage::Retiring | Stage::Disabled | Stage::Revoked => Standing::Counts(claim),
+            Stage::Staged | Stage::Other => Standing::MayCount(Doubt::of_key(format!(
                 "SigningKey {} is in a stage that this version of Assay does not know",
                 key.name
             ))),
         }
     }
 
-    /// Why what the key signed does not count. Without a claim: why nothing that it signed can.
-    fn discount(&self, key: &Key, claim: Option<&Claim>) -> Option<Discount> {
+    /// Why what the key signed does not count; of what is not known: why it cannot count, whatever it is.
+    fn discount(&self, key: &Key, signed: &Signed<'_>) -> Option<Discount> {
         match key.stage {
-            Stage::Revoked => Some(Discount::Revoked),
-            Stage::Disabled => Some(Discount::Disabled),
-            _ if !self.is_within_validity(key, claim) => Some(Discount::OutsideValidity),
+            Stage::Revoked if !self.is_spared(key, signed) => Some(Discount::Revoked),
+            Stage::Disabled if !self.is_spared(key, signed) => Some(Discount::Disabled),
+            _ if !self.is_within_validity(key, signed) => Some(Discount::OutsideValidity),
             Stage::Staged => Some(Discount::Staged),
-            Stage::Active | Stage::Retiring | Stage::Other => None,
+            _ => None,
         }
     }
 
+    /// Whether a revocation leaves this, or may.
+    fn is_spared(&self, key: &Key, signed: &Signed<'_>) -> bool {
+        let Some(spared) = &key.spared else {
+            return false;
+        };
+        let is_honoured = |digest: &Digest| spared.honoured.contains(digest);
+        is_honoured(&self.running)
+            || match signed {
+                Signed::Claimed(claim) => is_honoured(&claim.subject) || is_dated_before(claim, spared),
+                Signed::Unknown(subject) => subject.is_none_or(is_honoured) || spared.dated_before.is_some(),
+            }
+    }
+
     /// By the first time that others vouch for, else by the clock: what is not timestamped may have been signed today.
-    fn is_within_validity(&self, key: &Key, claim: Option<&Claim>) -> bool {
-        let moment = claim.and_then(|claim| claim.times.earliest()).unwrap_or(self.now);
+    fn is_within_validity(&self, key: &Key, signed: &Signed<'_>) -> bool {
+        let dated = match signed {
+            Signed::Claimed(claim) => claim.times.earliest(),
+            Signed::Unknown(_) => None,
+        };
+        let moment = dated.unwrap_or(self.now);
         key.not_before.is_none_or(|from| from <= moment) && key.not_after.is_none_or(|end| moment < end)
     }
 
@@ -307,7 +342,8 @@ impl<'a> Signers<'a> {
             return Some(Doubt::of_key(format!("no SigningKey has key ring {ring}")));
         }
         let unreadable = |key: &&Key| {
-            (key.fingerprint.is_none() || key.verifier.is_none()) && self.discount(key, None).is_none()
+            (key.fingerprint.is_none() || key.verifier.is_none())
+                && self.discount(key, &Signed::Unknown(None)).is_none()
         };
         let key = keys.iter().find(unreadable)?;
         Some(Doubt::of_key(format!(

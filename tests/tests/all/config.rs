@@ -228,7 +228,7 @@ async fn the_samples_are_accepted_without_a_warning() {
     let applied = installed().kubectl_output(&arguments, "").await.unwrap();
     assert!(applied.succeeded(), "{applied:?}");
     assert_eq!(applied.stderr, "");
-    assert_eq!(applied.stdout.lines().count(), 6, "{}", applied.stdout);
+    assert_eq!(applied.stdout.lines().count(), 7, "{}", applied.stdout);
 }
 
 #[tokio::test]
@@ -269,6 +269,7 @@ async fn the_operator_may_do_exactly_what_it_does_and_nothing_to_workloads_polic
             "batch/cronjobs",
             "batch/jobs",
             "assay.dev/imagepolicies",
+            "assay.dev/keyrevocations",
             "assay.dev/registryconfigs",
             "assay.dev/signingkeys",
             "assay.dev/trustroots",
@@ -280,6 +281,7 @@ async fn the_operator_may_do_exactly_what_it_does_and_nothing_to_workloads_polic
         &["update"],
         &[
             "assay.dev/imagepolicies/status",
+            "assay.dev/keyrevocations/status",
             "assay.dev/registryconfigs/status",
             "assay.dev/signingkeys/status",
             "assay.dev/trustroots/status",
@@ -289,7 +291,10 @@ async fn the_operator_may_do_exactly_what_it_does_and_nothing_to_workloads_polic
         &["create", "delete", "update"],
         &["assay.dev/imagecompliances"],
     ));
-    expected.extend(each(&["create"], &["events.k8s.io/events"]));
+    expected.extend(each(
+        &["create"],
+        &["assay.dev/keyrevocations", "events.k8s.io/events"],
+    ));
     let besides_custom_owners = async |namespace| {
         let mut found = rights(client.clone(), namespace).await;
         found.retain(|right| !right.contains(CUSTOM_GROUP));
@@ -392,7 +397,14 @@ async fn whoever_holds_view_edit_or_admin_in_a_namespace_reads_the_compliance_th
 async fn the_admins_of_keys_policies_and_registries_are_apart_and_none_reads_secrets_or_writes_statuses() {
     let cluster = installed();
     let admins: [(&str, &[&str]); 3] = [
-        ("key", &["assay.dev/signingkeys", "assay.dev/trustroots"]),
+        (
+            "key",
+            &[
+                "assay.dev/keyrevocations",
+                "assay.dev/signingkeys",
+                "assay.dev/trustroots",
+            ],
+        ),
         ("policy", &["assay.dev/imagepolicies"]),
         ("registry", &["assay.dev/registryconfigs"]),
     ];

@@ -17,6 +17,7 @@ async fn objects(servers: &Shared, kind: &str) -> Api<DynamicObject> {
         "ImagePolicy" => "imagepolicies",
         "TrustRoot" => "trustroots",
         "RegistryConfig" => "registryconfigs",
+        "KeyRevocation" => "keyrevocations",
         _ => "signingkeys",
     };
     let resource = ApiResource {

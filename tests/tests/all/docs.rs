@@ -108,7 +108,7 @@ impl Stage {
         let nodes = NodeSimulator::start(&cluster, NodeOptions::default())
             .await
             .unwrap();
-        for base in ["config/crd", "config/rbac"] {
+        for base in ["config/crd", "config/rbac", "config/guards"] {
             cluster.kubectl(&["apply", "-k", base]).await.unwrap();
         }
         let established = [

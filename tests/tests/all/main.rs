@@ -31,6 +31,7 @@ mod outage;
 mod own;
 mod owners;
 mod restart;
+mod revocations;
 mod scale;
 mod scene;
 mod servers;

@@ -37,6 +37,7 @@ pub(crate) fn writer(server: &ApiServer, ledger: Ledger) -> Writer {
         ledger,
         policies: Objects::default(),
         keys: Objects::default(),
+        revocations: Objects::default(),
         events: queue,
         lookup: Arc::new(Lookup::default()),
         roster: Roster::default(),

@@ -9,6 +9,7 @@ mod orphans;
 mod pace;
 pub(crate) mod render;
 pub(crate) mod request;
+mod revocations;
 mod statuses;
 mod totals;
 mod workloads;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use api::{ImagePolicyStatus, SigningKeyStatus};
+use api::{ImagePolicyStatus, KeyRevocationStatus, SigningKeyStatus};
 use engine::{Handle, Stopped, Target, Update, WorkloadAnswer, WorkloadKey};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use jiff::Timestamp;
@@ -64,6 +65,7 @@ pub(crate) struct Writer {
     pub(crate) ledger: Ledger,
     pub(crate) policies: Objects<ImagePolicyStatus>,
     pub(crate) keys: Objects<SigningKeyStatus>,
+    pub(crate) revocations: Objects<KeyRevocationStatus>,
     pub(crate) events: EventQueue,
     pub(crate) lookup: Arc<Lookup>,
     pub(crate) roster: Roster,
@@ -99,6 +101,9 @@ enum Planned {
     Workload(Box<(WorkloadKey, Place, Before, Work)>),
     Policy(Box<engine::PolicyReport>, Box<Row<ImagePolicyStatus>>),
     Key(Box<engine::KeyReport>, Box<Row<SigningKeyStatus>>),
+    Revocation(Box<engine::RevocationReport>, Box<Row<KeyRevocationStatus>>),
+    /// A KeyRevocation is to be made, so that the revocation outlasts the key.
+    Revoke(Box<engine::KeyReport>, Ended),
 }
 
 type Pull = Pin<Box<dyn Future<Output = Result<Update, Stopped>> + Send>>;
@@ -221,13 +226,20 @@ impl Writer {
         let target = update.target();
         match update {
             Update::Workload(key, answer) => self.plan_workload(key, answer),
-            Update::Policy(_, None) | Update::Key(_, None) => Planned::Ended(target, Ended { again: None }),
+            Update::Policy(_, None) | Update::Key(_, None) | Update::Revocation(_, None) => {
+                Planned::Ended(target, Ended { again: None })
+            }
             Update::Policy(_, Some(report)) => match plan_status(&*report, &self.policies) {
                 Ok(row) => Planned::Policy(report, row),
                 Err(ended) => Planned::Ended(target, ended),
             },
             Update::Key(_, Some(report)) => match plan_status(&*report, &self.keys) {
                 Ok(row) => Planned::Key(report, row),
+                Err(ended) if report.revocation_missing => Planned::Revoke(report, ended),
+                Err(ended) => Planned::Ended(target, ended),
+            },
+            Update::Revocation(_, Some(report)) => match plan_status(&*report, &self.revocations) {
+                Ok(row) => Planned::Revocation(report, row),
                 Err(ended) => Planned::Ended(target, ended),
             },
         }
@@ -259,8 +271,20 @@ impl Writer {
                 (Target::Policy(report.name), ended)
             }
             Planned::Key(report, row) => {
-                let ended = self.write_status(&*report, &self.keys, *row).await;
+                let mut ended = self.write_status(&*report, &self.keys, *row).await;
+                if report.revocation_missing {
+                    ended.again.get_or_insert(Duration::ZERO);
+                }
                 (Target::Key(report.name), ended)
+            }
+            Planned::Revocation(report, row) => {
+                let ended = self.write_status(&*report, &self.revocations, *row).await;
+                (Target::Revocation(report.name), ended)
+            }
+            Planned::Revoke(report, status) => {
+                let made = self.make_revocation(&report).await;
+                let again = status.again.or(made.again);
+                (Target::Key(report.name), Ended { again })
             }
         };
         if self.engine.done(target, ended.again).await.is_err() {

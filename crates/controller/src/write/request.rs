@@ -7,8 +7,11 @@ use api::ImageCompliance;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{DeleteParams, DynamicObject, PostParams, Preconditions};
+use kube::core::ClusterResourceScope;
 use kube::core::request::Request;
 use kube::{Client, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::jitter::chance;
@@ -141,6 +144,20 @@ impl Requests {
         let resource = kube::api::ApiResource::erase::<K>(&());
         let api: kube::Api<DynamicObject> = kube::Api::all_with(self.client.clone(), &resource);
         self.guarded(api.get_opt(name)).await
+    }
+
+    /// Creates a cluster-scoped object.
+    pub(crate) async fn create_object<K>(&self, kind: &'static str, object: &K) -> Result<(), Refused>
+    where
+        K: Resource<DynamicType = (), Scope = ClusterResourceScope>
+            + Serialize
+            + DeserializeOwned
+            + Clone
+            + std::fmt::Debug,
+    {
+        let api: kube::Api<K> = kube::Api::all(self.client.clone());
+        let answer = self.guarded(api.create(&params(), object)).await.map(drop);
+        self.counted(kind, WriteOutcome::Written, answer)
     }
 
     /// Creates an Event.

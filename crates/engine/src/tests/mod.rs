@@ -11,6 +11,7 @@ mod memory;
 mod naming;
 mod outages;
 mod registry;
+mod revocations;
 mod staleness;
 mod trust_roots;
 mod world;

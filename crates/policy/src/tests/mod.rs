@@ -11,9 +11,10 @@ mod properties;
 mod reasons;
 mod rings;
 mod scans;
+mod spared;
 mod time;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
 
 use api::{
@@ -233,6 +234,7 @@ pub(crate) fn key(name: &str, person: &Person, stage: Stage) -> Key {
         stage,
         not_before: None,
         not_after: None,
+        spared: None,
     }
 }
 

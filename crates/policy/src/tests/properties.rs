@@ -101,6 +101,7 @@ fn any_key() -> impl Strategy<Value = Key> {
         stage,
         not_before,
         not_after,
+        spared: None,
     })
 }
 

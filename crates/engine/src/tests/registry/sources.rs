@@ -89,6 +89,7 @@ async fn an_image_that_is_examined_by_tag_is_found_at_the_mirror() {
         labels: Default::default(),
         policies: vec![policy],
         keys: vec![key],
+        revocations: Vec::new(),
         trust_roots: Default::default(),
     };
     let examined = crate::examine(place.site.client.clone(), &question)
