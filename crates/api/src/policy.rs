@@ -201,6 +201,9 @@ pub struct ImagePolicyStatus {
     /// Workloads of which every covered image is Compliant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compliant: Option<i64>,
+    /// Those of them of which an image is passed without evidence, by a requirement of kind trusted; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trusted: Option<i64>,
     /// Workloads with a Violating image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub violating: Option<i64>,

@@ -128,6 +128,8 @@ pub struct PolicyReport {
     pub workloads: i64,
     /// Workloads of which every covered image is Compliant.
     pub compliant: i64,
+    /// Those of them of which an image is passed without evidence, by a requirement of kind `trusted`.
+    pub trusted: i64,
     /// Workloads with a Violating image.
     pub violating: i64,
     /// The others.

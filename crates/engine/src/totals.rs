@@ -34,6 +34,7 @@ impl Engine {
             images: 0,
             workloads: 0,
             compliant: 0,
+            trusted: 0,
             violating: 0,
             unknown: 0,
             violations: Vec::new(),
@@ -53,7 +54,13 @@ impl Engine {
                 .max_by_key(|verdict| badness(*verdict));
             match worst {
                 None => continue,
-                Some(Verdict::Compliant) => report.compliant += 1,
+                Some(Verdict::Compliant) => {
+                    let passed = answers
+                        .iter()
+                        .any(|(_, _, answer)| answer.reason == Reason::Trusted);
+                    report.compliant += 1;
+                    report.trusted += i64::from(passed);
+                }
                 Some(Verdict::Violating) => report.violating += 1,
                 Some(_) => report.unknown += 1,
             }

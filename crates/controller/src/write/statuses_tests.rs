@@ -15,6 +15,7 @@ fn policy_report() -> PolicyReport {
         images: 3,
         workloads: 3,
         compliant: 2,
+        trusted: 0,
         violating: 1,
         unknown: 0,
         violations: Vec::new(),
@@ -171,6 +172,7 @@ fn counts_alone_are_told_from_everything_else() {
     assert!(differs(PolicyReport {
         violating: 2,
         compliant: 1,
+        trusted: 0,
         next_deadline: Some(time(9)),
         ..policy_report()
     }));

@@ -14,4 +14,5 @@ mod registry;
 mod revocations;
 mod staleness;
 mod trust_roots;
+mod trusted;
 mod world;
