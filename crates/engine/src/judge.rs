@@ -10,7 +10,7 @@ use std::time::Duration;
 use api::{Reason, Verdict};
 use jiff::Timestamp;
 pub(crate) use policy::badness;
-use policy::{DigestFacts, ImageFacts, Judgement, Running, evaluate, rests_on};
+use policy::{DigestFacts, ImageFacts, Judgement, Running, evaluate, sole_trust};
 use verify::{Verifier, VerifierId};
 
 use crate::core::Engine;
@@ -187,16 +187,15 @@ impl Engine {
         pinned: bool,
         now: Timestamp,
     ) -> Judged {
-        let facts = image_of(subject, pinned, subject.facts());
-        let mut judgement = self.judgement(policy, &facts, now);
-        if let Some(past) = past {
-            let then = self.judgement(policy, &image_of(subject, pinned, subject.facts_with(past)), now);
-            judgement = worse(judgement, then);
+        let mut told = vec![image_of(subject, pinned, subject.facts())];
+        told.extend(past.map(|past| image_of(subject, pinned, subject.facts_with(past))));
+        let mut judgement = self.judgement(policy, &told[0], now);
+        for past in &told[1..] {
+            judgement = worse(judgement, self.judgement(policy, past, now));
         }
-        let mut sole_trust = Vec::new();
+        let mut resting = Vec::new();
         if let Some(version) = &policy.in_force {
-            let rests = |signer: &&_| rests_on(&version.compiled, &facts, self.keys.rings(), now, signer);
-            sole_trust = judgement.relied_on.iter().filter(rests).copied().collect();
+            resting = sole_trust(&version.compiled, &told, self.keys.rings(), now);
             if judgement.verdict == Verdict::Compliant
                 && subject.overdue_since.is_some()
                 && decays(subject, version.compiled.max_staleness()).is_some_and(|time| time <= now)
@@ -207,7 +206,7 @@ impl Engine {
         Judged {
             judgement,
             stale_since: subject.overdue_since,
-            sole_trust,
+            sole_trust: resting,
         }
     }
 

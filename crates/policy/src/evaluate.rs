@@ -17,10 +17,10 @@ use std::sync::Arc;
 use api::{Reason, Stage, Verdict};
 use image::Repository;
 use jiff::Timestamp;
-use verify::{Fingerprint, Outcome};
+use verify::{Fingerprint, Outcome, VerifierId};
 
 use crate::compile::CompiledPolicy;
-use crate::facts::{DigestFacts, ImageFacts, KeyRings, Running};
+use crate::facts::{DigestFacts, ImageFacts, ItemFacts, Key, KeyRings, Running};
 use crate::message;
 use crate::rule::{self, Circumstances, Rule, Ruling};
 
@@ -76,19 +76,63 @@ pub fn newest_attestation(
     rule.newest(digest, &circumstances(policy, repository, digest, keys, now))
 }
 
-/// Whether the verdict would be worse if this key stopped counting.
-pub fn rests_on(
+/// The keys without any one of which the verdict would be worse, in order. Where the facts are told in several ways,
+/// the worst of their verdicts is meant.
+pub fn sole_trust(
     policy: &CompiledPolicy,
-    facts: &ImageFacts<'_>,
+    facts: &[ImageFacts<'_>],
     keys: &KeyRings,
     now: Timestamp,
-    key: &Fingerprint,
-) -> bool {
-    let without = without_key(policy, keys, key);
-    without.is_some_and(|without| {
-        let with = judge(policy, facts, keys, now).verdict;
-        badness(judge(policy, facts, &without, now).verdict) > badness(with)
-    })
+) -> Vec<Fingerprint> {
+    let worst = |keys: &KeyRings| {
+        let verdicts = facts.iter().map(|facts| judge(policy, facts, keys, now).verdict);
+        verdicts.map(badness).max()
+    };
+    let with = worst(keys);
+    if with == Some(badness(Verdict::Violating)) {
+        return Vec::new();
+    }
+    let rests = |key: &Fingerprint| {
+        let without = without_key(policy, keys, key);
+        without.is_some_and(|without| worst(&without) > with)
+    };
+    // What holds rests on who signed. What cannot be told may rest on anybody who may have.
+    let candidates = match with == Some(badness(Verdict::Compliant)) {
+        true => vouching(policy, facts, keys),
+        false => fingerprints(policy, keys, |_| true),
+    };
+    candidates.into_iter().filter(rests).collect()
+}
+
+/// The keys of the policy's rings that signed something here.
+fn vouching(policy: &CompiledPolicy, facts: &[ImageFacts<'_>], keys: &KeyRings) -> BTreeSet<Fingerprint> {
+    let running = facts.iter().filter_map(|facts| match &facts.running {
+        Running::Digest(digest) => Some(digest),
+        Running::NotStarted | Running::Unresolved(_) => None,
+    });
+    let items: Vec<&ItemFacts> = running
+        .flat_map(rule::all_places)
+        .flat_map(|knowledge| &knowledge.items)
+        .collect();
+    let signed = |key: &&Key| {
+        let verified = |verifier: &VerifierId, item: &ItemFacts| {
+            matches!(item.outcome(verifier), Some(Outcome::Verified(_)))
+        };
+        key.verifier
+            .as_ref()
+            .is_some_and(|verifier| items.iter().any(|item| verified(verifier, item)))
+    };
+    fingerprints(policy, keys, signed)
+}
+
+/// Those of the keys of the policy's rings.
+fn fingerprints(
+    policy: &CompiledPolicy,
+    keys: &KeyRings,
+    which: impl Fn(&&Key) -> bool,
+) -> BTreeSet<Fingerprint> {
+    let trusted = policy.rings().filter_map(|ring| keys.rings.get(ring)).flatten();
+    trusted.filter(which).filter_map(|key| key.fingerprint).collect()
 }
 
 /// How bad a verdict is: Compliant, NotCovered, Unknown, Violating.
@@ -239,7 +283,7 @@ fn vouched(digest: &DigestFacts<'_>) -> impl Iterator<Item = Timestamp> {
 
 /// The policy's rings with this key disabled; None where it is in none of them.
 fn without_key(policy: &CompiledPolicy, keys: &KeyRings, fingerprint: &Fingerprint) -> Option<KeyRings> {
-    let is_it = |key: &&mut crate::facts::Key| key.fingerprint.as_ref() == Some(fingerprint);
+    let is_it = |key: &&mut Key| key.fingerprint.as_ref() == Some(fingerprint);
     let mut found = false;
     let mut without = KeyRings::default();
     for ring in policy.rings() {

@@ -35,7 +35,7 @@ mod vulnerabilities;
 
 pub use compile::{CompileError, CompiledPolicy, Problem};
 pub use condition::{ImageSummary, rank, severity, workload_condition, worst};
-pub use evaluate::{Judgement, badness, evaluate, newest_attestation, rests_on};
+pub use evaluate::{Judgement, badness, evaluate, newest_attestation, sole_trust};
 pub use facts::{
     Completeness, DigestFacts, Gap, ImageFacts, ItemFacts, Key, KeyRings, Knowledge, Nature, Running, Spared,
 };

@@ -6,6 +6,7 @@ mod disk;
 mod edits;
 mod fairness;
 mod gone;
+mod impact;
 mod incremental;
 mod memory;
 mod naming;

@@ -34,7 +34,7 @@ use verify::{Fingerprint, Item, PublicKey, Verifier, verify};
 
 use crate::{
     CompiledPolicy, Completeness, DigestFacts, Gap, ImageFacts, ItemFacts, Judgement, Key, KeyRings,
-    Knowledge, Nature, Running, evaluate, rests_on,
+    Knowledge, Nature, Running, evaluate, sole_trust,
 };
 
 pub(crate) const REPOSITORY: &str = "registry.example.com/shop/web";
@@ -357,13 +357,7 @@ impl Scene {
     }
 
     pub(crate) fn rests_on(&self, person: &Person) -> bool {
-        rests_on(
-            &self.policy(),
-            &self.facts(),
-            &self.keys,
-            self.now,
-            &person.fingerprint(),
-        )
+        sole_trust(&self.policy(), &[self.facts()], &self.keys, self.now).contains(&person.fingerprint())
     }
 
     pub(crate) fn answer(&self) -> (Verdict, Reason) {
