@@ -14,6 +14,9 @@ pub const ENFORCED: &str = "Enforced";
 /// SigningKey: nothing that runs would fail without this key.
 pub const SAFE_TO_DISABLE: &str = "SafeToDisable";
 
+/// PolicyPreview: what would change is said.
+pub const COMPLETE: &str = "Complete";
+
 /// TrustRoot: something in it ends soon, or has ended.
 pub const EXPIRING: &str = "Expiring";
 
@@ -55,6 +58,10 @@ pub mod reasons {
     pub const REVOCATION_IN_FORCE: &str = "RevocationInForce";
     /// KeyRevocation is not Ready: something in it cannot be used; what it revokes is revoked all the same.
     pub const REVOCATION_INVALID: &str = "RevocationInvalid";
+    /// PolicyPreview is Complete: the status says what would change.
+    pub const PREVIEW_COMPUTED: &str = "Computed";
+    /// PolicyPreview is not Complete: the changes would not come about as they are written.
+    pub const PREVIEW_INVALID: &str = "Invalid";
     /// ImagePolicy is not Enforced: its mode only shows what it would find.
     pub const DRY_RUN: &str = "DryRun";
     /// ImagePolicy is not Enforced: nothing acts on what starts.

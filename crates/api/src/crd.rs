@@ -7,7 +7,8 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
 use crate::{
-    GROUP, ImageCompliance, ImagePolicy, KeyRevocation, RegistryConfig, SigningKey, TrustRoot, VERSION,
+    GROUP, ImageCompliance, ImagePolicy, KeyRevocation, PolicyPreview, RegistryConfig, SigningKey, TrustRoot,
+    VERSION,
 };
 
 /// Why the definitions could not be generated: a fault of the build, never of the input.
@@ -40,6 +41,10 @@ pub fn definitions() -> Result<Vec<(&'static str, CustomResourceDefinition)>, Cr
         (
             "imagepolicies.yaml",
             without_nullable("ImagePolicy", &ImagePolicy::crd())?,
+        ),
+        (
+            "policypreviews.yaml",
+            without_nullable("PolicyPreview", &PolicyPreview::crd())?,
         ),
         (
             "imagecompliances.yaml",

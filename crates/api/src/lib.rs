@@ -1,6 +1,6 @@
 //! The Kubernetes resources of Assay, group `assay.dev`, version `v1alpha1`.
 //!
-//! Here live the types a user applies ([`SigningKey`], [`KeyRevocation`], [`ImagePolicy`], [`TrustRoot`],
+//! Here live the types a user applies ([`SigningKey`], [`KeyRevocation`], [`ImagePolicy`], [`PolicyPreview`], [`TrustRoot`],
 //! [`RegistryConfig`]) and the one
 //! a user reads ([`ImageCompliance`]), their stable reasons and condition types, and the generation of their
 //! CustomResourceDefinitions. Nothing here runs: no evaluation, no client, no clock.
@@ -15,6 +15,7 @@ mod duration;
 mod key;
 mod key_revocation;
 mod policy;
+mod policy_preview;
 mod reason;
 mod registry_config;
 mod requirement;
@@ -37,6 +38,10 @@ pub use key_revocation::{
 pub use policy::{
     ImagePolicy, ImagePolicySpec, ImagePolicyStatus, InForce, Match, Mode, MultiArch, PolicyViolation,
     Recheck, RunsAs,
+};
+pub use policy_preview::{
+    DEFAULT_PREVIEW_TTL, PolicyPreview, PolicyPreviewSpec, PolicyPreviewStatus, PreviewChange, PreviewResult,
+    PreviewedKind, PreviewedName,
 };
 pub use reason::{Reason, Verdict};
 pub use registry_config::{CredentialsRef, Mirror, RegistryConfig, RegistryConfigSpec, RegistryConfigStatus};

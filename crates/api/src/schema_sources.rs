@@ -25,6 +25,19 @@ pub(crate) fn object_name(_: &mut SchemaGenerator) -> Schema {
     )
 }
 
+/// A whole object of another kind. Its fields are read by the operator, which says what is wrong with them.
+pub(crate) fn previewed_object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "x-kubernetes-embedded-resource": true,
+        "x-kubernetes-preserve-unknown-fields": true,
+        "x-kubernetes-validations": [{
+            "rule": "self.apiVersion == 'assay.dev/v1alpha1' && self.kind in ['SigningKey', 'ImagePolicy', 'KeyRevocation']",
+            "message": "must be a SigningKey, an ImagePolicy or a KeyRevocation of assay.dev/v1alpha1",
+        }],
+    })
+}
+
 /// SHA-256 of a signer, in hex.
 pub(crate) fn fingerprint(_: &mut SchemaGenerator) -> Schema {
     text(

@@ -39,6 +39,7 @@ use crate::options::ControllerOptions;
 use crate::policies::Policies;
 use crate::revocations::Revocations;
 use crate::upkeep::own_namespace::OwnNamespace;
+use crate::upkeep::previews::Previews;
 use crate::upkeep::registries::Registries;
 use crate::upkeep::trust_roots::TrustRoots;
 use crate::upkeep::{Kept, UpkeepTask};
@@ -297,7 +298,7 @@ impl Shared {
     }
 }
 
-/// Starts to keep TrustRoots and RegistryConfigs up to date.
+/// Starts to keep TrustRoots and RegistryConfigs up to date, and to answer PolicyPreviews.
 fn keep_all(
     shared: &Shared,
     loops: &mut Loops,
@@ -312,7 +313,12 @@ fn keep_all(
         options.tuf_folder.clone(),
     );
     let registries = Registries::new(shared.engine.clone(), registries, shared.metrics.clone(), own);
-    vec![shared.keep(loops, trust_roots), shared.keep(loops, registries)]
+    let previews = Previews::new(shared.engine.clone(), shared.requests());
+    vec![
+        shared.keep(loops, trust_roots),
+        shared.keep(loops, registries),
+        shared.keep(loops, previews),
+    ]
 }
 
 /// Starts every watch, and tells the engine when all that existed at the start was told. Gives the

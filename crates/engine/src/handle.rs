@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::fact::Fact;
-use crate::report::{Target, Totals, Update};
+use crate::report::{PreviewReport, Target, Totals, Update};
 
 /// What the engine's task is asked.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub(crate) enum Request {
     Wanted(Target, Duration),
     /// The totals as of now.
     Totals(oneshot::Sender<Totals>),
+    /// What would change if this became true.
+    Preview(Vec<Fact>, oneshot::Sender<Option<PreviewReport>>),
 }
 
 /// The engine's task is gone; nothing can be told or asked any more.
@@ -65,6 +67,12 @@ impl Handle {
     /// The totals as of now.
     pub async fn totals(&self) -> Result<Totals, Stopped> {
         self.ask(Request::Totals).await
+    }
+
+    /// What would change if these facts about keys, revocations and policies became true; None before everything that
+    /// existed at the start was told. Nothing changes by it, and no registry is asked.
+    pub async fn preview(&self, changes: Vec<Fact>) -> Result<Option<PreviewReport>, Stopped> {
+        self.ask(|answer| Request::Preview(changes, answer)).await
     }
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Stopped> {

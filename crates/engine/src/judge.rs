@@ -151,7 +151,7 @@ impl Engine {
         }
     }
 
-    fn judgements(&mut self, key: &SubjectKey, now: Timestamp) -> HashMap<JudgementKey, Judged> {
+    pub(crate) fn judgements(&mut self, key: &SubjectKey, now: Timestamp) -> HashMap<JudgementKey, Judged> {
         let mut judgements = HashMap::new();
         let Some(subject) = self.subjects.get(key) else {
             return judgements;
@@ -292,7 +292,7 @@ impl Engine {
     }
 
     /// Who answers for the keys of the rings that a covering policy trusts.
-    fn trusted_verifiers(&self, key: &SubjectKey) -> Vec<Verifier> {
+    pub(crate) fn trusted_verifiers(&self, key: &SubjectKey) -> Vec<Verifier> {
         let covering = self
             .subjects
             .get(key)
@@ -311,7 +311,7 @@ impl Engine {
     }
 
     /// Asks each of them about every item that it was not asked about.
-    fn verify_by(&mut self, key: &SubjectKey, verifiers: &[Verifier]) {
+    pub(crate) fn verify_by(&mut self, key: &SubjectKey, verifiers: &[Verifier]) {
         let items = self
             .subjects
             .get_mut(key)

@@ -13,7 +13,7 @@ use crate::report::RevocationReport;
 use crate::revocations::Revocations;
 
 /// One SigningKey object.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct KeyObject {
     pub(crate) facts: KeyFacts,
     /// Who answers for it, or what is wrong with the object.
@@ -24,7 +24,7 @@ pub(crate) struct KeyObject {
 type Root = Result<Arc<TrustRoot>, String>;
 
 /// Every SigningKey object, the trust roots that they name, and the revocations of their signers.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct KeySet {
     objects: BTreeMap<Arc<str>, KeyObject>,
     roots: BTreeMap<Arc<str>, Root>,

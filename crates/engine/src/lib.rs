@@ -15,6 +15,7 @@ mod keys;
 mod lookup;
 mod passes;
 mod policies;
+mod preview;
 mod queue;
 mod render;
 mod report;

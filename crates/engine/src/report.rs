@@ -197,6 +197,24 @@ pub struct RevocationReport {
     pub reason: Option<RevocationReason>,
 }
 
+/// What would change if keys, policies and revocations were others.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PreviewReport {
+    /// What of the changes could not be read, or would not come into force.
+    pub problems: Vec<String>,
+    /// What would violate a policy that it does not violate now, or one that only looked so far.
+    pub newly_failing: Vec<PreviewResult>,
+    /// What would not violate a policy any more, or only one that looks.
+    pub newly_passing: Vec<PreviewResult>,
+    /// The other results of the policies that are concerned.
+    pub unchanged: i64,
+    /// Of all of them, those that could not be told then.
+    pub unknown: i64,
+}
+
+/// One policy's result about one image of a workload.
+pub use api::PreviewResult;
+
 /// A key as read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyIdentity {

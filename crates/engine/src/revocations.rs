@@ -12,7 +12,7 @@ use crate::fact::RevocationFacts;
 use crate::report::RevocationReport;
 
 /// Every KeyRevocation object, by name.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Revocations {
     objects: BTreeMap<Arc<str>, RevocationFacts>,
 }

@@ -103,6 +103,11 @@ impl Service {
                     .done(target, again_after.map(|pause| after(now, pause)));
             }
             Request::Wanted(target, pause) => self.engine.queue.push_later(target, after(now, pause)),
+            Request::Preview(changes, answer) => {
+                if answer.send(self.engine.preview(changes, now)).is_err() {
+                    tracing::debug!("whoever asked for a preview is gone");
+                }
+            }
             Request::Totals(answer) => {
                 if answer.send(self.engine.totals(now)).is_err() {
                     tracing::debug!("whoever asked for the totals is gone");

@@ -270,6 +270,7 @@ async fn the_operator_may_do_exactly_what_it_does_and_nothing_to_workloads_polic
             "batch/jobs",
             "assay.dev/imagepolicies",
             "assay.dev/keyrevocations",
+            "assay.dev/policypreviews",
             "assay.dev/registryconfigs",
             "assay.dev/signingkeys",
             "assay.dev/trustroots",
@@ -282,6 +283,7 @@ async fn the_operator_may_do_exactly_what_it_does_and_nothing_to_workloads_polic
         &[
             "assay.dev/imagepolicies/status",
             "assay.dev/keyrevocations/status",
+            "assay.dev/policypreviews/status",
             "assay.dev/registryconfigs/status",
             "assay.dev/signingkeys/status",
             "assay.dev/trustroots/status",
@@ -291,6 +293,7 @@ async fn the_operator_may_do_exactly_what_it_does_and_nothing_to_workloads_polic
         &["create", "delete", "update"],
         &["assay.dev/imagecompliances"],
     ));
+    expected.extend(each(&["delete"], &["assay.dev/policypreviews"]));
     expected.extend(each(
         &["create"],
         &["assay.dev/keyrevocations", "events.k8s.io/events"],
@@ -401,11 +404,12 @@ async fn the_admins_of_keys_policies_and_registries_are_apart_and_none_reads_sec
             "key",
             &[
                 "assay.dev/keyrevocations",
+                "assay.dev/policypreviews",
                 "assay.dev/signingkeys",
                 "assay.dev/trustroots",
             ],
         ),
-        ("policy", &["assay.dev/imagepolicies"]),
+        ("policy", &["assay.dev/imagepolicies", "assay.dev/policypreviews"]),
         ("registry", &["assay.dev/registryconfigs"]),
     ];
     for (role, resources) in admins {

@@ -30,6 +30,7 @@ mod operator;
 mod outage;
 mod own;
 mod owners;
+mod previews;
 mod restart;
 mod revocations;
 mod scale;

@@ -6,6 +6,7 @@
 //! statuses while this replica leads.
 
 pub(crate) mod own_namespace;
+pub(crate) mod previews;
 pub(crate) mod registries;
 pub(crate) mod trust_roots;
 mod tuf;

@@ -160,6 +160,27 @@ impl Requests {
         self.counted(kind, WriteOutcome::Written, answer)
     }
 
+    /// Deletes a cluster-scoped object, and no other one of its name.
+    pub(crate) async fn delete_object<K: Resource<DynamicType = ()>>(
+        &self,
+        kind: &'static str,
+        name: &str,
+        uid: &str,
+    ) -> Result<(), Refused> {
+        let resource = kube::api::ApiResource::erase::<K>(&());
+        let api: kube::Api<DynamicObject> = kube::Api::all_with(self.client.clone(), &resource);
+        let preconditions = Preconditions {
+            uid: Some(uid.to_owned()),
+            resource_version: None,
+        };
+        let parameters = DeleteParams {
+            preconditions: Some(preconditions),
+            ..DeleteParams::default()
+        };
+        let answer = self.guarded(api.delete(name, &parameters)).await.map(drop);
+        self.counted(kind, WriteOutcome::Deleted, answer)
+    }
+
     /// Creates an Event.
     pub(crate) async fn post_event(&self, namespace: &str, event: &Event) -> Result<(), Refused> {
         let api: kube::Api<Event> = kube::Api::namespaced(self.client.clone(), namespace);

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use api::{KeyRevocationSpec, RevocationReason, SigningKeySpec, Stage};
+use api::{KeyRevocationSpec, RevocationReason, SigningKeySpec, Stage, Verdict};
 use proptest::prelude::*;
 
 use super::world::*;
 use crate::fact::{Fact, RevocationFacts};
 use crate::judge::badness;
-use crate::report::WorkloadAnswer;
+use crate::report::{PreviewResult, WorkloadAnswer};
 
 const WORKLOADS: [&str; 6] = ["web", "api", "cart", "jobs/batch", "jobs/cron", "jobs/mail"];
 const IMAGES: [&str; 4] = ["shop/web", "shop/api", "tools/cli", "tools/job"];
@@ -24,6 +24,9 @@ const STAGES: [Stage; 5] = [
 /// Two objects may hold the key of one signer.
 const SIGNERS: usize = 4;
 
+/// A policy: pattern, rings, minimum.
+type Asking = (usize, BTreeSet<usize>, i32);
+
 /// Everything that a case is made of; numbers name what the lists above hold.
 #[derive(Clone, Debug)]
 struct Fleet {
@@ -33,8 +36,7 @@ struct Fleet {
     signed: Vec<BTreeSet<usize>>,
     /// Whether the evidence of each image cannot be read.
     mute: Vec<bool>,
-    /// Pattern, rings, minimum.
-    policies: Vec<(usize, BTreeSet<usize>, i32)>,
+    policies: Vec<Asking>,
     /// Ring, signer, stage.
     keys: Vec<(usize, usize, usize)>,
     /// The signer that is revoked but for an image.
@@ -43,16 +45,43 @@ struct Fleet {
     step: usize,
 }
 
-fn fleet() -> impl Strategy<Value = Fleet> {
-    let set = |limit: usize, least: usize| proptest::collection::btree_set(0..limit, least..=limit);
+fn set(limit: usize, least: usize) -> impl Strategy<Value = BTreeSet<usize>> {
+    proptest::collection::btree_set(0..limit, least..=limit)
+}
+
+fn asking() -> impl Strategy<Value = Asking> {
     let policy = (0..PATTERNS.len(), set(RINGS.len(), 1), 1..=2i32);
+    policy.prop_map(|(pattern, rings, minimum)| {
+        let most = i32::try_from(rings.len()).unwrap();
+        (pattern, rings, minimum.min(most))
+    })
+}
+
+/// What is previewed, besides the step that a fleet names.
+#[derive(Clone, Debug)]
+enum Change {
+    Key(Option<usize>),
+    Policy(usize, Option<Asking>),
+    Revoke(usize, usize),
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        proptest::option::of(0..STAGES.len()).prop_map(Change::Key),
+        (0..3usize, proptest::option::of(asking()))
+            .prop_map(|(number, asking)| Change::Policy(number, asking)),
+        (0..SIGNERS, 0..IMAGES.len()).prop_map(|(signer, image)| Change::Revoke(signer, image)),
+    ]
+}
+
+fn fleet() -> impl Strategy<Value = Fleet> {
     let stage = prop_oneof![4 => Just(1usize), 2 => Just(2), 1 => Just(0), 1 => Just(3), 1 => Just(4)];
     let key = (0..RINGS.len(), 0..SIGNERS, stage);
     (
         proptest::collection::vec(0..IMAGES.len(), WORKLOADS.len()),
         proptest::collection::vec(set(SIGNERS, 0), IMAGES.len()),
         proptest::collection::vec(proptest::bool::weighted(0.1), IMAGES.len()),
-        proptest::collection::vec(policy, 1..4),
+        proptest::collection::vec(asking(), 1..4),
         proptest::collection::vec(key, 1..6),
         proptest::option::weighted(0.3, (0..SIGNERS, 0..IMAGES.len())),
         any::<proptest::sample::Index>(),
@@ -62,13 +91,7 @@ fn fleet() -> impl Strategy<Value = Fleet> {
             runs,
             signed,
             mute,
-            policies: policies
-                .into_iter()
-                .map(|(pattern, rings, minimum)| {
-                    let most = i32::try_from(rings.len()).unwrap();
-                    (pattern, rings, minimum.min(most))
-                })
-                .collect(),
+            policies,
             keys,
             revoked,
         })
@@ -84,12 +107,8 @@ impl Fleet {
         }
         let mute = IMAGES.iter().zip(&self.mute).filter(|(_, mute)| **mute);
         world.mute.extend(mute.map(|(image, _)| digest(image)));
-        for (number, (pattern, rings, minimum)) in self.policies.iter().enumerate() {
-            let rings: Vec<&str> = rings.iter().map(|ring| RINGS[*ring]).collect();
-            let mut facts = policy(&format!("p{number}"), PATTERNS[*pattern], &rings);
-            let spec = facts.spec.as_mut().unwrap();
-            spec.require[0].signature.as_mut().unwrap().minimum = Some(*minimum);
-            world.tell(Fact::Policy(Box::new(facts)));
+        for (number, policy) in self.policies.iter().enumerate() {
+            world.tell(policy_of(number, policy));
         }
         for number in 0..self.keys.len() {
             world.tell(key_fact(&name(number), self.key(number, signers)));
@@ -99,7 +118,8 @@ impl Fleet {
         }
         world.tell(Fact::Synced);
         if let Some((signer, image)) = self.revoked {
-            self.revoke(&mut world, &signers[signer], IMAGES[image]);
+            let revocation = revocation(&mut world, &signers[signer], IMAGES[image]);
+            world.tell(revocation);
         }
         world.look_up();
         world
@@ -110,27 +130,51 @@ impl Fleet {
         key_spec(RINGS[ring], &signers[signer], STAGES[stage])
     }
 
-    /// Revokes a signer but for one image; its fingerprint is read from a key that nothing trusts.
-    fn revoke(&self, world: &mut World, signer: &Signer, image: &str) {
-        world.tell(key_fact("idle", key_spec("idle", signer, Stage::Active)));
-        let identity = world.engine.key_report("idle").unwrap().identity;
-        world.tell(Fact::KeyGone("idle".into()));
-        let fingerprint = identity.unwrap().fingerprint;
-        let spec = KeyRevocationSpec {
-            fingerprint: fingerprint.clone(),
-            reason: RevocationReason::KeyCompromise,
-            effective_from: None,
-            earlier_signatures: None,
-            honour_digests: vec![digest(image).to_string()],
-            note: None,
-        };
-        world.tell(Fact::Revocation(Box::new(RevocationFacts {
-            name: fingerprint.into(),
-            generation: 1,
-            created: Some(world.now),
-            spec: Ok(spec),
-        })));
+    fn fact(&self, change: &Change, world: &mut World, signers: &[Signer]) -> Fact {
+        match change {
+            Change::Key(None) => Fact::KeyGone(name(self.step).into()),
+            Change::Key(Some(stage)) => {
+                let spec = SigningKeySpec {
+                    stage: STAGES[*stage],
+                    ..self.key(self.step, signers)
+                };
+                key_fact(&name(self.step), spec)
+            }
+            Change::Policy(number, None) => Fact::PolicyGone(format!("p{number}").into()),
+            Change::Policy(number, Some(asking)) => policy_of(*number, asking),
+            Change::Revoke(signer, image) => revocation(world, &signers[*signer], IMAGES[*image]),
+        }
     }
+}
+
+/// Revokes a signer but for one image; its fingerprint is read from a key that nothing trusts.
+fn revocation(world: &mut World, signer: &Signer, image: &str) -> Fact {
+    world.tell(key_fact("idle", key_spec("idle", signer, Stage::Active)));
+    let identity = world.engine.key_report("idle").unwrap().identity;
+    world.tell(Fact::KeyGone("idle".into()));
+    let fingerprint = identity.unwrap().fingerprint;
+    let spec = KeyRevocationSpec {
+        fingerprint: fingerprint.clone(),
+        reason: RevocationReason::KeyCompromise,
+        effective_from: None,
+        earlier_signatures: None,
+        honour_digests: vec![digest(image).to_string()],
+        note: None,
+    };
+    Fact::Revocation(Box::new(RevocationFacts {
+        name: fingerprint.into(),
+        generation: 1,
+        created: Some(world.now),
+        spec: Ok(spec),
+    }))
+}
+
+fn policy_of(number: usize, (pattern, rings, minimum): &Asking) -> Fact {
+    let rings: Vec<&str> = rings.iter().map(|ring| RINGS[*ring]).collect();
+    let mut facts = policy(&format!("p{number}"), PATTERNS[*pattern], &rings);
+    let spec = facts.spec.as_mut().unwrap();
+    spec.require[0].signature.as_mut().unwrap().minimum = Some(*minimum);
+    Fact::Policy(Box::new(facts))
 }
 
 fn name(key: usize) -> String {
@@ -188,6 +232,43 @@ proptest! {
         let worse: BTreeSet<String> = worse.into_iter().map(str::to_owned).collect();
         prop_assert_eq!(report.sole_trust.workloads, i64::try_from(worse.len()).unwrap());
         prop_assert_eq!(predicted, worse);
+        prop_assert_eq!(world.asked.len(), asked, "no registry is asked");
+    }
+
+    /// C5.04: nothing is applied, and what is said of several changes together is what they do.
+    /// Weakened once: with keys that are new not asked about the evidence, what is said is not what happens.
+    #[test]
+    fn c5_04_a_preview_says_exactly_what_the_changes_do(
+        fleet in fleet(), changes in proptest::collection::vec(change(), 1..4),
+    ) {
+        let signers: Vec<Signer> = (0..SIGNERS).map(|_| Signer::new()).collect();
+        let mut world = fleet.world(&signers);
+        let facts: Vec<Fact> = changes.iter().map(|change| fleet.fact(change, &mut world, &signers)).collect();
+        world.look_up();
+        let before = found(&world);
+        let asked = world.asked.len();
+        world.drain();
+
+        let now = world.now;
+        let report = world.engine.preview(facts.clone(), now).unwrap();
+        prop_assert_eq!(found(&world), before.clone(), "nothing is applied");
+        prop_assert_eq!(world.drain().len(), 0, "nothing is written");
+
+        facts.into_iter().for_each(|fact| world.tell(fact));
+        let after = found(&world);
+        let failing = |found: &BTreeMap<(&'static str, String), u8>| -> BTreeSet<(String, String)> {
+            let violating = found.iter().filter(|(_, bad)| **bad == badness(Verdict::Violating));
+            violating.map(|((workload, policy), _)| ((*workload).to_owned(), policy.clone())).collect()
+        };
+        let (was, is) = (failing(&before), failing(&after));
+        let said = |results: &[PreviewResult]| -> BTreeSet<(String, String)> {
+            let place = |result: &PreviewResult| {
+                (result.workload.trim_start_matches("Deployment/").to_owned(), result.policy.clone())
+            };
+            results.iter().map(place).collect()
+        };
+        prop_assert_eq!(said(&report.newly_failing), is.difference(&was).cloned().collect());
+        prop_assert_eq!(said(&report.newly_passing), was.difference(&is).cloned().collect());
         prop_assert_eq!(world.asked.len(), asked, "no registry is asked");
     }
 }
