@@ -142,9 +142,32 @@ pub struct PolicyResult {
     /// When the verdict changes although nothing else does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_until: Option<Time>,
+    /// What the result is from `validUntil` on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub will_become: Option<WillBecome>,
     /// Since when the verdict could not be refreshed although it was due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stale_since: Option<Time>,
+}
+
+/// What a result becomes by itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WillBecome {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Why.
+    pub reason: Reason,
+    /// The requirement that will decide; empty where all will hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requirement: Option<String>,
+    /// What will be looked for and found then, and what to do; only where the verdict is not Compliant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub message: Option<String>,
+    /// It is worse than the verdict, and closer than the policy's `warnBefore`: the Event WillBecomeNonCompliant told it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub warned: bool,
 }
 
 impl ImageCompliance {

@@ -25,7 +25,7 @@ mod trust_root;
 
 pub use compliance::{
     ContainerRef, ContainerType, ImageCompliance, ImageComplianceStatus, ImageResult, PolicyResult,
-    WorkloadRef,
+    WillBecome, WorkloadRef,
 };
 pub use duration::{DurationError, parse_duration};
 pub use key::{

@@ -70,6 +70,10 @@ pub struct ImagePolicySpec {
     /// When the registry is asked again. Keys, policies and deadlines act at once whatever this says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recheck: Option<Recheck>,
+    /// How long before a verdict gets worse by itself this is told, by an Event and a metric; 72h if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::duration")]
+    pub warn_before: Option<String>,
 }
 
 /// What a policy does about what it finds.

@@ -201,20 +201,8 @@ fn summary(answer: &PolicyAnswer) -> String {
 
 /// Wrapped at 96 columns, indented by four.
 fn paragraph(line: &mut impl FnMut(String), message: &str) {
-    const WIDTH: usize = 92;
-    let mut current = String::new();
-    for word in message.split_whitespace() {
-        if !current.is_empty() && current.chars().count() + 1 + word.chars().count() > WIDTH {
-            line(format!("    {current}"));
-            current.clear();
-        }
-        if !current.is_empty() {
-            current.push(' ');
-        }
-        current.push_str(word);
-    }
-    if !current.is_empty() {
-        line(format!("    {current}"));
+    for text in output::wrapped(message, 92) {
+        line(format!("    {text}"));
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod check;
 mod controller;
+mod forecast;
 mod manifests;
 mod output;
 mod registries;
@@ -26,9 +27,10 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    // The text of these three is their arguments' own: one here would hide its second paragraph.
+    // The text of these four is their arguments' own: one here would hide its second paragraph.
     Controller(Box<controller::ControllerArguments>),
     Check(check::CheckArguments),
+    Forecast(forecast::ForecastArguments),
     VerifyBundle(verify_bundle::VerifyBundleArguments),
     /// Print the CustomResourceDefinitions as YAML
     Crds,
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Controller(arguments) => controller::run(*arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Forecast(arguments) => forecast::run(&arguments),
         Command::VerifyBundle(arguments) => verify_bundle::run(&arguments),
         Command::Crds => print_crds(),
     }

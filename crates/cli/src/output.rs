@@ -24,6 +24,29 @@ pub(crate) fn fail(error: impl std::fmt::Display) -> ExitCode {
     ExitCode::from(FAILED)
 }
 
+/// The text in lines of at most so many characters, broken between words; a word that alone is longer is broken too.
+pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut current = String::new();
+    for word in text.split_whitespace() {
+        let mut letters: Vec<char> = word.chars().collect();
+        if !current.is_empty() && current.chars().count() + 1 + letters.len() > width {
+            lines.push(std::mem::take(&mut current));
+        }
+        while letters.len() > width {
+            lines.push(letters.drain(..width).collect());
+        }
+        if !current.is_empty() {
+            current.push(' ');
+        }
+        current.extend(letters);
+    }
+    if !current.is_empty() {
+        lines.push(current);
+    }
+    lines
+}
+
 fn written(out: &mut impl Write, text: &str) -> std::io::Result<()> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),

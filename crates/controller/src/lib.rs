@@ -6,6 +6,7 @@
 mod compliances;
 mod ending;
 mod events;
+mod forecasts;
 mod health;
 mod http;
 mod inventory;

@@ -29,8 +29,16 @@ pub(crate) struct SaidResult {
     pub(crate) verdict: Verdict,
     pub(crate) reason: Reason,
     pub(crate) since: Timestamp,
-    /// The last verdict that was not merely waiting for a first look.
+    /// When the result falls, where it says that this was told.
+fn warned(result: &PolicyResult) -> Option<Timestamp> {
+    let told = result.will_become.as_ref().is_some_and(|becomes| becomes.warned);
+    result.valid_until.as_ref().filter(|_| told).map(|until| until.0)
+}
+
+/// The last verdict that was not merely waiting for a first look.
     pub(crate) settled: Option<Verdict>,
+    /// When it falls, where that was told.
+    pub(crate) warned: Option<Timestamp>,
 }
 
 /// Results by image, digest and policy.
@@ -49,6 +57,7 @@ impl SaidResult {
             reason: result.reason,
             since: result.since.0,
             settled: settled(result.verdict, result.reason, settled_before),
+            warned: warned(result),
         }
     }
 }

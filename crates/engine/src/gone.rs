@@ -79,6 +79,7 @@ mod tests {
             requirement: None,
             message: String::new(),
             valid_until: None,
+            becomes: None,
             relied_on: Vec::new(),
         };
         (key, judgement)

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use api::{Reason, Verdict};
 use jiff::Timestamp;
@@ -14,6 +13,7 @@ use policy::{DigestFacts, ImageFacts, Judgement, Running, evaluate, sole_trust};
 use verify::{Verifier, VerifierId};
 
 use crate::core::Engine;
+use crate::deadline::{decays, warning, without_past_deadline, worse};
 use crate::fact::WorkloadKey;
 use crate::policies::PolicyObject;
 use crate::queue::Urgency;
@@ -100,7 +100,7 @@ impl Engine {
             judgements = self.judgements(key, now);
         }
         if cause == Cause::Evidence {
-            self.keep_violations(key, &mut judgements);
+            self.keep_violations(key, &mut judgements, now);
         }
         self.replace_judgements(key, judgements, now);
     }
@@ -135,7 +135,12 @@ impl Engine {
 
     /// A violation stays until positive evidence, or until keys or policies change: what cannot be
     /// read, whoever put it there, does not take it back.
-    fn keep_violations(&self, key: &SubjectKey, judgements: &mut HashMap<JudgementKey, Judged>) {
+    fn keep_violations(
+        &self,
+        key: &SubjectKey,
+        judgements: &mut HashMap<JudgementKey, Judged>,
+        now: Timestamp,
+    ) {
         let Some(subject) = self.subjects.get(key) else {
             return;
         };
@@ -146,7 +151,8 @@ impl Engine {
                 .get(name)
                 .filter(|old| old.judgement.verdict == Verdict::Violating);
             if let Some(before) = before.filter(|_| unreadable) {
-                judged.judgement = before.judgement.clone();
+                judged.judgement = without_past_deadline(before.judgement.clone(), now);
+                judged.warned = before.warned && judged.judgement.falls();
             }
         }
     }
@@ -203,7 +209,13 @@ impl Engine {
                 judgement = stale(subject);
             }
         }
+        let before = policy
+            .in_force
+            .as_ref()
+            .map(|version| version.compiled.warn_before());
+        let warned = before.and_then(|before| warning(&judgement, before));
         Judged {
+            warned: warned.is_some_and(|start| start <= now),
             judgement,
             stale_since: subject.overdue_since,
             sole_trust: resting,
@@ -229,6 +241,7 @@ impl Engine {
                     policy.problem.as_deref().unwrap_or("no reason is known")
                 )),
                 valid_until: None,
+                becomes: None,
                 relied_on: Vec::new(),
             },
         }
@@ -258,7 +271,7 @@ impl Engine {
             .into_iter()
             .map(|judgement| judgement.policy.clone())
             .collect();
-        let wake = subject.next_wake(&self.policies);
+        let wake = subject.next_wake(&self.policies, now);
         self.wakes.set(key, subject.wake, wake);
         subject.wake = wake;
         if !changed {
@@ -329,57 +342,12 @@ impl Engine {
     }
 }
 
-impl Subject {
-    /// When it must be judged again although nothing changes.
-    fn next_wake(&self, policies: &BTreeMap<Arc<str>, PolicyObject>) -> Option<Timestamp> {
-        let valid_until = self
-            .judgements
-            .values()
-            .filter_map(|judged| judged.judgement.valid_until)
-            .min();
-        let compliant = |judgement: &&JudgementKey| {
-            self.judgements
-                .get(judgement)
-                .is_some_and(|judged| judged.judgement.verdict == Verdict::Compliant)
-        };
-        let decay = self.overdue_since.and_then(|_| {
-            self.judgements
-                .keys()
-                .filter(compliant)
-                .filter_map(|judgement| policies.get(&judgement.policy)?.in_force.as_ref())
-                .filter_map(|version| decays(self, version.compiled.max_staleness()))
-                .min()
-        });
-        let overdue = self.overdue_at().filter(|_| self.overdue_since.is_none());
-        [valid_until, decay, overdue].into_iter().flatten().min()
-    }
-}
-
 pub(crate) fn image_of<'a>(subject: &'a Subject, pinned: bool, digest: DigestFacts<'a>) -> ImageFacts<'a> {
     ImageFacts {
         repository: Some(&subject.key.repository),
         pinned,
         running: Running::Digest(digest),
     }
-}
-
-/// Evidence that disappears can only worsen a verdict: of the answers with and without it, the worse, until either
-/// may change.
-fn worse(without: Judgement, with: Judgement) -> Judgement {
-    let valid_until = [without.valid_until, with.valid_until]
-        .into_iter()
-        .flatten()
-        .min();
-    let worse = match badness(with.verdict) > badness(without.verdict) {
-        true => with,
-        false => without,
-    };
-    Judgement { valid_until, ..worse }
-}
-
-/// When a Compliant verdict that cannot be refreshed is not believed any more.
-fn decays(subject: &Subject, max_staleness: Duration) -> Option<Timestamp> {
-    subject.last_seen().map(|seen| after(seen, max_staleness))
 }
 
 fn stale(subject: &Subject) -> Judgement {
@@ -396,6 +364,7 @@ fn stale(subject: &Subject) -> Judgement {
              Make the registry reachable for the operator."
         )),
         valid_until: None,
+        becomes: None,
         relied_on: Vec::new(),
     }
 }

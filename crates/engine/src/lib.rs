@@ -5,6 +5,7 @@
 //! `policy::evaluate`.
 
 mod core;
+mod deadline;
 mod examine;
 mod fact;
 mod gone;

@@ -523,6 +523,7 @@ impl Subject {
             let judged = Judged {
                 judgement,
                 stale_since: None,
+                warned: false,
                 sole_trust: Vec::new(),
             };
             self.judgements.insert(key, judged);

@@ -152,6 +152,7 @@ fn scope_of(name: &str, spec: &ImagePolicySpec) -> Option<CompiledPolicy> {
         require_digest: None,
         bind_repository: None,
         recheck: None,
+        warn_before: None,
     };
     CompiledPolicy::compile(name, &only_match).ok()
 }

@@ -141,6 +141,8 @@ impl Engine {
             reason: judged.judgement.reason,
             message: judged.judgement.message.as_str().into(),
             valid_until: judged.judgement.valid_until,
+            becomes: judged.judgement.becomes.clone(),
+            warned: judged.warned,
             stale_since: judged.stale_since,
             evidence: subject
                 .knowledge()
@@ -172,6 +174,8 @@ impl Engine {
             reason: judgement.reason,
             message: judgement.message.into(),
             valid_until: judgement.valid_until,
+            becomes: judgement.becomes,
+            warned: false,
             stale_since: None,
             evidence: Vec::new(),
             signers: Vec::new(),
@@ -213,6 +217,8 @@ impl Engine {
                 requirement: violation.requirement.clone(),
                 reason: violation.reason,
                 message: violation.message.as_str().into(),
+                becomes: None,
+                warned: false,
                 stale_since: answer.stale_since.or(violation.stale_since.filter(|_| untold)),
                 ..answer
             },

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use api::{ContainerRef, Demand, ImagePolicySpec, Mode, Reason, RevocationReason, SoleTrust, Stage, Verdict};
 use jiff::Timestamp;
+use policy::Becomes;
 
 use crate::fact::{Workload, WorkloadKey};
 
@@ -101,12 +102,25 @@ pub struct PolicyAnswer {
     pub message: Arc<str>,
     /// When it changes by itself.
     pub valid_until: Option<Timestamp>,
+    /// What it is from then on.
+    pub becomes: Option<Arc<Becomes>>,
+    /// That is worse, and closer than the policy's `warnBefore`.
+    pub warned: bool,
     /// Since when it could not be refreshed although it was due.
     pub stale_since: Option<Timestamp>,
     /// The evidence items that were seen (content digests), for the transition record.
     pub evidence: Vec<String>,
     /// The fingerprints of the keys that made it hold, or of all known ones that signed, for the transition record.
     pub signers: Vec<String>,
+}
+
+impl PolicyAnswer {
+    /// It gets worse by itself.
+    pub fn falls(&self) -> bool {
+        self.becomes
+            .as_ref()
+            .is_some_and(|becomes| becomes.is_worse_than(self.verdict))
+    }
 }
 
 /// The totals of a policy.
@@ -224,11 +238,24 @@ pub struct KeyIdentity {
     pub algorithm: String,
 }
 
+/// How far ahead a verdict is looked for that gets worse by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Within {
+    /// The policy's `warnBefore`.
+    WarnBefore,
+    /// Seven days.
+    Week,
+    /// Thirty days.
+    Month,
+}
+
 /// How many workloads have which verdict, and what the engine holds; for metrics.
 #[derive(Clone, Debug, Default)]
 pub struct Totals {
     /// Workloads by (namespace, policy, mode, verdict).
     pub workloads: BTreeMap<(Arc<str>, Arc<str>, Mode, Verdict), i64>,
+    /// Workloads by (namespace, policy, mode, within what time) with a verdict that gets worse by itself.
+    pub falling: BTreeMap<(Arc<str>, Arc<str>, Mode, Within), i64>,
     /// Workloads by (namespace, policy) with a verdict that could not be refreshed.
     pub stale: BTreeMap<(Arc<str>, Arc<str>), i64>,
     /// Workloads that no policy covers, by namespace.

@@ -114,6 +114,8 @@ pub(crate) struct Subject {
 pub(crate) struct Judged {
     pub(crate) judgement: Judgement,
     pub(crate) stale_since: Option<Timestamp>,
+    /// It gets worse by itself so soon that this is told.
+    pub(crate) warned: bool,
     /// Keys without any one of which the answer would be worse.
     pub(crate) sole_trust: Vec<Fingerprint>,
 }

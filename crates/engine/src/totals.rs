@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use api::{PolicyViolation, Reason, SoleTrust, Verdict, WorkloadSample};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::core::Engine;
 use crate::fact::WorkloadKey;
@@ -12,7 +12,7 @@ use crate::judge::badness;
 use crate::policies::PolicyObject;
 use crate::render::started_before;
 use crate::report::{
-    KeyIdentity, KeyReport, PolicyAnswer, PolicyProblem, PolicyReport, RevocationReport, Totals,
+    KeyIdentity, KeyReport, PolicyAnswer, PolicyProblem, PolicyReport, RevocationReport, Totals, Within,
 };
 
 /// How many samples a status holds.
@@ -217,6 +217,10 @@ impl Engine {
                 covered = true;
                 let labels = (key.namespace.clone(), policy.name.clone(), policy.mode(), worst);
                 *totals.workloads.entry(labels).or_default() += 1;
+                for within in falls_within(&answers, now) {
+                    let labels = (key.namespace.clone(), policy.name.clone(), policy.mode(), within);
+                    *totals.falling.entry(labels).or_default() += 1;
+                }
                 if answers.iter().any(|(_, _, answer)| answer.stale_since.is_some()) {
                     *totals
                         .stale
@@ -299,6 +303,29 @@ impl Engine {
     }
 }
 
+/// The spans within which one of the answers gets worse by itself.
+fn falls_within(answers: &[(Arc<str>, String, PolicyAnswer)], now: Timestamp) -> Vec<Within> {
+    let falling = || {
+        answers
+            .iter()
+            .map(|(_, _, answer)| answer)
+            .filter(|answer| answer.falls())
+    };
+    let first = falling().filter_map(|answer| answer.valid_until).min();
+    let within = |days: i64| {
+        let end = now.checked_add(SignedDuration::from_hours(24 * days));
+        first.is_some_and(|first| end.is_ok_and(|end| first <= end))
+    };
+    [
+        (Within::WarnBefore, falling().any(|answer| answer.warned)),
+        (Within::Week, within(7)),
+        (Within::Month, within(30)),
+    ]
+    .into_iter()
+    .filter_map(|(span, falls)| falls.then_some(span))
+    .collect()
+}
+
 /// An image whose first look-up is under way.
 fn pending(policy: &PolicyObject) -> PolicyAnswer {
     PolicyAnswer {
@@ -310,6 +337,8 @@ fn pending(policy: &PolicyObject) -> PolicyAnswer {
         reason: Reason::Pending,
         message: Arc::from(""),
         valid_until: None,
+        becomes: None,
+        warned: false,
         stale_since: None,
         evidence: Vec::new(),
         signers: Vec::new(),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use api::{ImagePolicySpec, Match, Mode, Recheck, RunsAs};
 use image::{GlobError, NameGlob, Repository, RepositoryGlob};
 
-use crate::recheck::{self, DEFAULT_MAX_STALENESS, RecheckError, RecheckPlan};
+use crate::recheck::{self, DEFAULT_MAX_STALENESS, DEFAULT_WARN_BEFORE, RecheckError, RecheckPlan};
 use crate::require;
 use crate::rule::Rule;
 use crate::selector::{Selector, SelectorError};
@@ -30,6 +30,7 @@ pub struct CompiledPolicy {
     bind_repository: bool,
     recheck: RecheckPlan,
     max_staleness: Duration,
+    warn_before: Duration,
 }
 
 /// Whose signature counts for what runs.
@@ -151,6 +152,11 @@ impl CompiledPolicy {
         self.max_staleness
     }
 
+    /// How long before a verdict gets worse by itself this is told.
+    pub fn warn_before(&self) -> Duration {
+        self.warn_before
+    }
+
     /// When the registry is asked again.
     pub fn recheck(&self) -> &RecheckPlan {
         &self.recheck
@@ -215,6 +221,21 @@ fn read(name: Arc<str>, spec: &ImagePolicySpec) -> Result<CompiledPolicy, Flaw> 
             None => DEFAULT_MAX_STALENESS,
             Some(text) => recheck::duration("maxStaleness", text).map_err(recheck_flaw)?,
         },
+        warn_before: match &spec.warn_before {
+            None => DEFAULT_WARN_BEFORE,
+            Some(text) => warn_before(text)?,
+        },
+    })
+}
+
+fn warn_before(text: &str) -> Result<Duration, Flaw> {
+    api::parse_duration(text).map_err(|_| {
+        let found = format!("{text:?}");
+        unexpected(
+            "spec.warnBefore",
+            &found,
+            "a duration above zero, such as \"72h\" or \"1h30m\"",
+        )
     })
 }
 
@@ -479,6 +500,10 @@ mod tests {
             }),
             "spec.recheck.maxStaleness"
         );
+        assert_eq!(
+            field_of_error(|spec| spec.warn_before = text("3d")),
+            "spec.warnBefore"
+        );
     }
 
     #[test]
@@ -496,6 +521,7 @@ mod tests {
         let policy = compile(|_| ()).unwrap();
         assert!(policy.accepts_index());
         assert_eq!(policy.max_staleness(), Duration::from_secs(72 * 3600));
+        assert_eq!(policy.warn_before(), Duration::from_secs(72 * 3600));
         assert_eq!(policy.recheck().interval_hint(), Duration::from_secs(6 * 3600));
         assert_eq!(
             (policy.name().as_ref(), policy.mode()),

@@ -37,8 +37,56 @@ pub struct Judgement {
     pub message: String,
     /// The first time after `now` at which verdict or reason is another one although nothing else changes.
     pub valid_until: Option<Timestamp>,
+    /// The answer at that time; None where there is no such time.
+    pub becomes: Option<Arc<Becomes>>,
     /// The keys that made it hold, in order; empty where the verdict is not Compliant.
     pub relied_on: Vec<Fingerprint>,
+}
+
+/// What a judgement turns into at its `valid_until`, as long as nothing else changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Becomes {
+    /// Compliant, Violating or Unknown.
+    pub verdict: Verdict,
+    /// Why.
+    pub reason: Reason,
+    /// The requirement that will decide; None where all will hold on evidence.
+    pub requirement: Option<Arc<str>>,
+    /// What will be said of it then; empty where Compliant.
+    pub message: String,
+}
+
+impl Judgement {
+    /// What is known of this judgement at a later time: itself until `valid_until`, what it becomes from then on.
+    pub fn at(&self, time: Timestamp) -> Becomes {
+        match &self.becomes {
+            Some(becomes) if self.valid_until.is_some_and(|until| until <= time) => (**becomes).clone(),
+            _ => Becomes::of(self),
+        }
+    }
+
+    /// It turns into something worse by itself.
+    pub fn falls(&self) -> bool {
+        self.becomes
+            .as_ref()
+            .is_some_and(|becomes| becomes.is_worse_than(self.verdict))
+    }
+}
+
+impl Becomes {
+    fn of(judgement: &Judgement) -> Self {
+        Becomes {
+            verdict: judgement.verdict,
+            reason: judgement.reason,
+            requirement: judgement.requirement.clone(),
+            message: judgement.message.clone(),
+        }
+    }
+
+    /// It is worse than this verdict.
+    pub fn is_worse_than(&self, verdict: Verdict) -> bool {
+        badness(self.verdict) > badness(verdict)
+    }
 }
 
 /// Judges the image at this time.
@@ -49,13 +97,17 @@ pub fn evaluate(
     now: Timestamp,
 ) -> Judgement {
     let mut judgement = judge(policy, facts, keys, now);
-    judgement.valid_until = boundaries(policy, facts, keys, now)
+    let later = boundaries(policy, facts, keys, now)
         .into_iter()
-        .filter(|boundary| *boundary > now)
-        .find(|boundary| {
-            let then = judge(policy, facts, keys, *boundary);
-            (then.verdict, then.reason) != (judgement.verdict, judgement.reason)
-        });
+        .filter(|boundary| *boundary > now);
+    for boundary in later {
+        let then = judge(policy, facts, keys, boundary);
+        if (then.verdict, then.reason) != (judgement.verdict, judgement.reason) {
+            judgement.valid_until = Some(boundary);
+            judgement.becomes = Some(Arc::new(Becomes::of(&then)));
+            break;
+        }
+    }
     judgement
 }
 
@@ -225,6 +277,7 @@ fn before_requirements(verdict: Verdict, reason: Reason, message: String) -> Jud
         requirement: None,
         message,
         valid_until: None,
+        becomes: None,
         relied_on: Vec::new(),
     }
 }

@@ -35,8 +35,8 @@ mod vulnerabilities;
 
 pub use compile::{CompileError, CompiledPolicy, Problem};
 pub use condition::{ImageSummary, rank, severity, workload_condition, worst};
-pub use evaluate::{Judgement, badness, evaluate, newest_attestation, sole_trust};
+pub use evaluate::{Becomes, Judgement, badness, evaluate, newest_attestation, sole_trust};
 pub use facts::{
     Completeness, DigestFacts, Gap, ImageFacts, ItemFacts, Key, KeyRings, Knowledge, Nature, Running, Spared,
 };
-pub use recheck::{DEFAULT_INTERVAL, DEFAULT_MAX_STALENESS, RecheckPlan, Schedule};
+pub use recheck::{DEFAULT_INTERVAL, DEFAULT_MAX_STALENESS, DEFAULT_WARN_BEFORE, RecheckPlan, Schedule};

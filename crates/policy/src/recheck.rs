@@ -15,6 +15,8 @@ use jiff::Timestamp;
 pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(6 * 3600);
 /// Where no `maxStaleness` is given.
 pub const DEFAULT_MAX_STALENESS: Duration = Duration::from_secs(72 * 3600);
+/// Where no `warnBefore` is given.
+pub const DEFAULT_WARN_BEFORE: Duration = Duration::from_secs(72 * 3600);
 
 /// A day on which counting occurrences of a schedule starts: 2024-01-01T00:00:00Z, so that the first four
 /// years hold a 29 February.

@@ -23,6 +23,7 @@ mod crds_bad_policies;
 mod crds_bad_sources;
 mod docs;
 mod evidence;
+mod forecast;
 mod indexes;
 mod manifests;
 mod operations;

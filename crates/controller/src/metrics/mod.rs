@@ -299,6 +299,8 @@ mod tests {
             4,
         );
         totals.stale.insert(("shop".into(), "prod".into()), 1);
+        let falls = ("shop".into(), "prod".into(), api::Mode::Warn, engine::Within::WarnBefore);
+        totals.falling.insert(falls, 6);
         totals.uncovered.insert("dev".into(), 2);
         totals.lookups.insert("complete", 9);
         totals.oldest_check = Some(Timestamp::from_second(1_700_000_000).unwrap());
@@ -323,6 +325,7 @@ mod tests {
             "assay_leader 1",
             r#"assay_workloads{namespace="shop",policy="prod",mode="Enforce",verdict="Violating"} 4"#,
             r#"assay_stale_workloads{namespace="shop",policy="prod"} 1"#,
+            r#"assay_forecast_workloads{namespace="shop",policy="prod",mode="Warn",within="warnBefore"} 6"#,
             r#"assay_uncovered_workloads{namespace="dev"} 2"#,
             "assay_pods 3",
             "assay_images 2",

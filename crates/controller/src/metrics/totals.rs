@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use api::Mode;
-use engine::Totals;
+use engine::{Totals, Within};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -72,6 +72,20 @@ impl Snapshot {
             "Workloads with a verdict that could not be refreshed when due",
             stale,
         )?;
+        let falling = self.totals.falling.iter().map(|((namespace, policy, mode, within), count)| {
+            let labels = [
+                ("namespace", namespace.to_string()),
+                ("policy", policy.to_string()),
+                ("mode", Mode::as_str(*mode).to_owned()),
+                ("within", span(*within).to_owned()),
+            ];
+            (labels, *count)
+        });
+        page.gauges(
+            "forecast_workloads",
+            "Workloads with a verdict that gets worse by itself within a time",
+            falling,
+        )?;
         let uncovered = self.totals.uncovered.iter();
         let uncovered = uncovered.map(|(namespace, count)| ([("namespace", namespace.to_string())], *count));
         page.gauges(
@@ -132,6 +146,14 @@ impl Snapshot {
         let keys = self.keys.iter();
         let keys = keys.map(|name| ([("key", name.to_string())], ready("SigningKey", name)));
         page.gauges("key_ready", "1 where the key can be used", keys)
+    }
+}
+
+fn span(within: Within) -> &'static str {
+    match within {
+        Within::WarnBefore => "warnBefore",
+        Within::Week => "7d",
+        Within::Month => "30d",
     }
 }
 

@@ -64,6 +64,8 @@ pub(crate) fn answer(policy: &str, verdict: Verdict, reason: Reason) -> PolicyAn
         reason,
         message: message.into(),
         valid_until: None,
+        becomes: None,
+        warned: false,
         stale_since: None,
         evidence: vec!["sha256:e1".into()],
         signers: vec!["aa".into()],

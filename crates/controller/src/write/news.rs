@@ -4,10 +4,13 @@ use api::{Mode, Verdict, WorkloadRef};
 use k8s_openapi::api::core::v1::ObjectReference;
 
 use crate::events::{EventQueue, Note};
+use crate::forecasts::Forecast;
 use crate::transitions::Transition;
 
 /// The target of the transition record, by which logs are filtered.
 const RECORD: &str = "assay::transition";
+/// The target of what is told ahead of time.
+const FORECAST: &str = "assay::forecast";
 /// What the operator did when it found news.
 const VERIFY: &str = "Verify";
 
@@ -85,10 +88,87 @@ fn notes(about: &About<'_>, policy_uid: Option<String>, transition: &Transition)
     notes
 }
 
+/// Records in the log that an answer gets worse before long, and sends Events on the workload and on the policy.
+pub(crate) fn foretell(
+    events: &EventQueue,
+    about: &About<'_>,
+    policy_uid: Option<String>,
+    forecast: &Forecast,
+) {
+    tracing::info!(
+        target: FORECAST,
+        workload_uid = about.workload.uid,
+        workload_kind = about.workload.kind,
+        workload_name = about.workload.name,
+        namespace = about.namespace,
+        image = forecast.image,
+        digest = forecast.digest,
+        policy = forecast.policy,
+        policy_generation = forecast.generation,
+        verdict = %forecast.verdict,
+        at = %forecast.at,
+        becomes_verdict = %forecast.becomes.verdict,
+        becomes_reason = forecast.becomes.reason.as_str(),
+    );
+    for note in foretelling(about, policy_uid, forecast) {
+        events.tell(note);
+    }
+}
+
+fn foretelling(about: &About<'_>, policy_uid: Option<String>, forecast: &Forecast) -> Vec<Note> {
+    let workload = workload_reference(about);
+    let policy = policy_uid.map(|uid| cluster_reference("ImagePolicy", &forecast.policy, uid));
+    let note = |regarding: &ObjectReference, related: Option<&ObjectReference>, text: String| Note {
+        reason: "WillBecomeNonCompliant",
+        warning: true,
+        action: "Forecast",
+        regarding: regarding.clone(),
+        related: related.cloned(),
+        text,
+        identity: vec![
+            about.workload.uid.clone(),
+            forecast.policy.clone(),
+            forecast.image.clone(),
+            forecast.digest.clone(),
+            forecast.at.as_second().to_string(),
+        ],
+    };
+    let dry_run = dry_run(forecast.mode);
+    let finding = will_be(forecast);
+    let of_workload = format!("{dry_run}policy {}: {finding}", forecast.policy);
+    let mut notes = vec![note(&workload, policy.as_ref(), of_workload)];
+    if let Some(policy) = &policy {
+        let WorkloadRef { kind, name, .. } = about.workload;
+        let text = format!("{dry_run}{kind}/{name} in namespace {}: {finding}", about.namespace);
+        notes.push(note(policy, Some(&workload), text));
+    }
+    notes
+}
+
+/// When what falls, to what, why, and what to do.
+fn will_be(forecast: &Forecast) -> String {
+    let Forecast {
+        image,
+        digest,
+        verdict,
+        becomes,
+        ..
+    } = forecast;
+    let at = super::statuses::whole_seconds(forecast.at);
+    let on = match digest.is_empty() {
+        true => String::new(),
+        false => format!(" ({digest})"),
+    };
+    format!(
+        "{image}{on} is {verdict} until {at}, then {}, {}, unless something changes. What will be said then: {}",
+        becomes.verdict, becomes.reason, becomes.message
+    )
+}
+
 fn text_for_workload(transition: &Transition) -> String {
     format!(
         "{}policy {}: {}",
-        dry_run(transition),
+        dry_run(transition.mode),
         transition.policy,
         finding(transition)
     )
@@ -98,7 +178,7 @@ fn text_for_policy(about: &About<'_>, transition: &Transition) -> String {
     let WorkloadRef { kind, name, .. } = about.workload;
     format!(
         "{}{kind}/{name} in namespace {}: {}",
-        dry_run(transition),
+        dry_run(transition.mode),
         about.namespace,
         finding(transition)
     )
@@ -129,8 +209,8 @@ fn finding(transition: &Transition) -> String {
     format!("{image}{at} is {verdict}, {reason}{why}")
 }
 
-fn dry_run(transition: &Transition) -> &'static str {
-    if transition.mode == Mode::DryRun {
+fn dry_run(mode: Mode) -> &'static str {
+    if mode == Mode::DryRun {
         "dry run: "
     } else {
         ""
@@ -286,6 +366,41 @@ mod tests {
             Some("p"),
         );
         assert!(notes.iter().all(|note| note.text.starts_with("dry run: ")));
+    }
+
+    /// Item 2: what will fall, when and why, and what to do.
+    #[test]
+    fn what_falls_before_long_is_told_with_when_why_and_what_to_do() {
+        let workload = workload("Deployment");
+        let about = About {
+            namespace: "shop",
+            workload: &workload.reference,
+        };
+        let forecast = Forecast {
+            image: "r/web:1".into(),
+            digest: "sha256:01".into(),
+            policy: "prod".into(),
+            generation: 3,
+            mode: Mode::DryRun,
+            verdict: Verdict::Compliant,
+            at: time(3600) + jiff::SignedDuration::from_millis(5),
+            becomes: std::sync::Arc::new(policy::Becomes {
+                verdict: Verdict::Violating,
+                reason: Reason::KeyExpired,
+                requirement: None,
+                message: "SigningKey release-2026 is outside its validity. Sign again.".into(),
+            }),
+        };
+        let notes = foretelling(&about, Some("p".into()), &forecast);
+        assert_eq!(notes.len(), 2);
+        assert_eq!(
+            notes[0].text,
+            "dry run: policy prod: r/web:1 (sha256:01) is Compliant until 2026-01-01T01:00:00Z, then Violating, \
+             KeyExpired, unless something changes. What will be said then: SigningKey release-2026 is outside its \
+             validity. Sign again."
+        );
+        assert!(notes[1].text.starts_with("dry run: Deployment/web in namespace shop: r/web:1"));
+        assert!(notes.iter().all(|note| note.reason == "WillBecomeNonCompliant" && note.warning));
     }
 
     #[test]

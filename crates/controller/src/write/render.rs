@@ -4,11 +4,11 @@
 //! object is kept below its size.
 
 use api::conditions::{COMPLIANT, Conditions, DRY_RUN_COMPLIANT, Status};
-use api::{ImageComplianceStatus, ImageResult, Mode, PolicyResult, Reason, Verdict};
+use api::{ImageComplianceStatus, ImageResult, Mode, PolicyResult, Reason, Verdict, WillBecome};
 use engine::{ImageReport, PolicyAnswer, WorkloadReport};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, OwnerReference, Time};
-use policy::{ImageSummary, rank, workload_condition, worst};
+use policy::{Becomes, ImageSummary, rank, workload_condition, worst};
 
 use crate::names::cut;
 use crate::said::{Index, Said, SaidResult, slim};
@@ -251,6 +251,7 @@ fn result(image: &ImageReport, old: &Index<'_>, now: Timestamp) -> ImageResult {
             message: message(answer),
             since: Time(same.map_or(now, |said| said.since)),
             valid_until: answer.valid_until.map(Time),
+            will_become: answer.becomes.as_deref().map(|becomes| will_become(becomes, answer.warned)),
             stale_since: answer.stale_since.map(Time),
         }
     });
@@ -259,6 +260,17 @@ fn result(image: &ImageReport, old: &Index<'_>, now: Timestamp) -> ImageResult {
         digest: image.digest.clone(),
         containers: image.containers.clone(),
         policies: policies.collect(),
+    }
+}
+
+fn will_become(becomes: &Becomes, warned: bool) -> WillBecome {
+    let has_message = becomes.verdict != Verdict::Compliant && !becomes.message.is_empty();
+    WillBecome {
+        verdict: known(becomes.verdict),
+        reason: becomes.reason,
+        requirement: becomes.requirement.as_deref().map(str::to_owned),
+        message: has_message.then(|| cut(&becomes.message, MESSAGE_CHARACTERS)),
+        warned,
     }
 }
 

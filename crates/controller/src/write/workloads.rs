@@ -9,6 +9,7 @@ use super::news::{self, About};
 use super::render::{self, Rendered};
 use super::request::{Attempts, Refused};
 use super::{Ended, Writer, now};
+use crate::forecasts::{self, Forecast};
 use crate::inventory::lookup::Found;
 use crate::ledger::{After, Before, Place, Stored};
 use crate::said::Said;
@@ -154,6 +155,7 @@ impl Writer {
                         place,
                         &rendered.said,
                         &content.transitions(&before.said, &rendered.said, now),
+                        &content.forecasts(&before.said),
                     );
                     return Ok(After::Is(stored, Box::new(rendered.said)));
                 }
@@ -168,7 +170,8 @@ impl Writer {
 
     async fn leave(&self, place: &Place, before: Before) -> Result<After, Refused> {
         let after = self.remove(place, before.stored).await?;
-        self.tell_all(place, &before.said, &transitions::of_leaving(&before.said, now()));
+        let left = transitions::of_leaving(&before.said, now());
+        self.tell_all(place, &before.said, &left, &[]);
         Ok(after)
     }
 
@@ -240,7 +243,7 @@ impl Writer {
         }
     }
 
-    fn tell_all(&self, place: &Place, said: &Said, transitions: &[Transition]) {
+    fn tell_all(&self, place: &Place, said: &Said, transitions: &[Transition], forecasts: &[Forecast]) {
         let Some(workload) = &said.workload else { return };
         let about = About {
             namespace: &place.namespace,
@@ -254,6 +257,10 @@ impl Writer {
                 self.policies.uid(&transition.policy),
                 transition,
             );
+        }
+        for forecast in forecasts {
+            let policy_uid = self.policies.uid(&forecast.policy);
+            news::foretell(&self.events, &about, policy_uid, forecast);
         }
     }
 }
@@ -283,6 +290,13 @@ impl Content<'_> {
     fn transitions(&self, before: &Said, after: &Said, now: Timestamp) -> Vec<Transition> {
         match self {
             Content::Report(report) => transitions::of_report(before, after, report, now),
+            Content::NothingRuns => Vec::new(),
+        }
+    }
+
+    fn forecasts(&self, before: &Said) -> Vec<Forecast> {
+        match self {
+            Content::Report(report) => forecasts::of_report(before, report),
             Content::NothingRuns => Vec::new(),
         }
     }

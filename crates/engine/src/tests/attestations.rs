@@ -34,7 +34,7 @@ pub(super) fn scanned() -> PolicyFacts {
 }
 
 /// A scan that was made so many hours before now.
-fn scan(world: &World, signer: &Signer, ok: bool, hours: i64) -> Held {
+pub(super) fn scan(world: &World, signer: &Signer, ok: bool, hours: i64) -> Held {
     let made = world.now - SignedDuration::from_hours(hours);
     let predicate = json!({"ok": ok, "timestamp": made.to_string()});
     let bundle = signer.state(&digest("shop/web"), SCAN, &predicate);

@@ -5,6 +5,7 @@ mod deadlines;
 mod disk;
 mod edits;
 mod fairness;
+mod forecast;
 mod gone;
 mod impact;
 mod incremental;

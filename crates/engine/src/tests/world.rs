@@ -443,6 +443,7 @@ pub(crate) fn policy(name: &str, images: &str, rings: &[&str]) -> PolicyFacts {
         require_digest: None,
         bind_repository: None,
         recheck: None,
+        warn_before: None,
     };
     PolicyFacts {
         name: name.into(),

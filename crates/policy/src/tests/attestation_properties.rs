@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use verify::{Outcome, TimeSource, TrustedTime};
 
 use super::attestations::{review, reviewed};
+use super::time::says_what_it_becomes;
 use super::*;
 use crate::evaluate::badness;
 
@@ -122,6 +123,7 @@ proptest! {
             prop_assert!(until > scene.now);
             prop_assert_ne!(answer_at(&scene, until), now);
         }
+        prop_assert!(says_what_it_becomes(&scene, &judgement));
     }
 
     /// Recomputed from the facts: what is relied on is good, by a key in use, and no older than asked.

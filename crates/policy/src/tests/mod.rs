@@ -262,6 +262,7 @@ pub(crate) fn asking(signed_by: &[&str], minimum: i32) -> ImagePolicySpec {
         require_digest: None,
         bind_repository: None,
         recheck: None,
+        warn_before: None,
     }
 }
 

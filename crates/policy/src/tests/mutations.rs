@@ -51,6 +51,7 @@ fn b09_every_field_of_the_spec_is_accounted_for() {
         require_digest: _, // the same
         bind_repository: _,
         recheck: _,
+        warn_before: _, // b09_mode_and_recheck_reach_the_engine
     } = base().spec;
     let Match {
         images: _,
@@ -192,6 +193,8 @@ fn b09_mode_and_recheck_reach_the_engine() {
     assert_eq!(policy.recheck().interval_hint().as_secs(), 3600);
     assert_eq!(policy.max_staleness().as_secs(), 7200);
     assert_eq!(compiled(&|_| ()).max_staleness().as_secs(), 72 * 3600);
+    let policy = compiled(&|spec| spec.warn_before = Some("90m".into()));
+    assert_eq!(policy.warn_before().as_secs(), 5400);
 }
 
 #[test]

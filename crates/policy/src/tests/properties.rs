@@ -4,6 +4,7 @@ use api::Reason;
 use proptest::prelude::*;
 use verify::Item;
 
+use super::time::says_what_it_becomes;
 use super::*;
 use crate::evaluate::badness;
 
@@ -345,6 +346,7 @@ proptest! {
             prop_assert!(until > scene.now);
             prop_assert_ne!(answer(until), answer(scene.now));
         }
+        prop_assert!(says_what_it_becomes(&scene, &judgement));
     }
 
     /// C5.04: the number of those that would fail is exact, because each is judged without the key.

@@ -77,3 +77,45 @@ fn an_unreadable_key_that_expires_ends_the_doubt() {
     assert_eq!(scene.answer(), unknown(Reason::KeyMissing));
     assert_eq!(scene.judge().valid_until, Some(at(DAY_1)));
 }
+
+/// What it turns into is what is said when the time has come, to the last word.
+pub(super) fn says_what_it_becomes(scene: &Scene, judgement: &Judgement) -> bool {
+    match (judgement.valid_until, &judgement.becomes) {
+        (Some(until), Some(becomes)) => {
+            let then = scene.judge_at(until);
+            let said = (
+                &becomes.verdict,
+                &becomes.reason,
+                &becomes.requirement,
+                &becomes.message,
+            );
+            said == (&then.verdict, &then.reason, &then.requirement, &then.message)
+        }
+        (until, becomes) => until.is_none() && becomes.is_none(),
+    }
+}
+
+#[test]
+fn what_will_fall_is_said_with_why_and_what_to_do() {
+    let mut scene = Scene::signed();
+    scene.release_key().not_after = Some(at(DAY_1));
+    let judgement = scene.judge();
+    assert!(judgement.falls() && says_what_it_becomes(&scene, &judgement));
+    let becomes = judgement.becomes.clone().unwrap();
+    assert_eq!((becomes.verdict, becomes.reason), violating(Reason::KeyExpired));
+    assert!(
+        becomes.message.contains("outside its validity"),
+        "{}",
+        becomes.message
+    );
+    assert_eq!(judgement.at(scene.now).verdict, Verdict::Compliant);
+    assert_eq!(judgement.at(at(DAY_1)), *becomes);
+}
+
+#[test]
+fn what_heals_by_itself_does_not_fall() {
+    let mut scene = Scene::signed();
+    scene.release_key().not_before = Some(at(DAY_1));
+    let judgement = scene.judge();
+    assert!(judgement.becomes.is_some() && !judgement.falls());
+}

@@ -171,6 +171,8 @@ fn normal_word(word: &str) -> &str {
         "DIGEST"
     } else if is_age(word) {
         "AGE"
+    } else if is_time(word) {
+        "TIME"
     } else {
         word
     }
@@ -192,6 +194,12 @@ fn is_age(word: &str) -> bool {
         }
     }
     !word.is_empty() && digits == 0
+}
+
+/// As statuses carry it: `2026-11-22T12:00:00Z`.
+fn is_time(word: &str) -> bool {
+    let shape = |letter: char| if letter.is_ascii_digit() { '0' } else { letter };
+    word.chars().map(shape).eq("0000-00-00T00:00:00Z".chars())
 }
 
 #[test]
@@ -224,6 +232,8 @@ fn what_differs_from_run_to_run_is_left_out_of_a_comparison_and_nothing_else() {
         normal("127.0.0.1:1/shop/web", "127.0.0.1:1"),
         "registry.example.com/shop/web"
     );
+    assert_eq!(normal("2026-11-22T12:00:00Z", ""), "TIME");
+    assert_ne!(normal("2026-11-22", ""), "TIME");
     assert_ne!(normal("1 2", ""), normal("2 2", ""));
     assert!(!is_age("s") && !is_age("12") && !is_age("1.5s") && is_age("40s"));
 }
