@@ -113,19 +113,31 @@ mod tests {
     fn coming_close_is_told_once_whoever_leads() {
         for restart in [false, true] {
             let answers = vec![falling(SOON, false), falling(SOON, true), falling(SOON, true)];
-            assert_eq!(news_of(answers, restart), [false, true, false], "restart: {restart}");
+            assert_eq!(
+                news_of(answers, restart),
+                [false, true, false],
+                "restart: {restart}"
+            );
         }
     }
 
     #[test]
     fn a_later_deadline_that_is_still_close_was_told_and_an_earlier_one_was_not() {
-        let answers = vec![falling(SOON, true), falling(SOON + 60, true), falling(SOON - 60, true)];
+        let answers = vec![
+            falling(SOON, true),
+            falling(SOON + 60, true),
+            falling(SOON - 60, true),
+        ];
         assert_eq!(news_of(answers, true), [true, false, true]);
     }
 
     #[test]
     fn what_went_away_and_comes_close_again_is_told_again() {
-        let answers = vec![falling(SOON, true), falling(9 * SOON, false), falling(9 * SOON, true)];
+        let answers = vec![
+            falling(SOON, true),
+            falling(9 * SOON, false),
+            falling(9 * SOON, true),
+        ];
         assert_eq!(news_of(answers, true), [true, false, true]);
     }
 

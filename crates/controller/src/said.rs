@@ -29,13 +29,7 @@ pub(crate) struct SaidResult {
     pub(crate) verdict: Verdict,
     pub(crate) reason: Reason,
     pub(crate) since: Timestamp,
-    /// When the result falls, where it says that this was told.
-fn warned(result: &PolicyResult) -> Option<Timestamp> {
-    let told = result.will_become.as_ref().is_some_and(|becomes| becomes.warned);
-    result.valid_until.as_ref().filter(|_| told).map(|until| until.0)
-}
-
-/// The last verdict that was not merely waiting for a first look.
+    /// The last verdict that was not merely waiting for a first look.
     pub(crate) settled: Option<Verdict>,
     /// When it falls, where that was told.
     pub(crate) warned: Option<Timestamp>,
@@ -106,6 +100,12 @@ impl Said {
 /// Whether an answer is none yet: a first look is under way.
 pub(crate) fn is_waiting(verdict: Verdict, reason: Reason) -> bool {
     verdict == Verdict::Unknown && reason == Reason::Pending
+}
+
+/// When the result falls, where it says that this was told.
+fn warned(result: &PolicyResult) -> Option<Timestamp> {
+    let told = result.will_become.as_ref().is_some_and(|becomes| becomes.warned);
+    result.valid_until.as_ref().filter(|_| told).map(|until| until.0)
 }
 
 /// The last verdict that was not merely waiting for a first look, after this answer.

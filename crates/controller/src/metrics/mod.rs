@@ -299,7 +299,12 @@ mod tests {
             4,
         );
         totals.stale.insert(("shop".into(), "prod".into()), 1);
-        let falls = ("shop".into(), "prod".into(), api::Mode::Warn, engine::Within::WarnBefore);
+        let falls = (
+            "shop".into(),
+            "prod".into(),
+            api::Mode::Warn,
+            engine::Within::WarnBefore,
+        );
         totals.falling.insert(falls, 6);
         totals.uncovered.insert("dev".into(), 2);
         totals.lookups.insert("complete", 9);

@@ -72,15 +72,19 @@ impl Snapshot {
             "Workloads with a verdict that could not be refreshed when due",
             stale,
         )?;
-        let falling = self.totals.falling.iter().map(|((namespace, policy, mode, within), count)| {
-            let labels = [
-                ("namespace", namespace.to_string()),
-                ("policy", policy.to_string()),
-                ("mode", Mode::as_str(*mode).to_owned()),
-                ("within", span(*within).to_owned()),
-            ];
-            (labels, *count)
-        });
+        let falling = self
+            .totals
+            .falling
+            .iter()
+            .map(|((namespace, policy, mode, within), count)| {
+                let labels = [
+                    ("namespace", namespace.to_string()),
+                    ("policy", policy.to_string()),
+                    ("mode", Mode::as_str(*mode).to_owned()),
+                    ("within", span(*within).to_owned()),
+                ];
+                (labels, *count)
+            });
         page.gauges(
             "forecast_workloads",
             "Workloads with a verdict that gets worse by itself within a time",

@@ -139,7 +139,10 @@ fn foretelling(about: &About<'_>, policy_uid: Option<String>, forecast: &Forecas
     let mut notes = vec![note(&workload, policy.as_ref(), of_workload)];
     if let Some(policy) = &policy {
         let WorkloadRef { kind, name, .. } = about.workload;
-        let text = format!("{dry_run}{kind}/{name} in namespace {}: {finding}", about.namespace);
+        let text = format!(
+            "{dry_run}{kind}/{name} in namespace {}: {finding}",
+            about.namespace
+        );
         notes.push(note(policy, Some(&workload), text));
     }
     notes
@@ -210,11 +213,7 @@ fn finding(transition: &Transition) -> String {
 }
 
 fn dry_run(mode: Mode) -> &'static str {
-    if mode == Mode::DryRun {
-        "dry run: "
-    } else {
-        ""
-    }
+    if mode == Mode::DryRun { "dry run: " } else { "" }
 }
 
 /// That a key counts otherwise than before.
@@ -399,8 +398,16 @@ mod tests {
              KeyExpired, unless something changes. What will be said then: SigningKey release-2026 is outside its \
              validity. Sign again."
         );
-        assert!(notes[1].text.starts_with("dry run: Deployment/web in namespace shop: r/web:1"));
-        assert!(notes.iter().all(|note| note.reason == "WillBecomeNonCompliant" && note.warning));
+        assert!(
+            notes[1]
+                .text
+                .starts_with("dry run: Deployment/web in namespace shop: r/web:1")
+        );
+        assert!(
+            notes
+                .iter()
+                .all(|note| note.reason == "WillBecomeNonCompliant" && note.warning)
+        );
     }
 
     #[test]

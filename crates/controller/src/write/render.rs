@@ -251,7 +251,10 @@ fn result(image: &ImageReport, old: &Index<'_>, now: Timestamp) -> ImageResult {
             message: message(answer),
             since: Time(same.map_or(now, |said| said.since)),
             valid_until: answer.valid_until.map(Time),
-            will_become: answer.becomes.as_deref().map(|becomes| will_become(becomes, answer.warned)),
+            will_become: answer
+                .becomes
+                .as_deref()
+                .map(|becomes| will_become(becomes, answer.warned)),
             stale_since: answer.stale_since.map(Time),
         }
     });
