@@ -197,7 +197,13 @@ pub fn badness(verdict: Verdict) -> u8 {
     }
 }
 
-fn judge(policy: &CompiledPolicy, facts: &ImageFacts<'_>, keys: &KeyRings, now: Timestamp) -> Judgement {
+/// The same without `valid_until`.
+pub(crate) fn judge(
+    policy: &CompiledPolicy,
+    facts: &ImageFacts<'_>,
+    keys: &KeyRings,
+    now: Timestamp,
+) -> Judgement {
     let Some(repository) = facts.repository else {
         return before_requirements(Verdict::Unknown, Reason::DigestUnresolved, message::unparsable());
     };

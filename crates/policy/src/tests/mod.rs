@@ -357,6 +357,16 @@ impl Scene {
         evaluate(&self.policy(), &self.facts(), &self.keys, now)
     }
 
+    /// Verdict and reason at each of these times.
+    pub(crate) fn answers_at(&self, times: impl IntoIterator<Item = Timestamp>) -> Vec<(Verdict, Reason)> {
+        let (policy, facts) = (self.policy(), self.facts());
+        let judge = |now| crate::evaluate::judge(&policy, &facts, &self.keys, now);
+        let answers = times.into_iter().map(judge);
+        answers
+            .map(|judgement| (judgement.verdict, judgement.reason))
+            .collect()
+    }
+
     pub(crate) fn rests_on(&self, person: &Person) -> bool {
         sole_trust(&self.policy(), &[self.facts()], &self.keys, self.now).contains(&person.fingerprint())
     }
