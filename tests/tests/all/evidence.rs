@@ -297,6 +297,7 @@ async fn c4_12_only_a_trusted_ring_says_that_an_image_is_not_affected() {
     }}));
     for (name, by, verdict, reason) in [
         ("stranger", &stranger, "Violating", "VulnerabilityFound"),
+        ("release", &pair, "Violating", "VulnerabilityFound"),
         ("security", &judge, "Compliant", "AllVerified"),
     ] {
         let image = bench.push(bench.registries()[1], "vex/web", name).await;
