@@ -21,7 +21,7 @@ fn requests(registry: &Registry, since: LogPosition, repository: &str) -> Vec<St
 }
 
 /// C5.05, C2.06: the flip is at once and needs no registry; the pod goes on running.
-/// Weakened once: with a revoked key that still counts, nothing turns.
+/// Weakened once: without the discount for revoked keys, the workloads turn to Unknown/KeyMissing, not to KeyRevoked.
 #[tokio::test]
 async fn c5_05_c2_06_a_revoked_key_turns_all_that_rests_on_it_without_a_request_to_the_registry() {
     let (scene, _) = Scene::shared("revocation").await;

@@ -12,8 +12,8 @@ fn minutes_ago(minutes: i64) -> jiff::Timestamp {
     jiff::Timestamp::now() - jiff::SignedDuration::from_mins(minutes)
 }
 
-/// Weakened once: with the identity of the certificate not compared, the other identity passes; with the trust root's
-/// authorities not asked, the signature passes under the public-good root.
+/// Weakened once: with every identity accepted in `accepted_identity`, the other identity passes; with what the trust
+/// root refuses taken for a signature without times in `keyless`, the signature passes under the public-good root.
 #[tokio::test]
 async fn c4_04_b09_a_keyless_signature_counts_for_its_identity_and_trust_root_in_each_format() {
     let bench = Bench::new("keyless").await;
@@ -96,7 +96,7 @@ async fn c4_04_b09_a_keyless_signature_counts_for_its_identity_and_trust_root_in
         .await;
 }
 
-/// B01: weakened once: with the predicate type not compared, the provenance passes for a review.
+/// B01. Weakened once: with every predicate type wanted in `AttestationRule::judge`, the review passes for the other type.
 #[tokio::test]
 async fn b01_b41_c4_01_an_attestation_counts_for_its_own_predicate_type_in_each_format() {
     let bench = Bench::new("attestations").await;
@@ -138,7 +138,7 @@ async fn b01_b41_c4_01_an_attestation_counts_for_its_own_predicate_type_in_each_
     }
 }
 
-/// B53, the CEL part: weakened once: with an error of an expression taken for true, the image passes.
+/// B53, the CEL part. Weakened once: with an expression that fails passed over, `predicate.absent == 1` is Compliant.
 #[tokio::test]
 async fn b53_what_an_expression_says_of_an_attestation_decides_and_an_error_never_passes() {
     let bench = Bench::new("expressions").await;
@@ -182,7 +182,8 @@ async fn b53_what_an_expression_says_of_an_attestation_decides_and_an_error_neve
     }
 }
 
-/// B12, B40, C4.03; C4.08: no scan is no answer. Weakened once: with the time of the signature taken for that of the scan, the old scan passes.
+/// B12, B40, C4.03; C4.08: no scan is no answer.
+/// Weakened once: with `maxAge` not compared in `Found::dated`, the old scan passes.
 #[tokio::test]
 async fn b40_b12_c4_03_a_scan_is_as_old_as_it_says_whoever_signs_it_anew_and_its_findings_decide() {
     let bench = Bench::new("scans").await;
@@ -278,7 +279,8 @@ async fn b40_b12_c4_03_a_scan_is_as_old_as_it_says_whoever_signs_it_anew_and_its
     }
 }
 
-/// C4.12: weakened once: with documents of any signer believed, the stranger's document suppresses the finding.
+/// C4.12. Weakened once: with `signedBy` in place of `vex` as the rings of documents, that of ring `release`
+/// suppresses the finding.
 #[tokio::test]
 async fn c4_12_only_a_trusted_ring_says_that_an_image_is_not_affected() {
     let bench = Bench::new("vex").await;

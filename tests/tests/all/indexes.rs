@@ -12,8 +12,8 @@ fn running(name: &str, image: &str, image_id: &str) -> Value {
     deployment(name, spec, json!({(annotated.as_str()): image_id}))
 }
 
-/// B51, B34: weakened once: with every index that the workload names taken as listing what runs, `moved` and
-/// `attestation` say True/AllVerified.
+/// B51, B34. Weakened once: with every child of an index taken for what runs in `lists`, `moved` says True/AllVerified;
+/// with `is_runnable` left out there, `attestation` does.
 #[tokio::test]
 async fn b51_b34_only_an_index_that_lists_what_runs_for_a_real_platform_vouches_for_it() {
     let (scene, _) = Scene::shared("indexes").await;

@@ -205,7 +205,8 @@ async fn c1_08_b55_custom_owners_are_climbed_where_they_may_be_read_and_are_neve
 }
 
 /// C1.16, B27, B55: an owner that is not who it claims to be ends the climb, and the pod is judged all the same.
-/// Weakened once: with the uid of an owner not compared, the forged owner takes the pod over.
+/// Weakened once: with the uid of an owner not compared in `climb`, the forged owner takes the pod over: the pod's own
+/// object says NothingRunning.
 #[tokio::test]
 async fn c1_16_b27_b55_a_forged_owner_shortens_nothing_and_a_pod_that_is_held_in_deletion_is_still_judged() {
     let (scene, _) = Scene::shared("forged-owners").await;

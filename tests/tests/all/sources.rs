@@ -104,7 +104,7 @@ const LOG_ALONE: &str = r#"{"mediaType": "application/vnd.dev.sigstore.trustedro
 
 /// B33, B42: what runs from a registry that cannot be reached verifies at its mirror; what the mirror lacks is "not
 /// mirrored" and never "not signed", unless the mirror is said to have everything.
-/// Weakened once: with every mirror authoritative, the unsigned image is Violating at once.
+/// Weakened once: with every source authoritative in `Routes::source`, the unsigned image is Violating at once.
 #[tokio::test]
 async fn b33_b42_a_digest_that_only_a_mirror_serves_verifies_there_and_not_mirrored_is_not_unsigned() {
     let (scene, _) = Scene::shared("mirror").await;

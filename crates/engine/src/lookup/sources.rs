@@ -201,7 +201,7 @@ mod tests {
         shortfall(&visits, Found::of_signatures).map(|shortfall| shortfall.gap.reason)
     }
 
-    /// B42. Weakened once: with any source taken for authoritative, the mirror alone proves that there is nothing.
+    /// B42. Weakened once: with `authoritative` left out of `proven`, the mirror alone proves that there is nothing.
     #[test]
     fn b42_only_an_authoritative_source_that_has_the_image_proves_an_absence() {
         let served = Visit::default;
