@@ -1,11 +1,12 @@
 //! Trust roots out of TUF repositories: the documents they publish, verified from the pinned root.
 //!
 //! What was verified is kept on disk and verified anew when it is read, expiry included, so that a
-//! restart needs no network and an edit of the files gains nothing.
+//! restart needs no network and an edit of the files gains nothing. An update is kept as a whole or not at all, so
+//! that a mirror that serves a part of one takes nothing away.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::TufSource;
@@ -140,24 +141,77 @@ impl Held {
             .build()
             .map_err(|error| chain(&error))?;
         let repository = HttpRepository::new(&self.source.url).map_err(|error| chain(&error))?;
-        self.verified(repository.with_http_client(client)).await
+        let update = Arc::new(Update::onto(self.store.clone()));
+        let document = self
+            .verified(repository.with_http_client(client), update.clone())
+            .await?;
+        update.keep().map_err(|error| chain(&error))?;
+        Ok(document)
     }
 
     async fn kept(&self) -> Result<Vec<u8>, String> {
-        self.verified(StoreRepository::new(self.store.clone())).await
+        let repository = StoreRepository::new(self.store.clone());
+        self.verified(repository, self.store.clone()).await
     }
 
     /// The document, with every step from the pinned root verified.
-    async fn verified(&self, repository: impl Repository + 'static) -> Result<Vec<u8>, String> {
+    async fn verified(
+        &self,
+        repository: impl Repository + 'static,
+        store: Arc<dyn MetadataStore>,
+    ) -> Result<Vec<u8>, String> {
         let now = Timestamp::now();
         let updater = Updater::new(repository, self.source.initial_root.as_bytes())
             .map_err(|error| format!("spec.tuf.initialRoot: {}", chain(&error)))?;
-        let mut updater = updater.with_store(self.store.clone());
+        let mut updater = updater.with_store(store);
         updater.refresh(now).await.map_err(|error| chain(&error))?;
         updater
             .get_target(TARGET, now)
             .await
             .map_err(|error| chain(&error))
+    }
+}
+
+/// A store with an update that is not kept yet. Only roots are kept at once: a newer one may take the trust in what is
+/// kept away, whatever else the repository serves.
+struct Update {
+    below: Arc<dyn MetadataStore>,
+    pending: Mutex<BTreeMap<String, Vec<u8>>>,
+}
+
+impl Update {
+    fn onto(below: Arc<dyn MetadataStore>) -> Self {
+        Update {
+            below,
+            pending: Mutex::default(),
+        }
+    }
+
+    /// Keeps what is pending.
+    fn keep(&self) -> Result<(), sigstore_tuf::Error> {
+        let pending = std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
+        pending
+            .iter()
+            .try_for_each(|(name, bytes)| self.below.store(name, bytes))
+    }
+}
+
+impl MetadataStore for Update {
+    fn load(&self, name: &str) -> Result<Option<Vec<u8>>, sigstore_tuf::Error> {
+        let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        match pending.get(name) {
+            Some(bytes) => Ok(Some(bytes.clone())),
+            None => self.below.load(name),
+        }
+    }
+
+    fn store(&self, name: &str, bytes: &[u8]) -> Result<(), sigstore_tuf::Error> {
+        if name == "root.json" || name.starts_with("root_history/") {
+            return self.below.store(name, bytes);
+        }
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.insert(name.to_owned(), bytes.to_vec());
+        Ok(())
     }
 }
 
