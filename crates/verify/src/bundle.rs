@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::dsse::{self, Envelope};
 use crate::material::Material;
 use crate::outcome::{Cap, Cause};
-use crate::strict_json::{self, JsonError, field, object, string};
+use crate::strict_json::{self, JsonError, Room, field, object, string};
 
 /// A bundle.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +58,14 @@ impl From<JsonError> for BundleError {
                 }
                 .into(),
             ),
+            JsonError::TooMany { limit } => Self::CannotTell(
+                Cap {
+                    what: "the memory that its JSON takes",
+                    limit,
+                    unit: "bytes",
+                }
+                .into(),
+            ),
         }
     }
 }
@@ -76,7 +84,7 @@ const MEDIA_TYPE_FAMILY: &str = "application/vnd.dev.sigstore.bundle";
 
 /// The JSON of a bundle or of a part of one.
 pub(crate) fn parse(text: &[u8]) -> Result<Value, BundleError> {
-    Ok(strict_json::parse(text)?)
+    Ok(strict_json::parse(text, Room::Small)?)
 }
 
 /// Reads a bundle.

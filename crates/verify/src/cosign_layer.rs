@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::material::Material;
 use crate::pem;
-use crate::strict_json;
+use crate::strict_json::{self, Room};
 
 /// The annotation with the signature in base64.
 pub(crate) const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
@@ -66,12 +66,12 @@ fn only_certificate(text: &str) -> Vec<u8> {
 
 /// Rekor's answer as cosign keeps it, as a log entry of a bundle. The kind of the entry is written in its body.
 fn entry(text: &str) -> Option<Value> {
-    let bundle = strict_json::parse(text.as_bytes()).ok()?;
+    let bundle = strict_json::parse(text.as_bytes(), Room::Small).ok()?;
     let promise = bundle.get("SignedEntryTimestamp")?.as_str()?;
     let payload = bundle.get("Payload")?;
     let body = payload.get("body")?.as_str()?;
     let log_id = hex::decode(payload.get("logID")?.as_str()?).ok()?;
-    let entry = strict_json::parse(&STANDARD.decode(body).ok()?).ok()?;
+    let entry = strict_json::parse(&STANDARD.decode(body).ok()?, Room::Small).ok()?;
     Some(json!({
         "logIndex": payload.get("logIndex")?.as_u64()?.to_string(),
         "logId": {"keyId": STANDARD.encode(log_id)},
@@ -88,7 +88,7 @@ fn entry(text: &str) -> Option<Value> {
 /// The token; no bytes where there is none, which verify nowhere.
 fn signed_timestamp(text: &str) -> Vec<u8> {
     let token = |text: &str| {
-        let timestamp = strict_json::parse(text.as_bytes()).ok()?;
+        let timestamp = strict_json::parse(text.as_bytes(), Room::Small).ok()?;
         STANDARD
             .decode(timestamp.get("SignedRFC3161Timestamp")?.as_str()?)
             .ok()

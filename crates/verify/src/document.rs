@@ -6,7 +6,6 @@ use std::sync::Arc;
 use image::Digest;
 
 use crate::outcome::{Cap, Refusal};
-use crate::statement::Statement;
 use crate::strict_json::JsonError;
 
 /// The meaning of a signed text.
@@ -17,8 +16,6 @@ pub(crate) struct Document {
     pub(crate) subjects: Vec<Digest>,
     /// The reference that the signer named, where the format has one.
     pub(crate) docker_reference: Option<String>,
-    /// The statement, where the format is in-toto's.
-    pub(crate) statement: Option<Arc<Statement>>,
 }
 
 impl Document {
@@ -62,6 +59,11 @@ impl From<JsonError> for Unreadable {
                 what: "the nesting of its JSON",
                 limit,
                 unit: "levels",
+            }),
+            JsonError::TooMany { limit } => Self::OverCap(Cap {
+                what: "the memory that its JSON takes",
+                limit,
+                unit: "bytes",
             }),
         }
     }

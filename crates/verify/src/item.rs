@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -85,6 +85,8 @@ pub(crate) struct Signed {
     pub(crate) body: Body,
     pub(crate) document: Result<Document, Unreadable>,
     pub(crate) material: Material,
+    /// Read when somebody asks for it: what strangers attach to an image is held as its bytes alone.
+    statement: OnceLock<Option<Arc<Statement>>>,
 }
 
 /// What was signed, with its signature.
@@ -198,17 +200,12 @@ impl Item {
         }
     }
 
-    /// The statement of an attestation; None for everything else. Nobody has been asked whether it is true.
+    /// The statement of an attestation; None for everything else. Nobody has been asked whether it is true. It is kept
+    /// once it was asked for, so ask for those that a trusted signer made.
     #[must_use]
     pub fn statement(&self) -> Option<Arc<Statement>> {
         match &self.content {
-            Content::Signed(signed) => {
-                let document = signed.document.as_ref().ok()?;
-                match document.kind {
-                    DocumentKind::Attestation { .. } => document.statement.clone(),
-                    _ => None,
-                }
-            }
+            Content::Signed(signed) => signed.statement(),
             _ => None,
         }
     }
@@ -219,6 +216,17 @@ impl Item {
 }
 
 impl Signed {
+    fn statement(&self) -> Option<Arc<Statement>> {
+        let (Ok(document), Body::Envelope(envelope)) = (&self.document, &self.body) else {
+            return None;
+        };
+        let read = || statement::parse(&envelope.payload).map(Arc::new).ok();
+        match document.kind {
+            DocumentKind::Attestation { .. } => self.statement.get_or_init(read).clone(),
+            _ => None,
+        }
+    }
+
     fn kind(&self) -> ItemKind {
         match &self.document {
             Ok(document) => match &document.kind {
@@ -251,6 +259,7 @@ fn simple_signing_content(payload: Bytes, signature: &str, material: Material) -
                 signature,
             },
             material,
+            statement: OnceLock::new(),
         })),
         Err(error) => Content::Malformed(format!("the signature annotation is not base64: {error}")),
     }
@@ -307,6 +316,7 @@ fn signed_envelope(envelope: Envelope, material: Material) -> Signed {
         document,
         body: Body::Envelope(envelope),
         material,
+        statement: OnceLock::new(),
     }
 }
 

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::document::{Document, DocumentKind, Unreadable};
 use crate::statement::COSIGN_SIGN_PREDICATE_TYPE;
-use crate::strict_json::{self, field, object, string};
+use crate::strict_json::{self, Room, field, object, string};
 
 /// `critical.type` as every cosign up to 3.1 writes it, and the type that cosign 3 gives the same thing in a
 /// bundle.
@@ -26,7 +26,7 @@ const SIGNATURE_TYPES: [&str; 2] = ["cosign container image signature", COSIGN_S
 
 /// Reads a payload.
 pub(crate) fn read(payload: &[u8]) -> Result<Document, Unreadable> {
-    Ok(document(&strict_json::parse(payload)?)?)
+    Ok(document(&strict_json::parse(payload, Room::Small)?)?)
 }
 
 fn document(payload: &Value) -> Result<Document, String> {
@@ -59,7 +59,6 @@ fn document(payload: &Value) -> Result<Document, String> {
         kind: kind(string(critical, "critical", "type")?),
         subjects: vec![digest],
         docker_reference: Some(string(identity, "critical.identity", "docker-reference")?.to_owned()),
-        statement: None,
     })
 }
 

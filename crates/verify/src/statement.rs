@@ -9,13 +9,12 @@
 //! Fields that the framework does not name are ignored, as it demands. Predicates are not looked into.
 
 use std::str::FromStr;
-use std::sync::Arc;
 
 use image::Digest;
 use serde_json::{Map, Value};
 
 use crate::document::{Document, DocumentKind, Unreadable};
-use crate::strict_json::{self, field, string};
+use crate::strict_json::{self, Room, field, string};
 
 /// The predicate type of a cosign 3 image signature, the only one that is a signature.
 pub(crate) const COSIGN_SIGN_PREDICATE_TYPE: &str = "https://sigstore.dev/cosign/sign/v1";
@@ -41,15 +40,19 @@ pub struct Statement {
     pub value: Value,
 }
 
-/// Reads a statement.
+/// Reads what a statement is about, without its predicate.
 pub(crate) fn read(payload: &[u8]) -> Result<Document, Unreadable> {
-    let statement = statement(strict_json::parse(payload)?)?;
+    let statement = parse(payload)?;
     Ok(Document {
         kind: kind(&statement.predicate_type),
-        subjects: statement.subjects.clone(),
+        subjects: statement.subjects,
         docker_reference: None,
-        statement: Some(Arc::new(statement)),
     })
+}
+
+/// Reads a statement with its predicate, which may take many times the memory of its text.
+pub(crate) fn parse(payload: &[u8]) -> Result<Statement, Unreadable> {
+    Ok(statement(strict_json::parse(payload, Room::Large)?)?)
 }
 
 fn statement(value: Value) -> Result<Statement, String> {

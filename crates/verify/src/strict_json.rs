@@ -1,5 +1,5 @@
 //! JSON in which every reader finds the same thing: no duplicate keys, no keys that differ in case alone,
-//! bounded depth, nothing after the value. Signed documents are read through this module only, since a second
+//! bounded depth and size in memory, nothing after the value. Signed documents are read through this module only, since a second
 //! reading of one signed text is how a signature for one image becomes a signature for another. What the
 //! fields mean is the callers' concern.
 
@@ -12,6 +12,29 @@ use serde_json::{Map, Number, Value};
 /// Deeper than any statement in use, shallow enough for any stack.
 const MAX_DEPTH: usize = 64;
 
+/// What a value takes in memory beside its text: `[[0],[0],…]` takes forty times its length, `{"":0}` more.
+const VALUE_BYTES: usize = 32;
+const FILLED_LIST_BYTES: usize = 128;
+const FILLED_OBJECT_BYTES: usize = 640;
+
+/// What a document may take in memory beside its text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// Bundles, envelopes, payloads of signatures: a few hundred values.
+    Small,
+    /// Statements: a bill of materials of 3 MiB.
+    Large,
+}
+
+impl Room {
+    fn bytes(self) -> usize {
+        match self {
+            Self::Small => 1024 * 1024,
+            Self::Large => 32 * 1024 * 1024,
+        }
+    }
+}
+
 /// Why a text is not strict JSON.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum JsonError {
@@ -19,20 +42,25 @@ pub(crate) enum JsonError {
     Malformed(String),
     #[error("JSON nested deeper than {limit} levels")]
     TooDeep { limit: usize },
+    #[error("JSON of so many values that it takes more than {limit} bytes of memory")]
+    TooMany { limit: usize },
 }
 
 /// Reads exactly one JSON value.
-pub(crate) fn parse(text: &[u8]) -> Result<Value, JsonError> {
+pub(crate) fn parse(text: &[u8], room: Room) -> Result<Value, JsonError> {
     let too_deep = Cell::new(false);
+    let left = Cell::new(Some(room.bytes()));
     let mut reader = serde_json::Deserializer::from_slice(text);
     let value = Strict {
         depth: 0,
         too_deep: &too_deep,
+        left: &left,
     }
     .deserialize(&mut reader);
     match value.and_then(|value| reader.end().map(|()| value)) {
         Ok(value) => Ok(value),
         Err(_) if too_deep.get() => Err(JsonError::TooDeep { limit: MAX_DEPTH }),
+        Err(_) if left.get().is_none() => Err(JsonError::TooMany { limit: room.bytes() }),
         Err(error) => Err(JsonError::Malformed(error.to_string())),
     }
 }
@@ -73,6 +101,8 @@ pub(crate) fn string<'a>(fields: &'a Map<String, Value>, what: &str, name: &str)
 struct Strict<'a> {
     depth: usize,
     too_deep: &'a Cell<bool>,
+    /// The memory that is left; None when there was too little.
+    left: &'a Cell<Option<usize>>,
 }
 
 impl Strict<'_> {
@@ -86,12 +116,22 @@ impl Strict<'_> {
             ..self
         })
     }
+
+    fn take<E: serde::de::Error>(self, bytes: usize) -> Result<(), E> {
+        self.left
+            .set(self.left.get().and_then(|left| left.checked_sub(bytes)));
+        match self.left.get() {
+            Some(_) => Ok(()),
+            None => Err(E::custom("too many values")),
+        }
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
 
     fn deserialize<D: serde::Deserializer<'de>>(self, reader: D) -> Result<Value, D::Error> {
+        self.take(VALUE_BYTES)?;
         reader.deserialize_any(self)
     }
 }
@@ -137,6 +177,9 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let inner = self.deeper()?;
         let mut values = Vec::new();
         while let Some(value) = items.next_element_seed(inner)? {
+            if values.is_empty() {
+                self.take(FILLED_LIST_BYTES)?;
+            }
             values.push(value);
         }
         Ok(Value::Array(values))
@@ -147,6 +190,9 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let mut fields = Map::new();
         let mut folded_keys = std::collections::HashSet::new();
         while let Some(key) = entries.next_key::<String>()? {
+            if fields.is_empty() {
+                self.take(FILLED_OBJECT_BYTES)?;
+            }
             if fields.contains_key(&key) {
                 return Err(A::Error::custom(format!(
                     "the key {key:?} occurs twice in one object"
@@ -174,6 +220,32 @@ fn fold_case(key: &str) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    fn parse(text: &[u8]) -> Result<Value, JsonError> {
+        super::parse(text, Room::Small)
+    }
+
+    /// B16, F04: a text of a megabyte must not take forty in memory.
+    /// Weakened once: with nothing taken in `take`, each is read.
+    #[test]
+    fn b16_a_document_of_very_many_values_is_not_read() {
+        for (inner, room) in [
+            ("0", Room::Small),
+            ("[0]", Room::Small),
+            (r#"{"":0}"#, Room::Small),
+            (r#"{"":0}"#, Room::Large),
+        ] {
+            let text = format!("[{}]", vec![inner; 100_000].join(","));
+            assert_eq!(
+                super::parse(text.as_bytes(), room).err(),
+                Some(JsonError::TooMany { limit: room.bytes() }),
+                "{inner}"
+            );
+            let text = format!("[{}]", vec![inner; 1_000].join(","));
+            assert!(super::parse(text.as_bytes(), room).is_ok(), "{inner}");
+        }
+        assert!(super::parse(format!("{:?}", "x".repeat(1 << 20)).as_bytes(), Room::Small).is_ok());
+    }
 
     fn refusal(text: &str) -> String {
         parse(text.as_bytes()).unwrap_err().to_string()

@@ -13,7 +13,7 @@ use sigstore_verify::trust_root::{
 };
 
 use crate::certificate::{Certificate, Window};
-use crate::strict_json::{self, field, string};
+use crate::strict_json::{self, Room, field, string};
 
 /// The public-good root takes about 10 KiB.
 const MAX_BYTES: usize = 2 * 1024 * 1024;
@@ -93,7 +93,7 @@ impl TrustRoot {
         if text.len() > MAX_BYTES {
             return Err(TrustRootError::TooLong { found: text.len() });
         }
-        let json = strict_json::parse(text).map_err(|error| error.to_string())?;
+        let json = strict_json::parse(text, Room::Large).map_err(|error| error.to_string())?;
         let root = json
             .as_object()
             .ok_or_else(|| "the trust root is not a JSON object".to_owned())?;
