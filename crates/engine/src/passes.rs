@@ -435,7 +435,7 @@ impl Subject {
         }
         knowledge.completeness = completeness(part.shortfall, &knowledge.completeness);
         knowledge.attestations = match asked_attestations {
-            true => completeness(part.attestations, &knowledge.attestations),
+            true => completeness_of_attestations(part.attestations, &knowledge.attestations),
             false => Completeness::NeverAsked,
         };
         let (gone, forgotten): (Vec<_>, Vec<_>) = before
@@ -569,6 +569,16 @@ fn completeness(shortfall: Option<Shortfall>, before: &Completeness) -> Complete
     match (shortfall, before) {
         (None, _) | (Some(_), Completeness::Complete) => Completeness::Complete,
         (Some(shortfall), _) => Completeness::Incomplete(shortfall.gap),
+    }
+}
+
+/// As [`completeness`]; but past a cap nobody knows the newest attestation any more, whatever was complete before.
+fn completeness_of_attestations(shortfall: Option<Shortfall>, before: &Completeness) -> Completeness {
+    match shortfall {
+        Some(shortfall) if shortfall.gap.reason == api::Reason::EvidenceTooLarge => {
+            Completeness::Incomplete(shortfall.gap)
+        }
+        other => completeness(other, before),
     }
 }
 

@@ -13,7 +13,8 @@
 //! A timestamp alone dates nothing: whoever holds an old attestation can have it timestamped again.
 //!
 //! **The newest decides**, in whatever order they are found. Of several with one time all must hold. Only where none is
-//! dated and no age is asked for is one that holds enough: undated ones have no order.
+//! dated and no age is asked for is one that holds enough: undated ones have no order. Where there are more than are
+//! read, nobody knows the newest: whoever may push could hide a bad one behind junk.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -45,6 +46,8 @@ pub(crate) struct Found<'a> {
     pub(crate) attestations: Vec<Attested<'a>>,
     /// What may make up for what is missing.
     pub(crate) doubts: BTreeSet<Doubt>,
+    /// There are more than were read: a newer one may be among those that were not.
+    pub(crate) excess: Option<Doubt>,
     pub(crate) findings: Findings,
 }
 
@@ -90,7 +93,9 @@ impl<'a> Search<'a> {
         let mut found = Found::default();
         let mut unexplained = false;
         for knowledge in places {
-            found.doubts.extend(Doubt::of(&knowledge.attestations));
+            let doubt = Doubt::of(&knowledge.attestations);
+            found.excess = found.excess.or(doubt.clone().filter(Doubt::is_of_excess));
+            found.doubts.extend(doubt);
             for item in &knowledge.items {
                 unexplained |= self.take_in(item, &knowledge.digest, &mut found);
             }
@@ -195,18 +200,15 @@ impl<'a> Search<'a> {
     }
 
     /// Every time at which what these attestations say of their age may change.
-    pub(crate) fn boundaries(&self, places: &[&Knowledge], max_age: Option<Duration>) -> BTreeSet<Timestamp> {
+    pub(crate) fn boundaries(
+        &self,
+        places: &[&'a Knowledge],
+        max_age: Option<Duration>,
+    ) -> BTreeSet<Timestamp> {
         let mut times = BTreeSet::new();
-        for item in places.iter().flat_map(|knowledge| &knowledge.items) {
-            let Some(statement) = item
-                .item
-                .statement()
-                .filter(|statement| (self.wanted)(&statement.predicate_type))
-            else {
-                continue;
-            };
+        for (statement, claims) in self.claimed(places) {
             let own = own_time::earliest(&statement.predicate, self.times);
-            for claim in self.claims(item) {
+            for claim in claims {
                 times.extend(own);
                 if let Some(created) = created(claim, own, Timestamp::MAX) {
                     times.insert(created);
@@ -215,6 +217,23 @@ impl<'a> Search<'a> {
             }
         }
         times
+    }
+
+    /// The attestations of the type that somebody signed who may count. Others are not read: anybody may attach them.
+    pub(crate) fn claimed(&self, places: &[&'a Knowledge]) -> Vec<(Arc<Statement>, Vec<&'a Claim>)> {
+        let is_wanted = |item: &&ItemFacts| match item.item.kind() {
+            ItemKind::Attestation { predicate_type } => (self.wanted)(&predicate_type),
+            _ => false,
+        };
+        let items = places.iter().flat_map(|knowledge| &knowledge.items);
+        items
+            .filter(is_wanted)
+            .filter_map(|item| {
+                let claims: Vec<_> = self.claims(item).collect();
+                let statement = (!claims.is_empty()).then(|| item.item.statement()).flatten()?;
+                Some((statement, claims))
+            })
+            .collect()
     }
 
     fn claims(&self, item: &'a ItemFacts) -> impl Iterator<Item = &'a Claim> {
@@ -274,9 +293,12 @@ impl Found<'_> {
             ),
             None => self.undated(check),
         };
-        match (answer, self.doubts.first()) {
-            (Answer::Fails { .. } | Answer::Missing(_), Some(doubt)) => Answer::CannotTell(doubt.clone()),
-            (answer, _) => answer,
+        match (answer, &self.excess, self.doubts.first()) {
+            (Answer::Holds(_), Some(doubt), _)
+            | (Answer::Fails { .. } | Answer::Missing(_), _, Some(doubt)) => {
+                Answer::CannotTell(doubt.clone())
+            }
+            (answer, ..) => answer,
         }
     }
 

@@ -79,6 +79,11 @@ impl Doubt {
         }
     }
 
+    /// A cap was passed: whoever may push can bring that about.
+    pub(crate) fn is_of_excess(&self) -> bool {
+        self.kind == DoubtKind::Evidence && self.reason == Reason::EvidenceTooLarge
+    }
+
     /// What keeps an absence in this evidence from being proven.
     pub(crate) fn of(completeness: &Completeness) -> Option<Self> {
         match completeness {

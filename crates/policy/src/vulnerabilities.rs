@@ -103,20 +103,20 @@ impl VulnerabilitiesRule {
             .scans(circumstances)
             .boundaries(&places, Some(self.max_age.length));
         times.extend(self.allow.iter().map(|allowed| allowed.expires));
-        times.extend(self.times_of_documents(&places));
+        times.extend(self.times_of_documents(&places, circumstances));
         times
     }
 
     /// A statement does not count before its own time.
-    fn times_of_documents(&self, places: &[&Knowledge]) -> BTreeSet<Timestamp> {
-        if self.vex.is_empty() {
-            return BTreeSet::new();
-        }
-        let items = places.iter().flat_map(|knowledge| &knowledge.items);
-        let documents = items.filter_map(|item| item.item.statement());
-        let documents = documents.filter(|document| vex::is_predicate_type(&document.predicate_type));
+    fn times_of_documents(
+        &self,
+        places: &[&Knowledge],
+        circumstances: &Circumstances<'_>,
+    ) -> BTreeSet<Timestamp> {
+        let documents = self.documents(circumstances).claimed(places);
         documents
-            .flat_map(|document| vex::read(&document.predicate))
+            .iter()
+            .flat_map(|(document, _)| vex::read(&document.predicate))
             .filter_map(|statement| statement.time)
             .collect()
     }

@@ -339,6 +339,16 @@ fn a_failure_is_open_while_a_better_attestation_may_exist() {
     assert_eq!(unread.answer(), unknown(Reason::Pending));
 }
 
+/// B15, B47, invariant 8: who may push, and has no key, could hide a newer bad one behind more junk than is read.
+/// Weakened once: without `excess`, the older good one decides.
+#[test]
+fn b15_a_good_attestation_among_more_than_are_read_is_not_known_to_be_the_newest() {
+    let mut scene = scene(vec![by_zero(Some("2026-11-22T11:00:00Z"), true)]);
+    assert_eq!(scene.answer(), compliant());
+    scene.own.attestations = Completeness::Incomplete(gap(Reason::EvidenceTooLarge));
+    assert_eq!(scene.answer(), unknown(Reason::EvidenceTooLarge));
+}
+
 #[test]
 fn a_key_that_cannot_be_read_matters_only_where_it_may_have_attested() {
     let mut scene = scene(vec![review(

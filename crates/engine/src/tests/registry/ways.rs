@@ -104,6 +104,44 @@ async fn b47_an_attestation_in_the_tag_counts_beside_those_that_refer_to_the_ima
     );
 }
 
+/// B15, B47, invariant 8: who may push, and has no key, hides a newer bad attestation behind junk that is a little
+/// smaller, and wins nothing by it: neither where all was read before nor at first sight.
+/// Weakened once: with an excess that does not end what was complete, `web` still holds; without `Found::excess`, both.
+#[tokio::test]
+async fn b15_b47_a_bad_attestation_behind_more_junk_than_is_read_leaves_no_good_one_to_decide() {
+    let fake = FakeRegistry::start().await.unwrap();
+    let mut site = Site::new(&[&fake]);
+    let mut facts = crate::tests::attestations::scanned();
+    facts.spec.as_mut().unwrap().match_.images = vec!["**/shop/**".into()];
+    site.world.tell(crate::fact::Fact::Policy(Box::new(facts)));
+    let images = ["web", "late"].map(|name| (name, image(&fake, name)));
+    let attach = |site: &Site, predicate: serde_json::Value| {
+        for (name, digest) in &images {
+            let bundle = site.signer.state(digest, SCAN, &predicate);
+            fake.attach(&format!("shop/{name}"), &digest.to_string(), BUNDLE, bundle);
+        }
+    };
+    let good = serde_json::json!({"ok": true, "timestamp": "2027-01-14T00:00:00Z"});
+    attach(&site, good);
+    site.world.tell(runs(&fake, "web", "web", &images[0].1));
+    site.look_up().await;
+    assert_eq!(site.verdict("web"), HOLDS);
+    for (name, digest) in &images {
+        for at in 0..20 {
+            let junk = format!("{at}{}", " ".repeat(1 << 20));
+            fake.attach(&format!("shop/{name}"), &digest.to_string(), BUNDLE, junk);
+        }
+    }
+    let large = "x".repeat(3 << 19);
+    let bad = serde_json::json!({"ok": false, "timestamp": "2027-01-15T00:00:00Z", "notes": large});
+    attach(&site, bad);
+    site.next_check().await;
+    site.world.tell(runs(&fake, "late", "late", &images[1].1));
+    site.look_up().await;
+    let unknown = Some((api::Verdict::Unknown, api::Reason::EvidenceTooLarge));
+    assert_eq!((site.verdict("web"), site.verdict("late")), (unknown, unknown));
+}
+
 /// Only 404 is absence. Weakened once: with a failing way taken for an empty one, the image is Violating.
 #[tokio::test]
 async fn a_way_that_fails_is_no_absence() {
