@@ -322,7 +322,14 @@ fn token_url(mut realm: Url, bearer: &Bearer, repository: &Repository) -> Url {
         .filter(|scope| asks_to_pull_one_repository(scope))
         .unwrap_or(&own_scope);
     realm.set_fragment(None);
+    // A second scope in the realm would be asked for beside the one that was examined.
+    let others: Vec<_> = realm
+        .query_pairs()
+        .filter(|(name, _)| name != "scope")
+        .map(|(name, value)| (name.into_owned(), value.into_owned()))
+        .collect();
     let mut query = realm.query_pairs_mut();
+    query.clear().extend_pairs(others);
     if let Some(service) = &bearer.service {
         query.append_pair("service", service);
     }
@@ -375,6 +382,23 @@ mod tests {
             assert_eq!(url(scope), own, "{scope:?}");
         }
         assert!(url(Some("repository:mapped/web:pull")).ends_with("scope=repository%3Amapped%2Fweb%3Apull"));
+    }
+
+    /// B17. Weakened once: without the filter, the token is asked for both.
+    #[test]
+    fn b17_a_scope_in_the_realm_widens_no_token() {
+        let realm =
+            "https://r.io/token?scope=repository:secret:pull,push&account=x&%73cope=registry:catalog:*";
+        let bearer = Bearer {
+            realm: String::new(),
+            service: None,
+            scope: Some("repository:shop/web:pull".to_owned()),
+        };
+        let asked = token_url(realm.parse().unwrap(), &bearer, &"r.io/shop/web".parse().unwrap());
+        assert_eq!(
+            asked.as_str(),
+            "https://r.io/token?account=x&scope=repository%3Ashop%2Fweb%3Apull"
+        );
     }
 
     #[test]
