@@ -68,6 +68,11 @@ test: preflight tools ## run all tests on real servers; all of them, also where 
 fuzz: ## fuzz every parser of remote bytes for a short time (SECONDS=5 each, TARGETS="dsse key")
 	@cargo run -q --locked -p assay-fuzz -- --seconds $(or $(SECONDS),5) $(TARGETS)
 
+.PHONY: conformance
+conformance: ## ask assay verify-bundle about ASSETS=folder of sigstore-conformance (see docs/verify-bundle.md)
+	@cargo build --locked --bin assay
+	@hack/conformance.sh $(or $(CARGO_TARGET_DIR),target)/debug/assay "$(ASSETS)"
+
 .PHONY: measure
 measure: preflight tools ## print what the operator costs with 2,000 pods on a real API server (WORKLOADS=200 PODS=10)
 	@cargo build --locked --workspace --bins --example measure

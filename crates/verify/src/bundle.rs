@@ -72,15 +72,46 @@ impl From<JsonError> for BundleError {
 
 const BUNDLE: &str = "the bundle";
 const MATERIAL: &str = "verificationMaterial";
-/// The version in which a log entry needs no proof: a signed promise suffices.
-const VERSION_0_1: &str = "application/vnd.dev.sigstore.bundle+json;version=0.1";
-const MEDIA_TYPES: [&str; 4] = [
-    "application/vnd.dev.sigstore.bundle.v0.3+json",
-    VERSION_0_1,
-    "application/vnd.dev.sigstore.bundle+json;version=0.2",
-    "application/vnd.dev.sigstore.bundle+json;version=0.3",
+const MEDIA_TYPES: [(&str, Version); 4] = [
+    ("application/vnd.dev.sigstore.bundle.v0.3+json", Version::V0_3),
+    (
+        "application/vnd.dev.sigstore.bundle+json;version=0.1",
+        Version::V0_1,
+    ),
+    (
+        "application/vnd.dev.sigstore.bundle+json;version=0.2",
+        Version::V0_2,
+    ),
+    (
+        "application/vnd.dev.sigstore.bundle+json;version=0.3",
+        Version::V0_3,
+    ),
 ];
-const MEDIA_TYPE_FAMILY: &str = "application/vnd.dev.sigstore.bundle";
+/// What the media types of all bundles begin with, also of those to come.
+pub(crate) const MEDIA_TYPE_FAMILY: &str = "application/vnd.dev.sigstore.bundle";
+
+/// A version of the format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// A log entry needs no proof: a signed promise suffices.
+    V0_1,
+    V0_2,
+    V0_3,
+}
+
+impl Version {
+    /// The version that a media type names; `None` if none that is known.
+    pub(crate) fn of(media_type: &str) -> Option<Self> {
+        let known = MEDIA_TYPES.iter().find(|(known, _)| *known == media_type);
+        known.map(|(_, version)| *version)
+    }
+}
+
+/// The version that a bundle says it has; `None` if it says none that is known.
+pub(crate) fn version(text: &[u8]) -> Option<Version> {
+    let bundle = parse(text).ok()?;
+    Version::of(bundle.get("mediaType")?.as_str()?)
+}
 
 /// The JSON of a bundle or of a part of one.
 pub(crate) fn parse(text: &[u8]) -> Result<Value, BundleError> {
@@ -90,13 +121,11 @@ pub(crate) fn parse(text: &[u8]) -> Result<Value, BundleError> {
 /// Reads a bundle.
 pub(crate) fn read(text: &[u8]) -> Result<Bundle, BundleError> {
     let bundle = parse(text)?;
-    let media_type = bundle.get("mediaType").and_then(Value::as_str).ok_or_else(|| {
-        format!(
-            "{BUNDLE} has no mediaType; expected one of {}",
-            MEDIA_TYPES.join(", ")
-        )
-    })?;
-    check_version(media_type)?;
+    let media_type = bundle
+        .get("mediaType")
+        .and_then(Value::as_str)
+        .ok_or_else(|| format!("{BUNDLE} has no mediaType; expected one of {}", media_types()))?;
+    let version = known_version(media_type)?;
     let fields = object(
         &bundle,
         BUNDLE,
@@ -107,16 +136,20 @@ pub(crate) fn read(text: &[u8]) -> Result<Bundle, BundleError> {
             "messageSignature",
         ],
     )?;
-    let material = material(field(fields, BUNDLE, MATERIAL)?, media_type == VERSION_0_1)?;
+    let material = material(field(fields, BUNDLE, MATERIAL)?, version == Version::V0_1)?;
     Ok(Bundle {
         content: content(fields)?,
         material,
     })
 }
 
-fn check_version(media_type: &str) -> Result<(), BundleError> {
-    if MEDIA_TYPES.contains(&media_type) {
-        return Ok(());
+fn media_types() -> String {
+    MEDIA_TYPES.map(|(media_type, _)| media_type).join(", ")
+}
+
+fn known_version(media_type: &str) -> Result<Version, BundleError> {
+    if let Some(version) = Version::of(media_type) {
+        return Ok(version);
     }
     if media_type.starts_with(MEDIA_TYPE_FAMILY) {
         return Err(BundleError::CannotTell(Cause::UnknownVersion {
@@ -125,7 +158,7 @@ fn check_version(media_type: &str) -> Result<(), BundleError> {
     }
     Err(BundleError::Malformed(format!(
         "mediaType is {media_type:?}, not one of {}",
-        MEDIA_TYPES.join(", ")
+        media_types()
     )))
 }
 

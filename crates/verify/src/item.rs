@@ -177,6 +177,15 @@ impl Item {
         }
     }
 
+    /// An item of which nothing was read; the name stands for its content.
+    pub(crate) fn unread(name: &str, format: Format, content: Content) -> Self {
+        Self {
+            id: identity(b"layer", &[name.as_bytes()]),
+            format,
+            content,
+        }
+    }
+
     /// The identity of the item's content: equal for equal bytes in one format, wherever they were found.
     #[must_use]
     pub fn id(&self) -> &Digest {

@@ -177,6 +177,25 @@ impl TrustRoot {
         root
     }
 
+    /// The certificates of all certificate authorities, in DER.
+    pub(crate) fn authority_certificates(&self) -> impl Iterator<Item = &[u8]> {
+        let chains = self.client.certificate_authorities.iter();
+        chains
+            .flat_map(|authority| &authority.cert_chain.certificates)
+            .map(|certificate| certificate.raw_bytes.as_bytes())
+    }
+
+    /// The certificates of one timestamp authority, in DER.
+    pub(crate) fn timestamp_chain(&self, at: usize) -> Vec<&[u8]> {
+        let authority = self.client.timestamp_authorities.get(at);
+        let chain = authority.map(|authority| authority.cert_chain.certificates.as_slice());
+        chain
+            .unwrap_or(&[])
+            .iter()
+            .map(|certificate| certificate.raw_bytes.as_bytes())
+            .collect()
+    }
+
     /// One timestamp authority as Sigstore's client takes it.
     pub(crate) fn timestamp_authority(&self, at: usize) -> Option<TsaAuthority> {
         let authority = self.client.timestamp_authorities.get(at)?;

@@ -190,6 +190,42 @@ fn b07_a_forged_certificate_before_or_behind_the_real_one_is_refused() {
     ));
 }
 
+/// Anybody can write the trusted name into a certificate: what is missing or wrong beside it is not told as the signer's.
+/// Weakened once: with every refusal left as it is, the first is `LogMissing`, as of an honest signer.
+#[test]
+fn b07_of_a_forged_certificate_it_is_said_whatever_else_is_missing() {
+    let (world, forger) = (World::new(), World::new());
+    let certified = forger.sigstore.certify(&Leaf::default());
+    let signed = Enveloped::new(&statement(&subject(), COSIGN_SIGN), &certified.key);
+    let body = signed.body_1(&certified.pem());
+    let mut broken = world.sigstore.entry_1(&body, NOON);
+    broken["inclusionProof"]["rootHash"] = json!(STANDARD.encode([7; 32]));
+    for (what, entries) in [
+        ("no entry", vec![]),
+        ("an entry of the log", vec![world.sigstore.entry_1(&body, NOON)]),
+        (
+            "an entry of another log",
+            vec![forger.sigstore.entry_1(&body, NOON)],
+        ),
+        ("a broken entry", vec![broken]),
+    ] {
+        for stamps in [
+            vec![],
+            vec![forger.sigstore.timestamps.stamp(&signed.signature, NOON)],
+        ] {
+            let bundle = item(&signed.bundle(certified.holder(), entries.clone(), &stamps));
+            for timestamp in [Demand::Optional, Demand::Required] {
+                let by = asking(&world.sigstore.trusted_root(), Demand::Required, timestamp);
+                let refusal = refused(verify(&bundle, &subject(), &by));
+                assert!(
+                    matches!(refusal, Refusal::CertificateInvalid { .. }) && !refusal.is_of_the_signer(),
+                    "{what}: {refusal:?}"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn a_certificate_of_another_authority_is_refused() {
     let (world, other) = (World::new(), World::new());

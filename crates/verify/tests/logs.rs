@@ -227,6 +227,11 @@ fn no_changed_byte_of_certificate_proof_promise_or_timestamp_verifies() {
             true,
         ),
         (
+            "/verificationMaterial/tlogEntries/0/inclusionProof/rootHash",
+            true,
+            true,
+        ),
+        (
             "/verificationMaterial/tlogEntries/0/canonicalizedBody",
             true,
             true,
@@ -292,6 +297,58 @@ fn no_changed_byte_of_certificate_proof_promise_or_timestamp_verifies() {
                 signed_by_line || !matches!(outcome, Outcome::Verified(_)),
                 "{name} checkpoint byte {at}"
             );
+        }
+    }
+}
+
+/// What a proof repeats of the signed checkpoint beside it is no other than there, whichever of the two is believed.
+#[test]
+fn a_proof_with_another_size_or_place_than_in_the_log_is_refused() {
+    let world = World::new();
+    for (name, bundle) in [("v1", world.logged()), ("v2", world.logged_and_stamped())] {
+        for number in ["logIndex", "inclusionProof/logIndex", "inclusionProof/treeSize"] {
+            let pointer = format!("/verificationMaterial/tlogEntries/0/{number}");
+            let mut changed = bundle.clone();
+            let value = changed.pointer_mut(&pointer).unwrap();
+            let before: u64 = value.as_str().unwrap().parse().unwrap();
+            *value = json!((before + 1).to_string());
+            let refusal = refused(ask(&world, &changed));
+            assert!(
+                matches!(refusal, Refusal::LogInvalid { .. }),
+                "{name} {number}: {refusal:?}"
+            );
+        }
+    }
+}
+
+/// The certificates in a token prove nothing, and yet none of their bytes may be changed.
+#[test]
+fn a_timestamp_carries_no_other_certificates_than_the_trust_root_has() {
+    let world = World::new();
+    let stamps = &world.sigstore.timestamps;
+    let stamp = |carried: &[&[u8]]| stamps.stamp_carrying(&world.signed.signature, NOON, carried);
+    let ask = |stamp: Vec<u8>| ask(&world, &world.bundle(vec![world.entry_2()], &[stamp]));
+    let [leaf, root] = [&stamps.chain[0], &stamps.chain[1]].map(Vec::as_slice);
+    for carried in [vec![], vec![leaf], vec![leaf, root], vec![root, leaf]] {
+        verified(ask(stamp(&carried)));
+    }
+    let other = Timestamps::new((NOON - YEAR, NOON + YEAR));
+    for carried in [
+        vec![other.chain[0].as_slice()],
+        vec![leaf, &other.chain[1]],
+        vec![leaf, &world.certified.certificate],
+    ] {
+        refused(ask(stamp(&carried)));
+    }
+    let whole = stamp(&[leaf, root]);
+    for certificate in [leaf, root] {
+        let start = whole
+            .windows(certificate.len())
+            .position(|part| part == certificate);
+        for at in 0..certificate.len() {
+            let mut changed = whole.clone();
+            changed[start.unwrap() + at] ^= 1 << (at % 8);
+            refused(ask(changed));
         }
     }
 }

@@ -15,6 +15,8 @@ const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
 const LOG: &str = "dev.sigstore.cosign/bundle";
 /// The object identifier id-ct-TSTInfo (RFC 3161, section 2.4.2), which precedes what the authority signed.
 const TST_INFO: [u8; 13] = [6, 11, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 0x10, 1, 4];
+/// The version of an X.509 certificate (RFC 5280, section 4.1.2.1), after the 8 bytes that a certificate begins with.
+const CERTIFICATE_VERSION: [u8; 5] = [0xa0, 3, 2, 1, 2];
 const TIMESTAMP: &str = "dev.sigstore.cosign/rfc3161timestamp";
 
 /// What an image carries.
@@ -41,14 +43,18 @@ pub(crate) enum Part {
     LogTime,
     /// A hash on the path from the entry to the root of the log.
     LogProof,
-    /// The root of the log (Rekor v1; that of Rekor v2 is the one in the checkpoint).
+    /// The root of the log, beside the checkpoint that says it as well.
     LogRoot,
     /// The log's signature of that root.
     LogCheckpoint,
     /// The RFC 3161 timestamp.
     Timestamp,
-    /// The manifest that says what the layer is.
-    Manifest,
+    /// The copy of the authority's certificate in it.
+    TimestampCertificate,
+    /// What the manifest says the layer is.
+    MediaType,
+    /// What the manifest says is the layer's size.
+    Size,
 }
 
 /// Which byte of a part.
@@ -81,9 +87,10 @@ enum Place {
 enum Written {
     Plain,
     Base64,
-    /// A timestamp token in base64. The middle that counts is that of what the authority signed: the copy of its
-    /// certificate, which nothing rests on, lies in the middle of the whole.
+    /// A timestamp token in base64. The middle is that of what the authority signed.
     Timestamp,
+    /// The first certificate in a timestamp token in base64.
+    TimestampCertificate,
     Pem,
     /// A signed note (C2SP): its last line ends with the signature.
     Note,
@@ -135,18 +142,23 @@ impl Evidence {
     /// The same with one byte of a part changed; `None` where it has no such part.
     pub(crate) fn changed(&self, part: Part, spot: Spot) -> Option<Self> {
         let mut changed = self.clone();
-        if part == Part::Manifest {
-            let layer = &mut changed.manifest["layers"][0];
-            match spot {
-                // Not its end: a bundle of a version that is not known yet is looked at as well.
-                Spot::Middle => {
-                    let media_type = layer["mediaType"].as_str()?;
-                    layer["mediaType"] = Written::Plain.turned(media_type, spot).into();
-                }
-                // Less than there is: a descriptor bounds what is read.
-                Spot::Last => layer["size"] = (layer["size"].as_u64()? - 1).into(),
+        let layer = &mut changed.manifest["layers"][0];
+        let size = layer["size"].as_u64()?;
+        match (part, spot) {
+            (Part::MediaType, _) => {
+                let media_type = layer["mediaType"].as_str()?;
+                layer["mediaType"] = Written::Plain.turned(media_type, spot).into();
+                return Some(changed);
             }
-            return Some(changed);
+            (Part::Size, Spot::Middle) => {
+                layer["size"] = (size - 1).into();
+                return Some(changed);
+            }
+            (Part::Size, Spot::Last) => {
+                layer["size"] = (size + 1).into();
+                return Some(changed);
+            }
+            _ => {}
         }
         let (place, written) = self.place(part)?;
         match place {
@@ -184,7 +196,13 @@ impl Evidence {
                 Place::Annotation(TIMESTAMP, "/SignedRFC3161Timestamp"),
                 Written::Timestamp,
             ),
-            (Part::LogProof | Part::LogRoot | Part::LogCheckpoint | Part::Manifest, _) => return None,
+            (Part::TimestampCertificate, _) => (
+                Place::Annotation(TIMESTAMP, "/SignedRFC3161Timestamp"),
+                Written::TimestampCertificate,
+            ),
+            (Part::LogProof | Part::LogRoot | Part::LogCheckpoint | Part::MediaType | Part::Size, _) => {
+                return None;
+            }
         })
     }
 
@@ -254,7 +272,11 @@ fn place_in_bundle(part: Part) -> Option<(Place, Written)> {
             "/verificationMaterial/timestampVerificationData/rfc3161Timestamps/0/signedTimestamp",
             Written::Timestamp,
         ),
-        Part::Manifest => return None,
+        Part::TimestampCertificate => (
+            "/verificationMaterial/timestampVerificationData/rfc3161Timestamps/0/signedTimestamp",
+            Written::TimestampCertificate,
+        ),
+        Part::MediaType | Part::Size => return None,
     };
     Some((Place::Layer(pointer), written))
 }
@@ -297,6 +319,14 @@ impl Written {
                     Spot::Middle => bytes[info + 70] ^= 1,
                     Spot::Last => spot.turn(&mut bytes),
                 }
+                STANDARD.encode(bytes)
+            }
+            Self::TimestampCertificate => {
+                let mut bytes = STANDARD.decode(text).unwrap();
+                let mut parts = bytes.windows(CERTIFICATE_VERSION.len());
+                let start = parts.position(|part| part == CERTIFICATE_VERSION).unwrap() - 8;
+                let length = 4 + usize::from(u16::from_be_bytes([bytes[start + 2], bytes[start + 3]]));
+                spot.turn(&mut bytes[start..start + length]);
                 STANDARD.encode(bytes)
             }
             Self::Pem => {

@@ -1,10 +1,7 @@
 //! Signatures and attestations by real cosign and a private Sigstore, changed by one byte in each of their parts: none
 //! of them counts any more.
-//!
-//! Bytes that nothing rests on are left out, as changing them changes nothing: the end of the layer's media type (any
-//! version of a bundle is looked at), a layer's size that is said to be more than it is (its digest decides), the copy
-//! of a certificate in a timestamp (the one in the trust root decides), and the root beside a proof of Rekor v2 (the
-//! one in the signed checkpoint decides).
+//! Among them are parts that prove nothing, as the same is said elsewhere: what the manifest says of the layer, the
+//! certificate in a timestamp, the root beside a proof.
 
 use futures::StreamExt as _;
 use serde_json::{Value, json};
@@ -17,9 +14,10 @@ use crate::tampered::{Evidence, Kind, Part, Spot};
 /// How many cosigns and checks run at the same time.
 const AT_ONCE: usize = 4;
 
-/// How many changed copies of one kind there are: 2 bytes of 3 parts of each of 8 by a key; of 8 parts of each
-/// of 6 by an identity, and of 11 of each of the 2 bundles of cosign 2, which carry a promise and a proof of Rekor v1.
-const CHANGED: usize = 188;
+/// How many changed copies of one kind there are: 2 bytes of 4 parts of each of 8 by a key; by an identity in the tag
+/// format of 10 parts of each of 2 by cosign 2 and of 9 of each of 2 by cosign 3, of 10 of each of the 2 bundles of
+/// cosign 3, and of 12 of each of the 2 of cosign 2, which carry a promise and a proof of Rekor v1.
+const CHANGED: usize = 228;
 
 /// Who signs, and the SigningKey that trusts them.
 #[derive(Clone, Copy)]
@@ -62,11 +60,17 @@ impl Case<'_> {
                         Part::LogCheckpoint,
                     ]
                 }
-                (Format::Bundle, CosignVersion::V3) => vec![Part::LogProof, Part::LogCheckpoint],
+                (Format::Bundle, CosignVersion::V3) => {
+                    vec![Part::LogProof, Part::LogRoot, Part::LogCheckpoint]
+                }
             });
             parts.push(Part::Timestamp);
+            // The others ask the authority to leave its certificate out.
+            if (self.format, self.cosign.version()) == (Format::Tag, CosignVersion::V2) {
+                parts.push(Part::TimestampCertificate);
+            }
         }
-        parts.push(Part::Manifest);
+        parts.extend([Part::MediaType, Part::Size]);
         parts
     }
 

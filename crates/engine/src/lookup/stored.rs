@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use image::Digest;
 use registry::{Descriptor, Document, Manifest};
+use verify::Item;
 
 use super::ways;
 use super::{Evidence, Seen, Shape, Tagged, WaysSeen, relatives};
@@ -85,7 +86,7 @@ fn evidence_layers(read: Read<'_>, digest: Digest) -> impl Iterator<Item = (Dige
     };
     layers
         .into_iter()
-        .filter(|layer| ways::is_evidence(&layer.media_type))
+        .filter(|layer| Item::is_in_layers_of(&layer.media_type))
         .map(move |layer| (digest, layer))
 }
 

@@ -15,12 +15,6 @@ use super::gap::Shortfall;
 use super::sources::Visit;
 use super::{Evidence, Known, Look, Shape, Tagged, WaysSeen};
 
-/// The media type of a layer that holds a simple-signing payload (cosign signature specification).
-const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
-/// The media type of a layer that holds a DSSE envelope (cosign's attestation specification).
-const DSSE: &str = "application/vnd.dsse.envelope.v1+json";
-/// What the media types of a Sigstore bundle begin with.
-const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
 /// More items of evidence than this are not read.
 const ITEM_LIMIT: usize = 1000;
 /// More bytes of evidence than this are not read for one digest.
@@ -222,7 +216,9 @@ impl At<'_> {
         let Document::Image { layers, .. } = self.body(&digest).await?.document else {
             return Ok(Vec::new());
         };
-        let layers = layers.into_iter().filter(|layer| is_evidence(&layer.media_type));
+        let layers = layers
+            .into_iter()
+            .filter(|layer| Item::is_in_layers_of(&layer.media_type));
         Ok(layers.take(ITEM_LIMIT + 1).map(|layer| (digest, layer)).collect())
     }
 
@@ -334,14 +330,13 @@ fn without_itself(tagged: Tagged, digest: &Digest) -> Tagged {
 
 /// The item in a layer.
 pub(crate) fn item(layer: &Descriptor, bytes: Bytes) -> Arc<Item> {
-    Arc::new(match layer.media_type.as_str() {
-        SIMPLE_SIGNING | DSSE => Item::from_cosign_layer(&layer.media_type, &layer.annotations, bytes),
-        _ => Item::from_bundle(&bytes),
-    })
-}
-
-pub(crate) fn is_evidence(media_type: &str) -> bool {
-    matches!(media_type, SIMPLE_SIGNING | DSSE) || media_type.starts_with(BUNDLE)
+    let said = verify::Layer {
+        media_type: &layer.media_type,
+        size: layer.size,
+        digest: &layer.digest,
+        annotations: &layer.annotations,
+    };
+    Arc::new(Item::from_layer(said, bytes))
 }
 
 /// Each item once, in order of id.

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde_json::Value;
-use sigstore_verify::types::{MediaType, TransparencyLogEntry};
+use sigstore_verify::types::{KindVersion, MediaType, TransparencyLogEntry};
 
 use super::{Examination, Holder, Promise, Stamp};
 use crate::outcome::Refusal;
@@ -20,6 +20,7 @@ impl Examination<'_> {
             .map_err(|error| invalid(format!("it cannot be read: {error}")))?;
         let log = self.log_of(&entry).map_err(invalid)?;
         let media_type = self.form(&entry).map_err(invalid)?;
+        check_proof_repeats_checkpoint(&entry).map_err(invalid)?;
         // Signed, or else the client fails below: a promise covers the time.
         let integrated = entry
             .integrated_time
@@ -79,4 +80,32 @@ impl Examination<'_> {
             }
         }
     }
+}
+
+/// A proof repeats what the signed checkpoint beside it says. Sigstore's client believes the checkpoint alone of Rekor
+/// v2, and of Rekor v1 does not compare the tree's size; here no byte of a proof may say something else.
+fn check_proof_repeats_checkpoint(entry: &TransparencyLogEntry) -> Result<(), String> {
+    let Some(proof) = &entry.inclusion_proof else {
+        return Ok(());
+    };
+    let checkpoint = proof
+        .checkpoint
+        .checkpoint()
+        .ok_or("its proof has no checkpoint of the log")?;
+    if checkpoint.root_hash() != &proof.root_hash {
+        return Err("the rootHash of its proof is not the root in the log's checkpoint".into());
+    }
+    if checkpoint.tree_size() != proof.tree_size {
+        return Err(format!(
+            "the treeSize of its proof is {}, but {} in the log's checkpoint",
+            proof.tree_size,
+            checkpoint.tree_size()
+        ));
+    }
+    // In Rekor v1 the one counts the entries of all trees, the other those of one.
+    let is_rekor_2 = entry.kind_version == KindVersion::HashedRekordV002;
+    if is_rekor_2 && entry.log_index != proof.log_index {
+        return Err("its logIndex is not that of its proof".into());
+    }
+    Ok(())
 }

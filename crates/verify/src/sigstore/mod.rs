@@ -15,6 +15,7 @@
 //! an integrated time in the future of this machine's clock is no proof. Timestamps are not compared with a clock.
 
 mod entry;
+mod issued;
 mod timestamp;
 
 use jiff::Timestamp;
@@ -103,6 +104,10 @@ pub(crate) struct Examination<'a> {
 impl Examination<'_> {
     /// The times that others vouch for, once everything that is demanded has verified.
     pub(crate) fn trusted_times(&self) -> Result<TrustedTimes, Refusal> {
+        self.examined().map_err(|refusal| self.or_forged(refusal))
+    }
+
+    fn examined(&self) -> Result<TrustedTimes, Refusal> {
         if self.rigour == Rigour::Everything {
             self.refuse_excess()?;
         }

@@ -386,6 +386,11 @@ impl Timestamps {
 
     /// RFC 3161 section 2.4.2: a response with a token over these bytes.
     pub fn stamp(&self, over: &[u8], at: i64) -> Vec<u8> {
+        self.stamp_carrying(over, at, &[])
+    }
+
+    /// The same with certificates in the token.
+    pub fn stamp_carrying(&self, over: &[u8], at: i64, certificates: &[&[u8]]) -> Vec<u8> {
         let info = sequence(&[
             integer(1),
             oid("1.3.6.1.4.1.57264.2"),
@@ -410,10 +415,15 @@ impl Timestamps {
             algorithm(ECDSA_SHA256),
             octets(&signature),
         ]);
+        let carried = match certificates {
+            [] => vec![],
+            certificates => context(0, &certificates.concat()),
+        };
         let data = sequence(&[
             integer(3),
             set(&[algorithm(SHA256_OID)]),
             sequence(&[oid(content_type), context(0, &octets(&info))]),
+            carried,
             set(&[signer]),
         ]);
         let token = sequence(&[oid("1.2.840.113549.1.7.2"), context(0, &data)]);
