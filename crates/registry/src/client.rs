@@ -30,6 +30,7 @@ pub struct Client {
 pub(crate) struct Inner {
     transport: Transport,
     pub(crate) limits: Limits,
+    pub(crate) clock: fn() -> Instant,
     /// Repositories whose registry answered an identity that it has no referrers API, and when.
     pub(crate) without_referrers: Mutex<HashMap<(Identity, Repository), Instant>>,
 }
@@ -70,6 +71,7 @@ impl Client {
             inner: Arc::new(Inner {
                 transport,
                 limits: options.limits,
+                clock: options.clock,
                 without_referrers: Mutex::default(),
             }),
             caller: Arc::new(Caller::operator(credentials)),

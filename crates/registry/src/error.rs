@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use image::{Digest, Repository};
 
+use crate::throttle::{Pause, PauseCause};
+
 /// What was asked for: one object of one repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
@@ -62,6 +64,8 @@ pub enum Error {
         at: Place,
         /// What happened.
         why: String,
+        /// How long to wait, where the registry says so beside a 503.
+        retry_after: Option<Duration>,
     },
     /// The answer is larger than what is accepted.
     #[error("{at}: {what} exceeds the limit of {limit}")]
@@ -172,6 +176,7 @@ impl Error {
         Self::Unavailable {
             at: place.clone(),
             why: why.into(),
+            retry_after: None,
         }
     }
 
@@ -182,13 +187,29 @@ impl Error {
         }
     }
 
-    /// A host answered 429.
-    pub(crate) fn limited(place: &Place, host: String, wait: Duration) -> Self {
-        Self::RateLimited {
-            at: place.clone(),
-            why: format!("{host} limits the rate of requests"),
-            host,
-            retry_after: Some(wait),
+    /// A host answered 429, or 503 with the time at which to come back.
+    pub(crate) fn paused(place: &Place, host: String, pause: Pause) -> Self {
+        let retry_after = Some(pause.wait);
+        match pause.cause {
+            PauseCause::Limited => Self::RateLimited {
+                at: place.clone(),
+                why: format!("{host} limits the rate of requests"),
+                host,
+                retry_after,
+            },
+            PauseCause::Unavailable => Self::Unavailable {
+                at: place.clone(),
+                why: format!("{host} answered 503 and says when to come back; until then it is not asked"),
+                retry_after,
+            },
+        }
+    }
+
+    /// How long to wait before the same is asked again, where the registry or a limit of our own says so.
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after, .. } | Self::Unavailable { retry_after, .. } => *retry_after,
+            _ => None,
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use image::{ReferenceError, normalise_registry};
 
@@ -42,6 +42,8 @@ pub struct ClientOptions {
     pub user_agent: String,
     /// Told of every request.
     pub observer: Option<Arc<dyn RequestObserver>>,
+    /// By which it tells how long ago it learned that a registry has no referrers API; tests move it.
+    pub clock: fn() -> Instant,
 }
 
 impl Default for ClientOptions {
@@ -57,6 +59,7 @@ impl Default for ClientOptions {
             allowed_internal_addresses: BTreeSet::new(),
             user_agent: concat!("assay/", env!("CARGO_PKG_VERSION")).to_owned(),
             observer: None,
+            clock: Instant::now,
         }
     }
 }

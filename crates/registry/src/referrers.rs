@@ -121,7 +121,7 @@ impl Client {
             .unwrap_or_else(PoisonError::into_inner);
         without
             .get(&(self.caller(), repository.clone()))
-            .is_some_and(|since| since.elapsed() < ABSENCE_REMEMBERED)
+            .is_some_and(|since| self.is_remembered(*since))
     }
 
     fn remember_absence(&self, repository: &Repository) {
@@ -131,12 +131,16 @@ impl Client {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if without.len() >= REMEMBERED {
-            without.retain(|_, since| since.elapsed() < ABSENCE_REMEMBERED);
+            without.retain(|_, since| self.is_remembered(*since));
         }
         if without.len() >= REMEMBERED {
             without.clear();
         }
-        without.insert((self.caller(), repository.clone()), Instant::now());
+        without.insert((self.caller(), repository.clone()), (self.inner().clock)());
+    }
+
+    fn is_remembered(&self, since: Instant) -> bool {
+        (self.inner().clock)().saturating_duration_since(since) < ABSENCE_REMEMBERED
     }
 }
 

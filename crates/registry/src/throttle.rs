@@ -1,4 +1,5 @@
-//! Hosts that said 429: until the time they named, nothing is sent to them; then one request probes (F02).
+//! Hosts that said 429, or 503 with a `Retry-After`: until the time they named, nothing is sent to them; then one request
+//! probes (F02).
 //!
 //! A host that has not answered for a while is probed as well: the first request goes alone, and the others wait
 //! a moment for its answer. So a host that limits gets one request in a window, not as many as are under way. Those
@@ -29,13 +30,32 @@ pub(crate) struct Throttle {
 
 #[derive(Default)]
 struct Host {
-    /// When it answered last, other than with 429.
+    /// When it answered last, other than with a wish to be left alone.
     answered: Option<Instant>,
     /// Nothing is sent before.
     closed_until: Option<Instant>,
+    /// What it said last when it wished so.
+    cause: PauseCause,
     probing: bool,
     /// Told when a probe ends.
     ended: Arc<Notify>,
+}
+
+/// Nothing is sent to a host for so long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pause {
+    pub(crate) wait: Duration,
+    pub(crate) cause: PauseCause,
+}
+
+/// What the host said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum PauseCause {
+    /// 429.
+    #[default]
+    Limited,
+    /// 503.
+    Unavailable,
 }
 
 /// Leave to send one request.
@@ -48,7 +68,7 @@ pub(crate) struct Leave<'a> {
 enum Entry {
     Open,
     Probe,
-    Closed(Duration),
+    Closed(Pause),
     Wait {
         ended: Arc<Notify>,
         /// The probe is that of a host that had limited.
@@ -58,12 +78,12 @@ enum Entry {
 
 impl Throttle {
     /// Leave to send a request to `host` now or once a probe under way is answered, or how long to wait.
-    pub(crate) async fn enter(&self, host: &str) -> Result<Leave<'_>, Duration> {
+    pub(crate) async fn enter(&self, host: &str) -> Result<Leave<'_>, Pause> {
         loop {
             let probes = match self.entry(host, Instant::now()) {
                 Entry::Open => false,
                 Entry::Probe => true,
-                Entry::Closed(wait) => return Err(wait),
+                Entry::Closed(pause) => return Err(pause),
                 Entry::Wait { ended, limited } => {
                     if self.wait(host, &ended, limited).await {
                         continue;
@@ -79,15 +99,17 @@ impl Throttle {
         }
     }
 
-    /// Remembers that `host` answered 429. Returns how long nothing will be sent to it.
-    fn limited(&self, host: &str, retry_after: Option<Duration>, now: Instant) -> Duration {
+    /// Remembers that `host` wishes to be left alone. Returns how long nothing will be sent to it.
+    fn pause(&self, host: &str, cause: PauseCause, retry_after: Option<Duration>, now: Instant) -> Pause {
         let wait = retry_after
             .unwrap_or(DEFAULT_WAIT)
             .clamp(Duration::from_secs(1), LONGEST_WAIT);
         let mut hosts = self.hosts();
         make_room(&mut hosts, now);
-        hosts.entry(host.to_owned()).or_default().close(now + wait);
-        wait
+        let host = hosts.entry(host.to_owned()).or_default();
+        host.cause = cause;
+        host.close(now + wait);
+        Pause { wait, cause }
     }
 
     fn entry(&self, host: &str, now: Instant) -> Entry {
@@ -97,7 +119,10 @@ impl Throttle {
         if let Some(until) = host.closed_until
             && now < until
         {
-            return Entry::Closed(until - now);
+            return Entry::Closed(Pause {
+                wait: until - now,
+                cause: host.cause,
+            });
         }
         if host.probing {
             return Entry::Wait {
@@ -148,9 +173,11 @@ impl Host {
 }
 
 impl Leave<'_> {
-    /// The host answers 429. Returns how long nothing will be sent to it.
-    pub(crate) fn limited(&mut self, retry_after: Option<Duration>) -> Duration {
-        let wait = self.throttle.limited(&self.host, retry_after, Instant::now());
+    /// The host wishes to be left alone. Returns how long nothing will be sent to it.
+    pub(crate) fn paused(&mut self, cause: PauseCause, retry_after: Option<Duration>) -> Pause {
+        let pause = self
+            .throttle
+            .pause(&self.host, cause, retry_after, Instant::now());
         if self.probes {
             self.probes = false;
             if let Some(host) = self.throttle.hosts().get_mut(&self.host) {
@@ -158,10 +185,10 @@ impl Leave<'_> {
                 host.ended.notify_waiters();
             }
         }
-        wait
+        pause
     }
 
-    /// The host answers, and not with 429: where this was a probe, the window is over.
+    /// The host answers, and does not wish to be left alone: where this was a probe, the window is over.
     pub(crate) fn answered(&mut self) {
         let mut hosts = self.throttle.hosts();
         let Some(host) = hosts.get_mut(&self.host) else {
@@ -223,6 +250,10 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_secs(60);
 
+    fn limit(throttle: &Throttle, wait: Duration, now: Instant) {
+        throttle.pause("r.io", PauseCause::Limited, Some(wait), now);
+    }
+
     /// What a request that comes at a time is told.
     fn told(throttle: &Throttle, host: &str, now: Instant) -> &'static str {
         match throttle.entry(host, now) {
@@ -250,13 +281,13 @@ mod tests {
         assert_eq!(told(&throttle, "r.io", now), "wait");
         leave(&throttle, "r.io").answered();
         assert_eq!(told(&throttle, "r.io", now), "open");
-        throttle.limited("r.io", Some(MINUTE), now);
+        limit(&throttle, MINUTE, now);
         assert_eq!(told(&throttle, "r.io", now), "closed");
         assert_eq!(told(&throttle, "other.io", now), "probe");
         let later = now + MINUTE;
         assert_eq!(told(&throttle, "r.io", later), "probe");
         assert_eq!(told(&throttle, "r.io", later), "wait");
-        throttle.limited("r.io", Some(MINUTE), later);
+        limit(&throttle, MINUTE, later);
         drop(leave(&throttle, "r.io"));
         assert_eq!(told(&throttle, "r.io", later), "closed");
         let end = later + MINUTE;
@@ -269,7 +300,7 @@ mod tests {
     fn f02_a_probe_without_an_answer_keeps_the_window_shut_for_a_while() {
         let throttle = Throttle::default();
         let past = Instant::now() - MINUTE;
-        throttle.limited("r.io", Some(Duration::from_secs(1)), past);
+        limit(&throttle, Duration::from_secs(1), past);
         assert_eq!(told(&throttle, "r.io", Instant::now()), "probe");
         drop(leave(&throttle, "r.io"));
         assert_eq!(told(&throttle, "r.io", Instant::now()), "closed");
@@ -288,9 +319,9 @@ mod tests {
     fn a_shorter_answer_does_not_shorten_a_window() {
         let throttle = Throttle::default();
         let now = Instant::now();
-        throttle.limited("r.io", Some(MINUTE), now);
-        throttle.limited("r.io", Some(Duration::from_secs(1)), now);
-        assert!(matches!(throttle.entry("r.io", now), Entry::Closed(wait) if wait == MINUTE));
+        limit(&throttle, MINUTE, now);
+        limit(&throttle, Duration::from_secs(1), now);
+        assert!(matches!(throttle.entry("r.io", now), Entry::Closed(pause) if pause.wait == MINUTE));
     }
 
     #[test]

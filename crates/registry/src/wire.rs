@@ -14,7 +14,7 @@ use crate::guard::{Guard, ResolveError};
 use crate::lane::Lane;
 use crate::meter::Meter;
 use crate::pace::Held;
-use crate::throttle::{Leave, Throttle, retry_after};
+use crate::throttle::{Leave, PauseCause, Throttle, retry_after};
 
 /// How much of an error's body is read, to find its code.
 const ERROR_BODY: usize = 16 << 10;
@@ -67,8 +67,9 @@ impl Wire {
     ///
     /// # Errors
     /// [`Error::RateLimited`] for a 429, or without a request while the host's window lasts or a limit of our own
-    /// is reached; [`Error::Denied`] for a destination that is refused; [`Error::Unavailable`] for no answer;
-    /// [`Error::TooLarge`] for a body past the limit. Any other status is an answer.
+    /// is reached; [`Error::Denied`] for a destination that is refused; [`Error::Unavailable`] for no answer, and for
+    /// a 503 that names a time, or without a request until then; [`Error::TooLarge`] for a body past the limit. Any
+    /// other status is an answer.
     pub(crate) async fn send(&self, call: Call<'_>) -> Result<Reply, Error> {
         let host = authority(&call.url);
         if let Err(error) = self.guard.check(&call.url, call.own).await {
@@ -78,7 +79,7 @@ impl Wire {
             .throttle
             .enter(&host)
             .await
-            .map_err(|wait| Error::limited(call.place, host.clone(), wait))?;
+            .map_err(|pause| Error::paused(call.place, host.clone(), pause))?;
         if !call.prepaid.swap(false, Ordering::Relaxed) {
             pace(call.place, call.lane, &host, PATIENCE).await?;
         }
@@ -134,13 +135,16 @@ async fn exchange(call: &Call<'_>, host: &str, leave: &mut Leave<'_>) -> Result<
         .send()
         .await
         .map_err(|error| failure(call.place, host, &error))?;
-    if response.status() == StatusCode::TOO_MANY_REQUESTS {
-        let named = response
-            .headers()
-            .get(RETRY_AFTER)
-            .and_then(|value| value.to_str().ok());
-        let named = named.and_then(|value| retry_after(value, SystemTime::now()));
-        return Err(Error::limited(call.place, host.to_owned(), leave.limited(named)));
+    let named = named_wait(&response);
+    let cause = match response.status() {
+        StatusCode::TOO_MANY_REQUESTS => Some(PauseCause::Limited),
+        // One that names no time may be of this request alone.
+        StatusCode::SERVICE_UNAVAILABLE if named.is_some() => Some(PauseCause::Unavailable),
+        _ => None,
+    };
+    if let Some(cause) = cause {
+        let pause = leave.paused(cause, named);
+        return Err(Error::paused(call.place, host.to_owned(), pause));
     }
     leave.answered();
     match response.status() {
@@ -148,6 +152,12 @@ async fn exchange(call: &Call<'_>, host: &str, leave: &mut Leave<'_>) -> Result<
         status if status.is_redirection() => Ok(without_body(response)),
         _ => Ok(refusal(response).await),
     }
+}
+
+/// The time that the answer names in `Retry-After`.
+fn named_wait(response: &reqwest::Response) -> Option<Duration> {
+    let named = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
+    retry_after(named, SystemTime::now())
 }
 
 async fn success(call: &Call<'_>, host: &str, mut response: reqwest::Response) -> Result<Reply, Error> {

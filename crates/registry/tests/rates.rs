@@ -51,6 +51,50 @@ async fn c2_01_a_failure_is_shared_by_those_that_wait_and_by_nobody_else() {
     client.manifest(&repository, &asked).await.unwrap();
 }
 
+/// Weakened once: with a 503 taken for any other answer, 40 go out.
+#[tokio::test]
+async fn f01_f02_a_registry_that_says_when_to_come_back_is_left_alone_until_then_and_stays_unavailable() {
+    let fake = with_image().await;
+    fake.inject(On::any(), Fault::ComeBack(2));
+    let client = client(&[&fake]);
+    let repository = repository(&fake);
+    let begin = Instant::now();
+    for number in 0..40 {
+        let tag = format!("v{number}");
+        let error = client.tagged_manifest(&repository, &tag).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.retry_after().unwrap() <= Duration::from_secs(2));
+        assert!(error.to_string().contains("503"), "{error}");
+    }
+    let windows = 1 + begin.elapsed().as_millis() / 2000;
+    assert!(fake.count() as u128 <= windows, "{} requests", fake.count());
+    fake.heal();
+    let healed = async {
+        while client.tagged_manifest(&repository, "v1").await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), healed)
+        .await
+        .unwrap();
+    assert!(begin.elapsed() >= Duration::from_secs(2));
+}
+
+/// A 503 that names no time is one answer to one request.
+#[tokio::test]
+async fn a_registry_that_is_unavailable_for_an_unknown_time_is_asked_again_at_once() {
+    let fake = with_image().await;
+    fake.inject_times(1, On::any(), Fault::Status(503));
+    let client = client(&[&fake]);
+    let repository = repository(&fake);
+    let error = client.tagged_manifest(&repository, "v1").await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.retry_after()),
+        (ErrorKind::Unavailable, None)
+    );
+    assert!(client.tagged_manifest(&repository, "v1").await.unwrap().is_some());
+}
+
 /// Weakened: with `TRUSTED` left out of `throttle::entry`, so that a host is asked at once by all, 8 go out.
 #[tokio::test]
 async fn f02_a_registry_that_limits_gets_one_request_in_a_window_however_many_wait() {

@@ -61,16 +61,12 @@ impl Shortfall {
             | ErrorKind::DigestMismatch
             | ErrorKind::Malformed => Reason::RegistryUnavailable,
         };
-        let retry_after = match error {
-            Error::RateLimited { retry_after, .. } => *retry_after,
-            _ => None,
-        };
         Shortfall {
             gap: Gap {
                 reason,
                 detail: error.to_string().into(),
             },
-            retry_after,
+            retry_after: error.retry_after(),
         }
     }
 

@@ -80,6 +80,8 @@ pub enum Fault {
         /// `Retry-After` in seconds, if it is sent.
         retry_after: Option<u64>,
     },
+    /// 503 with `Retry-After` in seconds.
+    ComeBack(u64),
     /// A redirect: 303, 307 or another status; `{path}` in the location becomes the path asked for.
     Redirect {
         /// The status.
@@ -167,6 +169,9 @@ impl Fault {
             }
             Self::Forbidden => Answer::error(403, "DENIED").into_response(),
             Self::TooManyRequests { retry_after } => too_many(*retry_after).into_response(),
+            Self::ComeBack(seconds) => Answer::error(503, "UNAVAILABLE")
+                .with("retry-after", &seconds.to_string())
+                .into_response(),
             Self::Redirect { status, location } => Answer::new(*status)
                 .with("location", &location.replace("{path}", seen.path()))
                 .into_response(),

@@ -1,6 +1,10 @@
 //! How many requests a look-up costs, asserted on the registry's own log.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
 use image::Digest;
+use registry::{Client, ClientOptions};
 use testkit::FakeRegistry;
 
 use super::site::*;
@@ -76,7 +80,7 @@ async fn a_check_of_what_holds_costs_one_request_for_each_way() {
     assert_eq!(asked(&fake), expected, "only what is new is read");
 }
 
-/// "This registry has no referrers API" costs nothing again within the hour, and is asked anew for each digest then.
+/// "This registry has no referrers API" costs nothing again within the hour.
 #[tokio::test]
 async fn a_registry_without_referrers_api_is_not_asked_for_them_at_every_check() {
     let fake = FakeRegistry::start().await.unwrap();
@@ -92,6 +96,40 @@ async fn a_registry_without_referrers_api_is_not_asked_for_them_at_every_check()
     assert_eq!(fake.asked("/referrers/"), 2, "once for each repository");
     site.next_check().await;
     assert_eq!(fake.asked("/referrers/"), 2);
+}
+
+/// What is added to the time of one test.
+static MINUTES: AtomicU64 = AtomicU64::new(0);
+
+fn later() -> Instant {
+    Instant::now() + Duration::from_secs(MINUTES.load(Ordering::Relaxed) * 60)
+}
+
+/// "This registry has no referrers API" is remembered for at most an hour: then what is signed through the API that it
+/// got meanwhile is noticed. Weakened once: remembered for two hours, the signature is missed.
+#[tokio::test]
+async fn a_referrers_api_that_a_registry_got_is_noticed_within_an_hour() {
+    let fake = FakeRegistry::start().await.unwrap();
+    fake.set_referrers_api(false);
+    let mut site = Site::new(&[&fake]);
+    site.client = Client::new(ClientOptions {
+        plain_http: [fake.host()].into(),
+        clock: later,
+        ..ClientOptions::default()
+    })
+    .unwrap();
+    let digest = image(&fake, "web");
+    site.world.tell(runs(&fake, "web", "web", &digest));
+    site.look_up().await;
+    assert_eq!(site.verdict("web"), UNSIGNED);
+    fake.set_referrers_api(true);
+    sign_by_bundle(&fake, "web", &site.signer, &digest);
+    MINUTES.store(59, Ordering::Relaxed);
+    site.next_check().await;
+    assert_eq!((fake.asked("/referrers/"), site.verdict("web")), (1, UNSIGNED));
+    MINUTES.store(60, Ordering::Relaxed);
+    site.next_check().await;
+    assert_eq!((fake.asked("/referrers/"), site.verdict("web")), (2, HOLDS));
 }
 
 /// B42, C2.07. Weakened once: with the ways asked before the image, the registry is asked for signatures of nothing.
