@@ -24,7 +24,8 @@ use crate::registries::RegistryArguments;
 pub(crate) struct CheckArguments {
     /// The image as a pod would name it: repository with tag, digest or both
     image: String,
-    /// YAML with SigningKeys, KeyRevocations, ImagePolicies, TrustRoots and RegistryConfigs (repeatable)
+    /// YAML with SigningKeys, KeyRevocations, ImagePolicies, TrustRoots with their ConfigMaps, and RegistryConfigs
+    /// (repeatable)
     #[arg(short = 'f', long = "filename", value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// The namespace the image would run in
@@ -67,7 +68,11 @@ pub(crate) fn run(arguments: &CheckArguments) -> ExitCode {
 
 fn judge(arguments: &CheckArguments) -> Result<Examination, Box<dyn std::error::Error>> {
     let manifests = Manifests::read(&arguments.files)?;
-    let trust_roots = trust_roots(arguments.trusted_root.as_deref(), &manifests)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let trust_roots = match &arguments.trusted_root {
+        Some(file) => given_root(file, &manifests)?,
+        None => runtime.block_on(trust_roots(&manifests))?,
+    };
     let client = Client::new(
         arguments
             .registries
@@ -88,18 +93,25 @@ fn judge(arguments: &CheckArguments) -> Result<Examination, Box<dyn std::error::
             "note: RegistryConfig/{name}: spec.credentials names a Secret, which is not read here; give --registry-config"
         );
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     Ok(runtime.block_on(examine(client, &question))?)
 }
 
-/// The trust roots of the files; with `--trusted-root`, its document under every name that a key uses.
-fn trust_roots(
-    given: Option<&Path>,
-    manifests: &Manifests,
-) -> Result<BTreeMap<Arc<str>, Arc<TrustRoot>>, Box<dyn std::error::Error>> {
-    let Some(file) = given else {
-        return Ok(manifests.trust_roots.clone());
-    };
+type TrustRoots = BTreeMap<Arc<str>, Arc<TrustRoot>>;
+
+/// The trust roots of the files, those that are published included.
+async fn trust_roots(manifests: &Manifests) -> Result<TrustRoots, Box<dyn std::error::Error>> {
+    let mut roots = manifests.trust_roots.clone();
+    for (name, source) in &manifests.published {
+        let root = controller::published_trust_root(name, source).await;
+        let root =
+            root.map_err(|why| format!("TrustRoot/{name}: {why}; or give the document with --trusted-root"))?;
+        roots.insert(name.clone(), Arc::new(root));
+    }
+    Ok(roots)
+}
+
+/// The document of `--trusted-root` under every name that a key uses.
+fn given_root(file: &Path, manifests: &Manifests) -> Result<TrustRoots, Box<dyn std::error::Error>> {
     let document =
         std::fs::read(file).map_err(|error| format!("--trusted-root {}: {error}", file.display()))?;
     let specs = manifests.keys.iter().filter_map(|key| key.spec.as_ref().ok());

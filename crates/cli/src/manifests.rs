@@ -1,11 +1,11 @@
-//! Keys, policies, trust roots and registry configurations in YAML files. What is not understood to the last field is refused: a field
-//! that is accepted and then ignored would be a hole.
+//! Keys, policies, trust roots with their ConfigMaps, and registry configurations in YAML files. What is not understood
+//! to the last field is refused: a field that is accepted and then ignored would be a hole.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use api::{ImagePolicy, KeyRevocation, RegistryConfig, SigningKey, TrustRoot};
+use api::{ConfigMapRef, ImagePolicy, KeyRevocation, RegistryConfig, SigningKey, TrustRoot, TufSource};
 use engine::{KeyFacts, PolicyFacts, RevocationFacts};
 use jiff::Timestamp;
 use registry::Routes;
@@ -37,7 +37,7 @@ pub(crate) enum ManifestError {
     },
     #[error(
         "{file}: {object}: apiVersion {version:?}, kind {kind:?} is no SigningKey, KeyRevocation, ImagePolicy, TrustRoot or \
-         RegistryConfig of assay.dev/v1alpha1; leave it out of the files given with -f",
+         RegistryConfig of assay.dev/v1alpha1, and no ConfigMap of v1; leave it out of the files given with -f",
         file = file.display()
     )]
     Kind {
@@ -67,9 +67,29 @@ pub(crate) struct Manifests {
     pub(crate) revocations: Vec<RevocationFacts>,
     pub(crate) policies: Vec<PolicyFacts>,
     pub(crate) trust_roots: BTreeMap<Arc<str>, Arc<verify::TrustRoot>>,
+    /// The repositories that publish the other trust roots.
+    pub(crate) published: BTreeMap<Arc<str>, TufSource>,
     pub(crate) routes: Routes,
     /// RegistryConfigs whose credentials are in a cluster, out of reach.
     pub(crate) without_credentials: Vec<String>,
+    config_maps: BTreeMap<String, ConfigMap>,
+    from_config_maps: Vec<FromConfigMap>,
+}
+
+/// A ConfigMap, and the file that it is in.
+#[derive(Debug)]
+struct ConfigMap {
+    file: PathBuf,
+    data: BTreeMap<String, String>,
+    is_used: bool,
+}
+
+/// A trust root whose document is in a ConfigMap, and the file that it is in.
+#[derive(Debug)]
+struct FromConfigMap {
+    file: PathBuf,
+    name: String,
+    reference: ConfigMapRef,
 }
 
 /// One document of a file.
@@ -97,6 +117,7 @@ impl Manifests {
                 manifests.add(file, document)?;
             }
         }
+        manifests.read_config_maps()?;
         Ok(manifests)
     }
 
@@ -121,6 +142,7 @@ impl Manifests {
             ("assay.dev/v1alpha1", "ImagePolicy") => Self::add_policy,
             ("assay.dev/v1alpha1", "TrustRoot") => Self::add_trust_root,
             ("assay.dev/v1alpha1", "RegistryConfig") => Self::add_registry,
+            ("v1", "ConfigMap") => Self::add_config_map,
             _ => {
                 return Err(ManifestError::Kind {
                     file: file.to_owned(),
@@ -185,13 +207,84 @@ impl Manifests {
 
     fn add_trust_root(&mut self, entry: Entry<'_>) -> Result<(), ManifestError> {
         entry.is_new(!self.trust_roots.contains_key(entry.name.as_str()))?;
+        let is_elsewhere = self.published.contains_key(entry.name.as_str())
+            || self.from_config_maps.iter().any(|root| root.name == entry.name);
+        entry.is_new(!is_elsewhere)?;
         let root: TrustRoot = entry.strict()?;
-        let why = "its content is not in the file: give spec.inline or spec.builtIn, or the document with --trusted-root";
-        let read = controller::trust_root_in(&entry.name, &root.spec);
-        let read = read.unwrap_or_else(|| Err(why.to_owned()));
-        let root = read.map_err(|why| entry.unusable(why))?;
-        self.trust_roots.insert(entry.name.into(), Arc::new(root));
+        if let Some(read) = controller::trust_root_in(&entry.name, &root.spec) {
+            let root = read.map_err(|why| entry.unusable(why))?;
+            self.trust_roots.insert(entry.name.into(), Arc::new(root));
+            return Ok(());
+        }
+        match (root.spec.config_map_ref, root.spec.tuf) {
+            (Some(reference), None) => self.from_config_maps.push(FromConfigMap {
+                file: entry.file.to_owned(),
+                name: entry.name,
+                reference,
+            }),
+            (None, Some(source)) => {
+                self.published.insert(entry.name.into(), source);
+            }
+            _ => {
+                let why =
+                    "exactly one source is needed: spec.inline, spec.configMapRef, spec.tuf or spec.builtIn";
+                return Err(entry.unusable(why.to_owned()));
+            }
+        }
         Ok(())
+    }
+
+    fn add_config_map(&mut self, entry: Entry<'_>) -> Result<(), ManifestError> {
+        entry.is_new(!self.config_maps.contains_key(&entry.name))?;
+        let data = entry.document.get("data").cloned().unwrap_or_default();
+        let data: Option<BTreeMap<String, String>> =
+            serde_json::from_value(data).map_err(|source| ManifestError::Object {
+                file: entry.file.to_owned(),
+                object: entry.object(),
+                source,
+            })?;
+        let map = ConfigMap {
+            file: entry.file.to_owned(),
+            data: data.unwrap_or_default(),
+            is_used: false,
+        };
+        self.config_maps.insert(entry.name, map);
+        Ok(())
+    }
+
+    /// Reads the trust roots whose documents are in ConfigMaps, wherever in the files each is.
+    fn read_config_maps(&mut self) -> Result<(), ManifestError> {
+        for root in std::mem::take(&mut self.from_config_maps) {
+            let unusable = |why: String| ManifestError::Unusable {
+                file: root.file.clone(),
+                object: format!("TrustRoot/{}", root.name),
+                why,
+            };
+            let (map, key) = (&root.reference.name, controller::config_map_key(&root.reference));
+            let found = self.config_maps.get_mut(map).ok_or_else(|| {
+                unusable(format!(
+                    "spec.configMapRef names the ConfigMap {map}, which is not in the files: give it with -f as well"
+                ))
+            })?;
+            found.is_used = true;
+            let document = found
+                .data
+                .get(key)
+                .ok_or_else(|| unusable(format!("the ConfigMap {map} has no entry {key} in its data")))?;
+            let read = verify::TrustRoot::from_json(document.as_bytes());
+            let read =
+                read.map_err(|error| unusable(format!("the entry {key} of the ConfigMap {map}: {error}")))?;
+            let name: Arc<str> = root.name.as_str().into();
+            self.trust_roots.insert(name, Arc::new(read.named(&root.name)));
+        }
+        match self.config_maps.iter().find(|(_, map)| !map.is_used) {
+            None => Ok(()),
+            Some((name, map)) => Err(ManifestError::Unusable {
+                file: map.file.clone(),
+                object: format!("ConfigMap/{name}"),
+                why: "no TrustRoot of the files reads it; leave it out".to_owned(),
+            }),
+        }
     }
 
     fn add_registry(&mut self, entry: Entry<'_>) -> Result<(), ManifestError> {
@@ -376,17 +469,63 @@ mod tests {
 
     #[test]
     fn a_trust_root_that_is_elsewhere_is_refused_and_not_left_out() {
-        for elsewhere in [
-            "configMapRef: {name: x}",
-            "tuf: {url: 'https://x', initialRoot: '{}'}",
-            "inline: '{}'",
-        ] {
+        for elsewhere in ["configMapRef: {name: x}", "inline: '{}'", ""] {
             let error = read(&ROOT.replace("builtIn: Staging", elsewhere)).unwrap_err();
             assert!(
                 matches!(error, ManifestError::Unusable { .. }),
                 "{elsewhere}: {error}"
             );
         }
+    }
+
+    /// As `kubectl get configmap -o yaml` prints it, before or after the TrustRoot that names it.
+    #[test]
+    fn a_trust_root_is_read_from_its_config_map() {
+        let document = include_str!("../../verify/tests/fixtures/keyless/full/trusted_root.json");
+        let map = |key: &str| {
+            let data = serde_json::json!({
+                "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "data": {key: document},
+            });
+            data.to_string()
+        };
+        let default = ROOT.replace("builtIn: Staging", "configMapRef: {name: x}");
+        let named = ROOT.replace("builtIn: Staging", "configMapRef: {name: x, key: mine}");
+        for text in [
+            format!("{default}---\n{}", map("trusted_root.json")),
+            format!("{}\n---\n{named}", map("mine")),
+        ] {
+            let manifests = read(&text).unwrap();
+            assert_eq!(manifests.trust_roots["own"].name(), "own");
+            let whole = verify::TrustRoot::from_json(document.as_bytes()).unwrap();
+            assert_eq!(manifests.trust_roots["own"].digest(), whole.digest());
+        }
+        let error = |text: &str| read(text).unwrap_err().to_string();
+        let other = error(&format!("{named}---\n{}", map("other")));
+        assert!(other.contains("no entry mine"), "{other}");
+        let broken = error(&format!(
+            "{default}---\n{}",
+            map("trusted_root.json").replace("mediaType", "x")
+        ));
+        assert!(broken.contains("mediaType"), "{broken}");
+        let unused = error(&format!("{ROOT}---\n{}", map("trusted_root.json")));
+        assert!(
+            unused.contains("ConfigMap/x") && unused.contains("leave it out"),
+            "{unused}"
+        );
+        let twice = error(&format!("{default}---\n{ROOT}---\n{}", map("trusted_root.json")));
+        assert!(twice.contains("twice"), "{twice}");
+    }
+
+    #[test]
+    fn a_trust_root_that_is_published_is_named_with_its_repository() {
+        let tuf = ROOT.replace("builtIn: Staging", "tuf: {url: 'https://x', initialRoot: '{}'}");
+        let manifests = read(&tuf).unwrap();
+        assert!(manifests.trust_roots.is_empty());
+        assert_eq!(manifests.published["own"].url, "https://x");
+        assert!(matches!(
+            read(&format!("{tuf}---\n{ROOT}")),
+            Err(ManifestError::Duplicate { .. })
+        ));
     }
 
     #[test]

@@ -39,4 +39,4 @@ pub use metrics::{Metrics, MetricsRegistryObserver};
 pub use options::{ControllerOptions, own_identity, own_namespace};
 pub use run::{ControllerError, run};
 pub use upkeep::registries::route_of;
-pub use upkeep::trust_roots::trust_root_in;
+pub use upkeep::trust_roots::{config_map_key, published_trust_root, trust_root_in};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::conditions::{EXPIRING, READY, Status, condition};
-use api::{BuiltInRoot, TrustRoot, TrustRootSpec, TrustRootStatus};
+use api::{BuiltInRoot, ConfigMapRef, TrustRoot, TrustRootSpec, TrustRootStatus, TufSource};
 use engine::{Fact, Handle, Stopped};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -85,7 +85,7 @@ impl TrustRoots {
             return (read.map(Arc::new).map_err(invalid), None);
         }
         if let Some(reference) = &spec.config_map_ref {
-            let key = reference.key.as_deref().unwrap_or(DEFAULT_KEY);
+            let key = config_map_key(reference);
             return match self.own.config_map_entry(&reference.name, key).await {
                 Ok(document) => {
                     let place = format!("the entry {key} of the ConfigMap {}", reference.name);
@@ -217,6 +217,38 @@ pub fn trust_root_in(name: &str, spec: &TrustRootSpec) -> Option<Result<verify::
     };
     // The name is part of the fingerprints of keyless signers.
     Some(root.map(|root| root.named(name)))
+}
+
+/// The entry of a ConfigMap that holds the document.
+#[must_use]
+pub fn config_map_key(reference: &ConfigMapRef) -> &str {
+    reference.key.as_deref().unwrap_or(DEFAULT_KEY)
+}
+
+/// What a TUF repository publishes now, for a look that keeps nothing.
+///
+/// # Errors
+/// A message that names the repository and what is wrong.
+pub async fn published_trust_root(name: &str, source: &TufSource) -> Result<verify::TrustRoot, String> {
+    let mut repositories = Repositories::new(None);
+    let name: Arc<str> = name.into();
+    repositories
+        .refresh(&[(name.clone(), source.clone())].into())
+        .await;
+    let published = repositories.published(&name);
+    match published.as_ref().and_then(|published| published.document) {
+        Some(document) => {
+            let read = verify::TrustRoot::from_json(document);
+            let read = read.map_err(|error| {
+                format!("trusted_root.json of the TUF repository {}: {error}", source.url)
+            })?;
+            Ok(read.named(&name))
+        }
+        None => {
+            let trouble = published.and_then(|published| published.trouble.map(str::to_owned));
+            Err(trouble.unwrap_or_else(|| format!("the TUF repository {} was not asked", source.url)))
+        }
+    }
 }
 
 fn built_in(root: Result<verify::TrustRoot, verify::TrustRootError>) -> Result<verify::TrustRoot, String> {

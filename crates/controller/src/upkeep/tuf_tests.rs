@@ -256,3 +256,27 @@ async fn a_root_that_is_none_is_named_as_the_field_and_a_changed_source_starts_a
     repositories.refresh(&BTreeMap::new()).await;
     assert!(repositories.published("own").is_none() && repositories.due().is_none());
 }
+
+/// C4.12: as `assay check` asks, once and without a folder.
+#[tokio::test]
+async fn a_single_look_gives_the_trust_root_that_a_repository_publishes_or_says_why_not() {
+    let publisher = Publisher::start().await;
+    let look = async || super::super::trust_roots::published_trust_root("own", &publisher.source()).await;
+    let error = look().await.unwrap_err();
+    assert!(error.contains(&publisher.url), "{error}");
+    publisher.publish(1, LATER, b"{}");
+    let error = look().await.unwrap_err();
+    assert!(error.contains("trusted_root.json"), "{error}");
+    let document = include_str!("../../../verify/tests/fixtures/keyless/full/trusted_root.json");
+    publisher.publish(2, LATER, document.as_bytes());
+    let root = look().await.unwrap();
+    assert_eq!(root.name(), "own");
+    assert_eq!(
+        root.digest(),
+        verify::TrustRoot::from_json(document.as_bytes())
+            .unwrap()
+            .digest()
+    );
+    publisher.publish(3, PAST, document.as_bytes());
+    look().await.unwrap_err();
+}
