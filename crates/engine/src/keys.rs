@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
 
 use api::{Demand, Keyless, SigningKeySpec, Stage};
-use policy::{Key, KeyRings, Spared};
+use policy::{Key, KeyRings, Spared, Veto};
 use verify::{Fingerprint, IdentityMatcher, Pattern, PatternError, PublicKey, TrustRoot, Verifier};
 
 use crate::fact::{KeyFacts, RevocationFacts};
@@ -187,6 +187,7 @@ impl KeySet {
             .is_some_and(|keys| keys.iter().any(|key| key.verifier.is_some()))
     }
 
+    /// Groups the keys anew; answers the rings whose keys differ. What is vetoed concerns all rings.
     fn regroup(&mut self) -> BTreeSet<Arc<str>> {
         let mut rings: BTreeMap<Arc<str>, Vec<Key>> = BTreeMap::new();
         for (name, object) in &self.objects {
@@ -197,12 +198,30 @@ impl KeySet {
                     .push(self.evaluated(name, object));
             }
         }
-        let old = std::mem::replace(&mut self.rings, KeyRings { rings });
+        let vetoes = self.objects.iter();
+        let vetoes = vetoes
+            .filter_map(|(name, object)| self.veto(name, object))
+            .collect();
+        let old = std::mem::replace(&mut self.rings, KeyRings { rings, vetoes });
+        let is_vetoed_anew = old.vetoes != self.rings.vetoes;
         let names = old.rings.keys().chain(self.rings.rings.keys());
         names
-            .filter(|ring| old.rings.get(*ring) != self.rings.rings.get(*ring))
+            .filter(|ring| is_vetoed_anew || old.rings.get(*ring) != self.rings.rings.get(*ring))
             .cloned()
             .collect()
+    }
+
+    /// What a Revoked keyless SigningKey vetoes. Its trust root is not asked for: one that is missing lifts no veto.
+    fn veto(&self, name: &Arc<str>, object: &KeyObject) -> Option<Veto> {
+        let keyless = object.facts.spec.as_ref().ok()?.keyless.as_ref()?;
+        let is_revoked = self.effective_stage(name) == Some(Stage::Revoked);
+        is_revoked.then(|| Veto {
+            name: name.clone(),
+            matcher: identity(keyless).ok(),
+            spared: object
+                .fingerprint()
+                .and_then(|fingerprint| self.spared(fingerprint)),
+        })
     }
 
     fn evaluated(&self, name: &Arc<str>, object: &KeyObject) -> Key {
@@ -281,8 +300,17 @@ impl KeyObject {
         self.facts.spec.as_ref().ok().map(|spec| spec.stage)
     }
 
+    /// That of a public key is known although its trust root is missing: what is Revoked stays so.
     pub(crate) fn fingerprint(&self) -> Option<Fingerprint> {
-        self.verifier.as_ref().ok().map(Verifier::fingerprint)
+        match (&self.verifier, &self.facts.spec) {
+            (Ok(verifier), _) => Some(verifier.fingerprint()),
+            (Err(_), Ok(spec)) => {
+                let key = spec.public_key.as_ref().filter(|_| spec.keyless.is_none())?;
+                let key = PublicKey::from_pem(&key.pem).ok()?;
+                Some(key.fingerprint())
+            }
+            (Err(_), Err(_)) => None,
+        }
     }
 }
 

@@ -164,7 +164,7 @@ impl<'a> Search<'a> {
                     Standing::MayCount(doubt) => {
                         found.doubts.insert(doubt);
                     }
-                    Standing::Discounted(_) | Standing::Invalid(_) | Standing::NotSigned => {}
+                    Standing::Discounted(..) | Standing::Invalid(_) | Standing::NotSigned => {}
                 }
             }
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use api::{Reason, Stage};
 use image::{Digest, Repository};
 use jiff::Timestamp;
-use verify::{Fingerprint, Outcome, VerifierId};
+use verify::{Fingerprint, IdentityMatcher, Outcome, VerifierId};
 
 /// Everything known of one image that runs.
 #[derive(Clone, Debug)]
@@ -154,4 +154,18 @@ pub struct Key {
 pub struct KeyRings {
     /// The rings.
     pub rings: BTreeMap<Arc<str>, Vec<Key>>,
+    /// The keyless SigningKeys of any ring that are Revoked, in order of name.
+    pub vetoes: Vec<Veto>,
+}
+
+/// A Revoked keyless SigningKey: what an identity signed that it matches counts for nobody, whichever other SigningKey
+/// matches it as well, and under whichever trust root.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Veto {
+    /// The name of the SigningKey.
+    pub name: Arc<str>,
+    /// The identities; None where they cannot be read, so that any may be meant.
+    pub matcher: Option<IdentityMatcher>,
+    /// What goes on counting although it is Revoked.
+    pub spared: Option<Arc<Spared>>,
 }

@@ -38,5 +38,6 @@ pub use condition::{ImageSummary, rank, severity, workload_condition, worst};
 pub use evaluate::{Becomes, Judgement, badness, evaluate, newest_attestation, sole_trust};
 pub use facts::{
     Completeness, DigestFacts, Gap, ImageFacts, ItemFacts, Key, KeyRings, Knowledge, Nature, Running, Spared,
+    Veto,
 };
 pub use recheck::{DEFAULT_INTERVAL, DEFAULT_MAX_STALENESS, DEFAULT_WARN_BEFORE, RecheckPlan, Schedule};

@@ -9,7 +9,7 @@ use image::Digest;
 use jiff::Timestamp;
 use verify::{Cause, Claim, Outcome, VerifierId};
 
-use crate::facts::{Completeness, Gap, ItemFacts, Key, KeyRings, Spared};
+use crate::facts::{Completeness, Gap, ItemFacts, Key, KeyRings, Spared, Veto};
 
 /// The key rings that a requirement trusts, and when.
 #[derive(Clone, Copy, Debug)]
@@ -31,8 +31,9 @@ pub(crate) enum Standing<'a> {
     Counts(&'a Claim),
     /// It may have signed, or may count.
     MayCount(Doubt),
-    /// It signed, and does not count.
-    Discounted(Discount),
+    /// It signed, and does not count, because of the SigningKey named: itself, or one that is Revoked and matches the
+    /// signer as well.
+    Discounted(Discount, &'a Arc<str>),
     /// It signed something that is not what the item should be.
     Invalid(String),
     /// It did not sign.
@@ -200,9 +201,9 @@ impl Findings {
                 let keys = self.counted.entry(ring.clone()).or_default();
                 keys.insert(key.name.clone());
             }
-            Standing::Discounted(discount) => {
+            Standing::Discounted(discount, by) => {
                 let keys = self.discounted.entry(*discount).or_default();
-                keys.insert(key.name.clone());
+                keys.insert(Arc::clone(by));
             }
             Standing::Invalid(why) => {
                 self.invalid.insert((key.name.clone(), why.clone()));
@@ -251,7 +252,7 @@ impl<'a> Signers<'a> {
     /// What the key makes of the item. `refuses` says why a claim is not what is looked for.
     pub(crate) fn standing(
         &self,
-        key: &Key,
+        key: &'a Key,
         verifier: &VerifierId,
         item: &'a ItemFacts,
         subject: &Digest,
@@ -276,7 +277,7 @@ impl<'a> Signers<'a> {
 
     fn standing_of_claim(
         &self,
-        key: &Key,
+        key: &'a Key,
         verifier: &VerifierId,
         claim: &'a Claim,
         item: &ItemFacts,
@@ -289,7 +290,18 @@ impl<'a> Signers<'a> {
             return Standing::Invalid("it is not about this image".into());
         }
         if let Some(discount) = self.discount(key, &Signed::Claimed(claim)) {
-            return Standing::Discounted(discount);
+            return Standing::Discounted(discount, &key.name);
+        }
+        match self.veto(claim) {
+            Some(Veto {
+                name, matcher: None, ..
+            }) => {
+                return Standing::MayCount(Doubt::of_key(format!(
+                    "SigningKey {name} is Revoked, and whom it means cannot be read"
+                )));
+            }
+            Some(veto) => return Standing::Discounted(Discount::Revoked, &veto.name),
+            None => {}
         }
         if claim.times.latest().max(claim.created_after) > Some(self.now) {
             return Standing::Invalid("a time that is vouched for lies in the future".into());
@@ -309,8 +321,8 @@ impl<'a> Signers<'a> {
     /// Why what the key signed does not count; of what is not known: why it cannot count, whatever it is.
     fn discount(&self, key: &Key, signed: &Signed<'_>) -> Option<Discount> {
         match key.stage {
-            Stage::Revoked if !self.is_spared(key, signed) => Some(Discount::Revoked),
-            Stage::Disabled if !self.is_spared(key, signed) => Some(Discount::Disabled),
+            Stage::Revoked if !self.is_spared(key.spared.as_deref(), signed) => Some(Discount::Revoked),
+            Stage::Disabled if !self.is_spared(key.spared.as_deref(), signed) => Some(Discount::Disabled),
             _ if !self.is_within_validity(key, signed) => Some(Discount::OutsideValidity),
             Stage::Staged => Some(Discount::Staged),
             _ => None,
@@ -318,8 +330,8 @@ impl<'a> Signers<'a> {
     }
 
     /// Whether a revocation leaves this, or may.
-    fn is_spared(&self, key: &Key, signed: &Signed<'_>) -> bool {
-        let Some(spared) = &key.spared else {
+    fn is_spared(&self, spared: Option<&Spared>, signed: &Signed<'_>) -> bool {
+        let Some(spared) = spared else {
             return false;
         };
         let is_honoured = |digest: &Digest| spared.honoured.contains(digest);
@@ -328,6 +340,22 @@ impl<'a> Signers<'a> {
                 Signed::Claimed(claim) => is_honoured(&claim.subject) || is_dated_before(claim, spared),
                 Signed::Unknown(subject) => subject.is_none_or(is_honoured) || spared.dated_before.is_some(),
             }
+    }
+
+    /// The Revoked SigningKey that means the identity which signed, one that can be read before one that cannot.
+    fn veto(&self, claim: &Claim) -> Option<&'a Veto> {
+        let identity = claim.identity.as_deref()?;
+        let means_it = |veto: &&Veto| {
+            let matcher = veto.matcher.as_ref();
+            matcher.is_some_and(|matcher| matcher.matches(identity))
+                && !self.is_spared(veto.spared.as_deref(), &Signed::Claimed(claim))
+        };
+        let unreadable = |veto: &&Veto| veto.matcher.is_none();
+        let vetoes = &self.keys.vetoes;
+        vetoes
+            .iter()
+            .find(means_it)
+            .or_else(|| vetoes.iter().find(unreadable))
     }
 
     /// By the first time that others vouch for, else by the clock: what is not timestamped may have been signed today.

@@ -182,7 +182,7 @@ impl Tally {
                 self.possible.add(at, Signer::Key(fingerprint));
                 self.doubts.insert(doubt);
             }
-            Standing::Discounted(_) | Standing::Invalid(_) | Standing::NotSigned => {}
+            Standing::Discounted(..) | Standing::Invalid(_) | Standing::NotSigned => {}
         }
     }
 

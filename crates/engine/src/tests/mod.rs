@@ -17,4 +17,5 @@ mod revocations;
 mod staleness;
 mod trust_roots;
 mod trusted;
+mod vetoes;
 mod world;

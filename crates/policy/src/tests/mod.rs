@@ -244,6 +244,7 @@ pub(crate) fn rings(rings: &[(&str, Vec<Key>)]) -> KeyRings {
             .iter()
             .map(|(name, keys)| (Arc::from(*name), keys.clone()))
             .collect(),
+        vetoes: Vec::new(),
     }
 }
 

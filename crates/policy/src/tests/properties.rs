@@ -116,6 +116,7 @@ fn any_rings() -> impl Strategy<Value = KeyRings> {
             .zip(all)
             .filter_map(|(name, keys)| Some((Arc::from(*name), keys?)))
             .collect(),
+        vetoes: Vec::new(),
     })
 }
 
