@@ -32,6 +32,7 @@ mod outage;
 mod own;
 mod owners;
 mod previews;
+mod requests;
 mod restart;
 mod revocations;
 mod scale;
