@@ -51,7 +51,7 @@ async fn c2_01_a_failure_is_shared_by_those_that_wait_and_by_nobody_else() {
     client.manifest(&repository, &asked).await.unwrap();
 }
 
-/// Weakened once: with a 503 taken for any other answer, 40 go out.
+/// Weakened once: with a 503 taken for any other answer, the first error names no time.
 #[tokio::test]
 async fn f01_f02_a_registry_that_says_when_to_come_back_is_left_alone_until_then_and_stays_unavailable() {
     let fake = with_image().await;
