@@ -103,10 +103,12 @@ impl Place<'_> {
         let prefix = format!("/v2/{}/manifests/sha256:", self.repository);
         let look = async || {
             let log = self.registry.access_log_since(since).unwrap();
-            let pushed = log
+            let mut pushed = log
                 .iter()
                 .filter(|request| request.method == "PUT" && request.path.starts_with(&prefix));
-            let digest = pushed.last().and_then(|request| request.path.rsplit('/').next());
+            let digest = pushed
+                .next_back()
+                .and_then(|request| request.path.rsplit('/').next());
             digest
                 .map(str::to_owned)
                 .ok_or("no manifest was pushed".to_owned())
