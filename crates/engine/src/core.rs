@@ -13,7 +13,7 @@ use verify::TrustRoot;
 
 use crate::fact::{Fact, KeyFacts, PodFacts, PolicyFacts, RememberedViolation, WorkloadKey};
 use crate::gone::Gone;
-use crate::index::{Index, Touched};
+use crate::index::{Index, Touched, Use};
 use crate::judge::Cause;
 use crate::keys::KeySet;
 use crate::policies::PolicyObject;
@@ -21,7 +21,9 @@ use crate::queue::{UpdateQueue, Urgency};
 use crate::report::Target;
 use crate::schedule::{Agenda, after};
 use crate::store::Store;
-use crate::subject::{Origin, Subject, SubjectKey};
+use crate::subject::{Subject, SubjectKey};
+
+use Change::{Fewer, More};
 
 /// A pod that has not started says nothing until it is this old.
 pub(crate) const START_GRACE: SignedDuration = SignedDuration::from_secs(15);
@@ -44,6 +46,13 @@ pub(crate) struct Counters {
     pub(crate) incomplete_lookups: u64,
     pub(crate) verifications: u64,
     pub(crate) evaluations: u64,
+}
+
+/// How a use changes a count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    More,
+    Fewer,
 }
 
 /// The engine.
@@ -188,9 +197,11 @@ impl Engine {
 
     fn absorb(&mut self, touched: Touched, now: Timestamp) {
         let mut subjects = BTreeSet::new();
-        for (subject, workload, origin, more) in touched.uses {
-            self.count_use(&subject, workload, origin, more);
-            subjects.insert(subject);
+        for used in &touched.begun {
+            subjects.extend(self.count(used, More));
+        }
+        for used in &touched.ended {
+            subjects.extend(self.count(used, Fewer));
         }
         if !self.synced {
             return;
@@ -203,7 +214,7 @@ impl Engine {
 
     /// The subjects that a change concerns are covered anew and judged anew; one that nobody runs any
     /// more is forgotten.
-    fn reconsider(&mut self, concerned: impl IntoIterator<Item = SubjectKey>, now: Timestamp, cause: Cause) {
+    pub(crate) fn reconsider(&mut self, concerned: impl IntoIterator<Item = SubjectKey>, now: Timestamp, cause: Cause) {
         for key in concerned {
             let unused = |subject: &Subject| subject.users.is_empty();
             if self.subjects.get(&key).is_some_and(unused) {
@@ -223,31 +234,41 @@ impl Engine {
             .collect()
     }
 
-    fn count_use(&mut self, key: &SubjectKey, workload: WorkloadKey, origin: Origin, more: bool) {
+    /// Counts a use of the subject that a pod begins or ends; those that it is a use of are answered.
+    fn count(&mut self, used: &Use, change: Change) -> Vec<SubjectKey> {
+        let mut counted = vec![used.subject.clone()];
+        counted.extend(self.tenant_of(used));
+        for key in &counted {
+            self.count_use(key, used, change);
+        }
+        counted
+    }
+
+    pub(crate) fn count_use(&mut self, key: &SubjectKey, used: &Use, change: Change) {
         let subject = self
             .subjects
             .entry(key.clone())
             .or_insert_with(|| Subject::new(key.clone()));
-        let origins = subject.users.entry(workload.clone()).or_default();
-        let count = origins.entry(origin.clone()).or_default();
-        *count = if more {
-            count.saturating_add(1)
-        } else {
-            count.saturating_sub(1)
+        let origins = subject.users.entry(used.workload.clone()).or_default();
+        let count = origins.entry(used.origin.clone()).or_default();
+        *count = match change {
+            More => count.saturating_add(1),
+            Fewer => count.saturating_sub(1),
         };
         if *count == 0 {
-            origins.remove(&origin);
+            origins.remove(&used.origin);
         }
         if origins.is_empty() {
-            subject.users.remove(&workload);
+            subject.users.remove(&used.workload);
         }
     }
 
-    fn forget_subject(&mut self, key: &SubjectKey, now: Timestamp) {
+    pub(crate) fn forget_subject(&mut self, key: &SubjectKey, now: Timestamp) {
         if let Some(subject) = self.subjects.remove(key) {
             self.due.set(key, subject.plan.due, None);
             self.wakes.set(key, subject.wake, None);
             self.gone.keep(key, subject.violations());
+            self.tenant_gone(key);
             for policy in &subject.covering {
                 self.totals_changed(policy, now);
             }

@@ -11,8 +11,8 @@ use verify::TrustRoot;
 
 use crate::core::Engine;
 use crate::fact::{Fact, KeyFacts, PodFacts, PodImage, PolicyFacts, RevocationFacts, Workload};
-use crate::index::ImageUse;
-use crate::lookup::{Bodies, look_up};
+use crate::index::ImageOf;
+use crate::lookup::{Bodies, Clients, look_up};
 use crate::report::PolicyAnswer;
 use crate::store::{Store, StoreError};
 
@@ -112,9 +112,9 @@ pub async fn examine(client: registry::Client, question: &Question) -> Result<Ex
     let resolved = resolve(&client, &reference).await;
     engine.apply(Fact::Pod(question.pod(&reference, &resolved)), now);
     engine.apply(Fact::Synced, now);
-    let bodies = Bodies::new(store);
+    let (clients, bodies) = (Clients::new(client, None), Bodies::new(store));
     for ask in engine.due_lookups(now, usize::MAX) {
-        let pass = look_up(client.clone(), bodies.clone(), ask).await;
+        let pass = look_up(clients.clone(), bodies.clone(), ask).await;
         engine.absorb_pass(pass, Timestamp::now());
     }
     let image = engine.index.images(&key, Timestamp::MAX).into_keys().next();
@@ -157,7 +157,7 @@ type Parts = BTreeMap<Arc<str>, Vec<(Arc<str>, Arc<str>)>>;
 fn answers(
     engine: &Engine,
     key: &crate::fact::WorkloadKey,
-    image: &ImageUse,
+    image: &ImageOf,
     resolved: &Result<Digest, String>,
     parts: &Parts,
 ) -> Vec<PolicyExamination> {
@@ -270,6 +270,7 @@ impl Question {
             name: "examined".into(),
             workload: Arc::new(self.workload()),
             images: vec![image],
+            keychain: None,
         }
     }
 }

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use api::{ContainerType, ImagePolicySpec, InForce, KeyRevocationSpec, Reason, SigningKeySpec, WorkloadRef};
 use jiff::Timestamp;
 
+use crate::keychain::Keychain;
+
 /// One thing that became true.
 #[derive(Clone, Debug)]
 pub enum Fact {
@@ -65,6 +67,8 @@ pub struct PodFacts {
     pub workload: Arc<Workload>,
     /// Every image of every container and image volume.
     pub images: Vec<PodImage>,
+    /// Whose credentials may be used for its images where the operator's do not suffice; None for nobody's.
+    pub keychain: Option<Arc<Keychain>>,
 }
 
 /// One image of one container of a pod.

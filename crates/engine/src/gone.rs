@@ -2,7 +2,9 @@
 //! says nothing is still Violating: nobody washes it by a restart of its pods.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
+use image::{Digest, Repository};
 use policy::Judgement;
 
 use crate::subject::{JudgementKey, SubjectKey};
@@ -13,12 +15,21 @@ const LIMIT: usize = 10_000;
 /// The violations of a subject.
 type Violations = Vec<(JudgementKey, Judgement)>;
 
-/// Violations by subject, bounded.
+/// What ran, and in which namespace where it was looked up for pods of one: pods that come back with other pull secrets
+/// are still those of that namespace.
+type Place = (Repository, Digest, Option<Arc<str>>);
+
+/// Violations by what ran, bounded.
 #[derive(Debug, Default)]
 pub(crate) struct Gone {
-    violations: HashMap<SubjectKey, (u64, Violations)>,
-    in_order: BTreeMap<u64, SubjectKey>,
+    violations: HashMap<Place, (u64, Violations)>,
+    in_order: BTreeMap<u64, Place>,
     last: u64,
+}
+
+fn place(subject: &SubjectKey) -> Place {
+    let namespace = subject.keychain.as_ref().map(|keychain| keychain.namespace.clone());
+    (subject.repository.clone(), subject.digest, namespace)
 }
 
 impl Gone {
@@ -29,8 +40,8 @@ impl Gone {
             return;
         }
         self.last += 1;
-        self.in_order.insert(self.last, subject.clone());
-        self.violations.insert(subject.clone(), (self.last, violations));
+        self.in_order.insert(self.last, place(subject));
+        self.violations.insert(place(subject), (self.last, violations));
         if self.in_order.len() > LIMIT
             && let Some((_, first)) = self.in_order.pop_first()
         {
@@ -40,7 +51,7 @@ impl Gone {
 
     /// The subject runs again.
     pub(crate) fn take(&mut self, subject: &SubjectKey) -> Violations {
-        match self.violations.remove(subject) {
+        match self.violations.remove(&place(subject)) {
             Some((place, violations)) => {
                 self.in_order.remove(&place);
                 violations
@@ -65,6 +76,7 @@ mod tests {
         SubjectKey {
             repository: "r.example/app".parse::<image::Reference>().unwrap().repository,
             digest: image::Digest::sha256(&number.to_be_bytes()),
+            keychain: None,
         }
     }
 

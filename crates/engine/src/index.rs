@@ -9,6 +9,7 @@ use image::{Digest, ImageId, Reference, Repository};
 use jiff::Timestamp;
 
 use crate::fact::{PodFacts, PodImage, Workload, WorkloadKey};
+use crate::keychain::Keychain;
 use crate::subject::{Origin, SubjectKey};
 
 /// What runs in one container: the image as written and the digest behind it.
@@ -30,12 +31,13 @@ pub(crate) enum RunningDigest {
 }
 
 impl ImageUse {
-    /// What is looked up for it.
+    /// What is looked up for it with the operator's credentials.
     pub(crate) fn subject(&self) -> Option<SubjectKey> {
         match (&self.repository, &self.running) {
             (Some(repository), RunningDigest::Digest(digest)) => Some(SubjectKey {
                 repository: repository.clone(),
                 digest: *digest,
+                keychain: None,
             }),
             _ => None,
         }
@@ -105,7 +107,25 @@ fn running(image: &PodImage, pinned: Option<&Digest>) -> RunningDigest {
 struct PodRow {
     workload: WorkloadKey,
     images: Vec<(ContainerRef, Arc<ImageUse>)>,
+    keychain: Option<Arc<Keychain>>,
     first_seen: Timestamp,
+}
+
+/// An image of a workload, and whose credentials its pods bring.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ImageOf {
+    pub(crate) image: Arc<ImageUse>,
+    pub(crate) keychain: Option<Arc<Keychain>>,
+}
+
+/// A pod that uses a subject.
+#[derive(Clone, Debug)]
+pub(crate) struct Use {
+    /// The subject as the operator looks it up.
+    pub(crate) subject: SubjectKey,
+    pub(crate) keychain: Option<Arc<Keychain>>,
+    pub(crate) workload: WorkloadKey,
+    pub(crate) origin: Origin,
 }
 
 /// One workload.
@@ -129,8 +149,9 @@ pub(crate) struct Index {
 #[derive(Debug, Default)]
 pub(crate) struct Touched {
     pub(crate) workloads: BTreeSet<WorkloadKey>,
-    /// Uses that came and went: (subject, workload, origin, more or fewer pods).
-    pub(crate) uses: Vec<(SubjectKey, WorkloadKey, Origin, bool)>,
+    /// Uses that went and came.
+    pub(crate) ended: Vec<Use>,
+    pub(crate) begun: Vec<Use>,
     /// Some image of the pod has not started.
     pub(crate) starting: bool,
 }
@@ -156,7 +177,7 @@ impl Index {
         let unchanged = self
             .pods
             .get(&pod.uid)
-            .is_some_and(|row| row.workload == key && row.images == images)
+            .is_some_and(|row| row.workload == key && row.images == images && row.keychain == pod.keychain)
             && self
                 .workloads
                 .get(&key)
@@ -168,7 +189,6 @@ impl Index {
         touched.starting = images
             .iter()
             .any(|(_, image)| image.running == RunningDigest::NotStarted);
-        touched.uses.extend(uses(&images, &key, true));
         let row = self.workloads.entry(key.clone()).or_insert_with(|| WorkloadRow {
             facts: pod.workload.clone(),
             pods: BTreeSet::new(),
@@ -179,14 +199,14 @@ impl Index {
             .entry(key.namespace.clone())
             .or_default()
             .insert(key.clone());
-        self.pods.insert(
-            pod.uid,
-            PodRow {
-                workload: key.clone(),
-                images,
-                first_seen,
-            },
-        );
+        let row = PodRow {
+            workload: key.clone(),
+            images,
+            keychain: pod.keychain,
+            first_seen,
+        };
+        touched.begun.extend(row.uses());
+        self.pods.insert(pod.uid, row);
         touched.workloads.insert(key);
         touched
     }
@@ -197,7 +217,7 @@ impl Index {
         let Some(row) = self.pods.remove(uid) else {
             return touched;
         };
-        touched.uses.extend(uses(&row.images, &row.workload, false));
+        touched.ended.extend(row.uses());
         if let Some(workload) = self.workloads.get_mut(&row.workload) {
             workload.pods.remove(uid);
             if workload.pods.is_empty() {
@@ -251,17 +271,33 @@ impl Index {
         &self,
         key: &WorkloadKey,
         started_before: Timestamp,
-    ) -> BTreeMap<Arc<ImageUse>, BTreeSet<ContainerRef>> {
-        let mut images: BTreeMap<Arc<ImageUse>, BTreeSet<ContainerRef>> = BTreeMap::new();
+    ) -> BTreeMap<ImageOf, BTreeSet<ContainerRef>> {
+        let mut images: BTreeMap<ImageOf, BTreeSet<ContainerRef>> = BTreeMap::new();
         let pods = self.workloads.get(key).into_iter().flat_map(|row| &row.pods);
         for row in pods.filter_map(|uid| self.pods.get(uid)) {
             for (container, image) in &row.images {
                 if image.running != RunningDigest::NotStarted || row.first_seen <= started_before {
-                    images.entry(image.clone()).or_default().insert(container.clone());
+                    let image = ImageOf {
+                        image: image.clone(),
+                        keychain: row.keychain.clone(),
+                    };
+                    images.entry(image).or_default().insert(container.clone());
                 }
             }
         }
         images
+    }
+
+    /// Every use of a subject by the pods of a workload.
+    pub(crate) fn uses<'a>(
+        &'a self,
+        key: &WorkloadKey,
+        subject: &'a SubjectKey,
+    ) -> impl Iterator<Item = Use> + 'a {
+        let pods = self.workloads.get(key).into_iter().flat_map(|row| &row.pods);
+        pods.filter_map(|uid| self.pods.get(uid))
+            .flat_map(PodRow::uses)
+            .filter(move |used| used.is_of(subject))
     }
 
     /// The pods of a workload that run a subject, by uid.
@@ -273,11 +309,7 @@ impl Index {
         let pods = self.workloads.get(key).into_iter().flat_map(|row| &row.pods);
         pods.filter(|uid| {
             let row = self.pods.get(*uid);
-            row.is_some_and(|row| {
-                row.images
-                    .iter()
-                    .any(|(_, image)| image.subject().as_ref() == Some(subject))
-            })
+            row.is_some_and(|row| row.uses().any(|used| used.is_of(subject)))
         })
         .cloned()
     }
@@ -295,12 +327,32 @@ impl Index {
     }
 }
 
-fn uses<'a>(
-    images: &'a [(ContainerRef, Arc<ImageUse>)],
-    workload: &'a WorkloadKey,
-    more: bool,
-) -> impl Iterator<Item = (SubjectKey, WorkloadKey, Origin, bool)> + 'a {
-    images
-        .iter()
-        .filter_map(move |(_, image)| Some((image.subject()?, workload.clone(), image.origin.clone()?, more)))
+impl PodRow {
+    fn uses(&self) -> impl Iterator<Item = Use> + '_ {
+        self.images.iter().filter_map(|(_, image)| {
+            Some(Use {
+                subject: image.subject()?,
+                keychain: self.keychain.clone(),
+                workload: self.workload.clone(),
+                origin: image.origin.clone()?,
+            })
+        })
+    }
+}
+
+impl Use {
+    /// The subject as it is looked up for this pod's keychain.
+    pub(crate) fn as_tenant(&self) -> Option<SubjectKey> {
+        Some(SubjectKey {
+            keychain: Some(self.keychain.clone()?),
+            ..self.subject.clone()
+        })
+    }
+
+    /// It is a use of this subject: as the operator looks it up, or as it is looked up for this pod's keychain.
+    fn is_of(&self, subject: &SubjectKey) -> bool {
+        subject.digest == self.subject.digest
+            && subject.repository == self.subject.repository
+            && (subject.keychain.is_none() || subject.keychain == self.keychain)
+    }
 }

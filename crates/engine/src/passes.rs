@@ -86,6 +86,7 @@ impl Engine {
             subject.evidence_seen = Some(now);
         }
         let complete = subject.absorb(pass);
+        let refused = subject.is_refused_after(complete);
         if complete {
             subject.checked = Some(now);
             self.counters.complete_lookups += 1;
@@ -101,6 +102,7 @@ impl Engine {
         };
         self.note_unasked(&key);
         self.judge(&key, now, Cause::Evidence);
+        self.note_refusal(&key, refused, now);
         if complete {
             self.forget_remembered(&key, now);
         }
@@ -218,13 +220,20 @@ impl Engine {
             return;
         }
         subject.recall_violations(self.gone.take(key));
+        let mut refused = subject.refused;
         if let Some(mut record) = self.store.subject(&key.text()) {
             record.checked = record.checked.map(|checked| checked.min(now));
             record
                 .proven
                 .retain(|index| stored::proves(&self.store.reader(), index, &key.digest));
             subject.restore(&record, &self.store.reader());
+            refused |= record.refused;
         }
+        let beside = self.violations_beside(key);
+        if let Some(subject) = self.subjects.get_mut(key) {
+            subject.recall_violations(beside);
+        }
+        self.note_refusal(key, refused, now);
     }
 
     fn plan_next(
@@ -530,8 +539,9 @@ impl Subject {
         }
     }
 
-    fn record(&self) -> SubjectRecord {
+    pub(crate) fn record(&self) -> SubjectRecord {
         SubjectRecord {
+            refused: self.refused,
             checked: self.checked,
             seen: self.seen.clone(),
             shapes: self.shapes.clone(),

@@ -1,8 +1,6 @@
 //! From the engine's state to the answer about one workload.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-
 use api::{ContainerRef, Reason, Verdict};
 use jiff::Timestamp;
 use policy::{ImageFacts, Running};
@@ -10,7 +8,7 @@ use verify::Outcome;
 
 use crate::core::{Engine, START_GRACE};
 use crate::fact::{RememberedViolation, WorkloadKey};
-use crate::index::{ImageUse, RunningDigest};
+use crate::index::{ImageOf, ImageUse, RunningDigest};
 use crate::judge::{badness, is_gap};
 use crate::policies::PolicyObject;
 use crate::report::{ImageReport, PolicyAnswer, WorkloadAnswer, WorkloadReport};
@@ -29,10 +27,10 @@ impl Engine {
         let policies = self.policies_for(key);
         let mut reports = Vec::new();
         let mut undecided = Vec::new();
-        for (image, containers) in images {
-            match self.image_report(key, &policies, &image, containers, now) {
-                Some(report) => reports.push(report),
-                None => undecided.push(image),
+        for (of, containers) in images {
+            match self.image_report(key, &policies, &of, containers, now) {
+                Some(report) => add(&mut reports, report),
+                None => undecided.push(of),
             }
         }
         // An image whose first look-up is under way says nothing yet, and hides no other one.
@@ -68,7 +66,7 @@ impl Engine {
         self.index
             .images(key, started_before(now))
             .keys()
-            .any(|image| image.subject().is_none())
+            .any(|of| of.image.subject().is_none())
     }
 
     /// What each of these policies says of an image; None while its first look-up is under way.
@@ -76,9 +74,10 @@ impl Engine {
         &self,
         key: &WorkloadKey,
         policies: &[&PolicyObject],
-        image: &ImageUse,
+        of: &ImageOf,
         now: Timestamp,
     ) -> Option<Vec<PolicyAnswer>> {
+        let image = &*of.image;
         let covers = |policy: &&&PolicyObject| {
             image
                 .repository
@@ -86,7 +85,7 @@ impl Engine {
                 .is_none_or(|repository| policy.covers_image(repository))
         };
         let covering: Vec<&PolicyObject> = policies.iter().filter(covers).copied().collect();
-        let subject = image.subject().and_then(|subject| self.subjects.get(&subject));
+        let subject = self.deciding(of);
         if !covering.is_empty() && subject.is_some_and(|subject| subject.is_new(now)) {
             return None;
         }
@@ -106,15 +105,15 @@ impl Engine {
         &self,
         key: &WorkloadKey,
         policies: &[&PolicyObject],
-        image: &Arc<ImageUse>,
+        of: &ImageOf,
         containers: BTreeSet<ContainerRef>,
         now: Timestamp,
     ) -> Option<ImageReport> {
         Some(ImageReport {
-            image: image.written.clone(),
-            digest: digest_text(image),
+            image: of.image.written.clone(),
+            digest: digest_text(&of.image),
             containers: containers.into_iter().collect(),
-            policies: self.answers(key, policies, image, now)?,
+            policies: self.answers(key, policies, of, now)?,
         })
     }
 
@@ -242,6 +241,24 @@ impl RememberedViolation {
         *self.digest == *key.digest.to_string()
             && written.is_ok_and(|reference| reference.repository == key.repository)
     }
+}
+
+/// Adds what is said of an image. Pods of one workload may bring different credentials: of what is said of the same
+/// image for each, the worse counts.
+fn add(reports: &mut Vec<ImageReport>, report: ImageReport) {
+    let same = |other: &&mut ImageReport| other.image == report.image && other.digest == report.digest;
+    let Some(other) = reports.iter_mut().find(same) else {
+        reports.push(report);
+        return;
+    };
+    for (before, answer) in other.policies.iter_mut().zip(report.policies) {
+        if badness(answer.verdict) > badness(before.verdict) {
+            *before = answer;
+        }
+    }
+    other.containers.extend(report.containers);
+    other.containers.sort();
+    other.containers.dedup();
 }
 
 pub(crate) fn started_before(now: Timestamp) -> Timestamp {

@@ -101,6 +101,7 @@ mod tests {
                 .unwrap()
                 .repository,
             digest: image::Digest::sha256(path.as_bytes()),
+            keychain: None,
         }
     }
 

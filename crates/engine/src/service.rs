@@ -11,7 +11,8 @@ use tokio::task::JoinSet;
 
 use crate::core::Engine;
 use crate::handle::{Handle, Request};
-use crate::lookup::{Bodies, Pass, look_up};
+use crate::keychain::PullSecrets;
+use crate::lookup::{Bodies, Clients, Pass, look_up};
 use crate::report::{Target, Update};
 use crate::schedule::after;
 use crate::store::{Store, StoreError};
@@ -30,6 +31,8 @@ pub struct EngineOptions {
     pub data_dir: Option<PathBuf>,
     /// Look-ups at the same time, over all registries.
     pub concurrent_lookups: usize,
+    /// Who brings the credentials behind the keychains of pods; None where pods bring none.
+    pub pull_secrets: Option<Arc<dyn PullSecrets>>,
 }
 
 impl Default for EngineOptions {
@@ -37,6 +40,7 @@ impl Default for EngineOptions {
         EngineOptions {
             data_dir: None,
             concurrent_lookups: 64,
+            pull_secrets: None,
         }
     }
 }
@@ -50,7 +54,7 @@ pub fn start(
     let (requests, receive) = mpsc::channel(QUEUE);
     let service = Service {
         engine: Engine::new(store.clone()),
-        client,
+        clients: Clients::new(client, options.pull_secrets.clone()),
         bodies: Bodies::new(store),
         lookups: JoinSet::new(),
         concurrent_lookups: options.concurrent_lookups.max(1),
@@ -61,7 +65,7 @@ pub fn start(
 
 struct Service {
     engine: Engine,
-    client: registry::Client,
+    clients: Clients,
     bodies: Bodies,
     lookups: JoinSet<Pass>,
     concurrent_lookups: usize,
@@ -127,8 +131,8 @@ impl Service {
     fn start_lookups(&mut self, now: Timestamp) {
         let room = self.concurrent_lookups.saturating_sub(self.lookups.len());
         for ask in self.engine.due_lookups(now, room) {
-            let (client, bodies) = (self.client.clone(), self.bodies.clone());
-            self.lookups.spawn(look_up(client, bodies, ask));
+            let (clients, bodies) = (self.clients.clone(), self.bodies.clone());
+            self.lookups.spawn(look_up(clients, bodies, ask));
         }
     }
 

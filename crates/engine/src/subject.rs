@@ -10,6 +10,7 @@ use policy::{Completeness, DigestFacts, Gap, ItemFacts, Judgement, Knowledge, Na
 use verify::Fingerprint;
 
 use crate::fact::WorkloadKey;
+use crate::keychain::Keychain;
 use crate::lookup::Seen;
 use crate::schedule::{Plan, after};
 
@@ -19,17 +20,23 @@ pub(crate) const FIRST_LOOK_UP: SignedDuration = SignedDuration::from_secs(60);
 /// A check that is due and did not end within this time is missing.
 const CHECK_TAKES: Duration = Duration::from_secs(15);
 
-/// Names what is looked up: a digest under the repository of the pod's spec.
+/// Names what is looked up: a digest under the repository of the pod's spec, with somebody's credentials. What was
+/// found, missed or refused with one credential is never shown to those who have another one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct SubjectKey {
     pub(crate) repository: Repository,
     pub(crate) digest: Digest,
+    /// Whose credentials are used besides the operator's; None for the operator's alone.
+    pub(crate) keychain: Option<Arc<Keychain>>,
 }
 
 impl SubjectKey {
-    /// As it is stored and logged: `repository@digest`.
+    /// As it is stored and logged: `repository@digest`, and for whom.
     pub(crate) fn text(&self) -> String {
-        format!("{}@{}", self.repository, self.digest)
+        match &self.keychain {
+            None => format!("{}@{}", self.repository, self.digest),
+            Some(keychain) => format!("{}@{} {keychain}", self.repository, self.digest),
+        }
     }
 }
 
@@ -53,6 +60,10 @@ pub(crate) struct JudgementKey {
 #[derive(Debug)]
 pub(crate) struct Subject {
     pub(crate) key: SubjectKey,
+    /// The registry does not serve it to the operator: the credentials of those who run it are tried.
+    pub(crate) refused: bool,
+    /// Those for whom it is looked up apart from the operator, while it is refused.
+    pub(crate) tenants: BTreeSet<Arc<Keychain>>,
     /// The workloads that run it, with how many pods use it under which origin.
     pub(crate) users: HashMap<WorkloadKey, BTreeMap<Origin, u32>>,
     /// What is known of the digest itself.
@@ -131,6 +142,8 @@ impl Subject {
         Subject {
             own: unknown(key.digest),
             key,
+            refused: false,
+            tenants: BTreeSet::new(),
             users: HashMap::new(),
             relatives: BTreeMap::new(),
             indexes: BTreeSet::new(),

@@ -120,7 +120,11 @@ impl Engine {
         let mut resting = BTreeSet::new();
         let mut workloads: BTreeMap<&WorkloadKey, (BTreeSet<Arc<str>>, String)> = BTreeMap::new();
         let mut undecided = BTreeSet::new();
-        for subject in self.subjects.values() {
+        let deciding = self
+            .subjects
+            .values()
+            .filter(|subject| self.decides_for_somebody(subject));
+        for subject in deciding {
             let trusted = subject.covering.iter().any(|policy| {
                 self.policies
                     .get(policy)
@@ -198,7 +202,7 @@ impl Engine {
             oldest_check: self
                 .subjects
                 .values()
-                .filter(|subject| !subject.covering.is_empty())
+                .filter(|subject| !subject.covering.is_empty() && self.decides_for_somebody(subject))
                 .filter_map(|subject| subject.checked)
                 .min(),
             ..Totals::default()
@@ -258,12 +262,13 @@ impl Engine {
     ) -> Vec<(Arc<str>, String, PolicyAnswer)> {
         let images = self.index.images(key, started_before(now));
         let mut answers = Vec::new();
-        for image in images.keys() {
+        for of in images.keys() {
+            let image = &of.image;
             let digest = image
                 .subject()
                 .map(|subject| subject.digest.to_string())
                 .unwrap_or_default();
-            match self.answers(key, &[policy], image, now) {
+            match self.answers(key, &[policy], of, now) {
                 Some(found) => answers.extend(
                     found
                         .into_iter()

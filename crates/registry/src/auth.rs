@@ -60,13 +60,13 @@ impl Session<'_> {
         Error::denied(self.place, Some(401), why)
     }
 
-    /// Where credentials may come from: a route's are the operator's alone.
+    /// Where credentials may come from, in order: a route's are the operator's.
     fn holders(&self) -> impl Iterator<Item = &Credentials> {
-        let of_route = match self.caller.identity {
-            Identity::Operator => self.lane.credentials.as_ref(),
-            Identity::Other(_) => None,
-        };
-        of_route.into_iter().chain([&self.caller.credentials])
+        let caller = self.caller;
+        let of_route = self.lane.credentials.as_ref().filter(|_| caller.uses_operators);
+        of_route
+            .into_iter()
+            .chain([&caller.operators, &caller.credentials])
     }
 
     /// Everything that may be shown to the registry.
@@ -248,6 +248,7 @@ impl Auth {
         let call = Call {
             place: session.place,
             lane: session.lane,
+            identity: session.caller.identity,
             operation: "token",
             method: Method::GET,
             own: url.origin() == session.base.origin()

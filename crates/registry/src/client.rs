@@ -90,6 +90,17 @@ impl Client {
         }
     }
 
+    /// The same client for somebody else who may see what the operator sees as well: where the operator has credentials
+    /// for a repository they are tried first, and these where it has none or is refused. What is fetched and learned is
+    /// kept apart as for [`Client::with_credentials`].
+    #[must_use]
+    pub fn with_more_credentials(&self, identity: &str, credentials: Credentials) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            caller: Arc::new(Caller::other_besides(&self.caller, identity, credentials)),
+        }
+    }
+
     /// On whose behalf this client asks; `None` for the operator itself.
     pub fn identity(&self) -> Option<&str> {
         Some(&*self.caller.name).filter(|_| self.caller.identity != Identity::Operator)

@@ -192,8 +192,14 @@ impl Credentials {
         Digest::sha256(&ids)
     }
 
+    /// Whether any of them is written for the repository and can be used.
+    pub fn are_for(&self, repository: &Repository) -> bool {
+        let usable = |key: &Arc<Key>| !matches!(key.credential, Credential::Unusable(_));
+        self.candidates(repository).iter().any(usable)
+    }
+
     /// What to do where no candidate was found; `None` where there is no holder at all.
-    pub(crate) fn hint(&self, registry: &str) -> Option<String> {
+    pub fn hint(&self, registry: &str) -> Option<String> {
         if let Some((holder, store)) = self.stores.first() {
             return Some(format!(
                 "{holder} names the credential store {:?}, which is never executed: write the credentials under \
@@ -220,12 +226,27 @@ pub(crate) enum Identity {
     Other(Digest),
 }
 
+impl Identity {
+    /// A name for what is remembered of a host, another one for each identity.
+    pub(crate) fn apart(&self, host: &str) -> String {
+        match self {
+            Self::Operator => host.to_owned(),
+            Self::Other(id) => format!("{host} {id}"),
+        }
+    }
+}
+
 /// An identity with its name and credentials.
 #[derive(Debug)]
 pub(crate) struct Caller {
     pub(crate) identity: Identity,
     /// What the identity is called; empty for the operator.
     pub(crate) name: Arc<str>,
+    /// Whether the operator's credentials are used as well, before the others.
+    pub(crate) uses_operators: bool,
+    /// The operator's own, where they are used.
+    pub(crate) operators: Credentials,
+    /// Those of somebody else.
     pub(crate) credentials: Credentials,
 }
 
@@ -234,7 +255,9 @@ impl Caller {
         Self {
             identity: Identity::Operator,
             name: "".into(),
-            credentials,
+            uses_operators: true,
+            operators: credentials,
+            credentials: Credentials::default(),
         }
     }
 
@@ -243,6 +266,20 @@ impl Caller {
         Self {
             identity: Identity::Other(Digest::sha256(id.as_bytes())),
             name: name.into(),
+            uses_operators: false,
+            operators: Credentials::default(),
+            credentials,
+        }
+    }
+
+    /// Somebody else, with what `operator` has as well.
+    pub(crate) fn other_besides(operator: &Self, name: &str, credentials: Credentials) -> Self {
+        let id = format!("besides\0{name}\0{}", credentials.id());
+        Self {
+            identity: Identity::Other(Digest::sha256(id.as_bytes())),
+            name: name.into(),
+            uses_operators: true,
+            operators: operator.operators.clone(),
             credentials,
         }
     }

@@ -252,6 +252,7 @@ impl Transport {
             let call = Call {
                 place: query.place,
                 lane: session.lane,
+                identity: session.caller.identity,
                 operation: query.operation,
                 method: query.method.clone(),
                 own: url.origin() == query.url.origin(),

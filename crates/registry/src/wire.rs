@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::sync::SemaphorePermit;
 use url::Url;
 
+use crate::credentials::Identity;
 use crate::error::{Error, Place, shown};
 use crate::guard::{Guard, ResolveError};
 use crate::lane::Lane;
@@ -34,6 +35,8 @@ pub(crate) struct Wire {
 pub(crate) struct Call<'a> {
     pub(crate) place: &'a Place,
     pub(crate) lane: &'a Lane,
+    /// On whose behalf: that one account is limited says nothing of another.
+    pub(crate) identity: Identity,
     pub(crate) operation: &'static str,
     pub(crate) method: Method,
     pub(crate) url: Url,
@@ -77,7 +80,7 @@ impl Wire {
         }
         let mut leave = self
             .throttle
-            .enter(&host)
+            .enter(&call.identity.apart(&host))
             .await
             .map_err(|pause| Error::paused(call.place, host.clone(), pause))?;
         if !call.prepaid.swap(false, Ordering::Relaxed) {

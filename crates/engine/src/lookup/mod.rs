@@ -5,6 +5,7 @@
 //! (hash-checked) and every way of discovery answers. Nothing is judged here.
 
 mod bodies;
+mod clients;
 mod gap;
 mod relatives;
 mod sources;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use verify::Item;
 
 pub(crate) use bodies::Bodies;
+pub(crate) use clients::Clients;
 pub(crate) use gap::Shortfall;
 
 use crate::subject::{Origin, SubjectKey};
@@ -210,8 +212,8 @@ impl Pass {
 }
 
 /// Makes a pass. Never fails: what cannot be read is said in the pass.
-pub(crate) async fn look_up(client: registry::Client, bodies: Bodies, ask: Ask) -> Pass {
-    let guarded = AssertUnwindSafe(pass(&client, &bodies, &ask)).catch_unwind();
+pub(crate) async fn look_up(clients: Clients, bodies: Bodies, ask: Ask) -> Pass {
+    let guarded = AssertUnwindSafe(pass_with(&clients, &bodies, &ask)).catch_unwind();
     match tokio::time::timeout(PASS_DEADLINE, guarded).await {
         Ok(Ok(pass)) => pass,
         Ok(Err(_panic)) => {
@@ -233,6 +235,16 @@ pub(crate) async fn look_up(client: registry::Client, bodies: Bodies, ask: Ask) 
             Pass::failed(&ask, Shortfall::unavailable(&detail))
         }
     }
+}
+
+async fn pass_with(clients: &Clients, bodies: &Bodies, ask: &Ask) -> Pass {
+    let chosen = match clients.of(ask).await {
+        Ok(chosen) => chosen,
+        Err(shortfall) => return Pass::failed(ask, shortfall),
+    };
+    let mut pass = pass(&chosen.client, bodies, ask).await;
+    clients.ended(ask, &chosen, &mut pass);
+    pass
 }
 
 async fn pass(client: &registry::Client, bodies: &Bodies, ask: &Ask) -> Pass {

@@ -61,6 +61,9 @@ pub enum StoreError {
 /// What is kept of one subject.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SubjectRecord {
+    /// The registry did not serve it to the operator.
+    #[serde(default)]
+    pub(crate) refused: bool,
     /// When the last complete pass ended.
     pub(crate) checked: Option<Timestamp>,
     /// What was seen, by digest: the subject's own and its relatives'.

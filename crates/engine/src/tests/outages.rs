@@ -220,6 +220,7 @@ fn an_image_that_is_being_looked_up_hides_no_other_image_of_its_workload() {
         name: "web-0".into(),
         workload: Arc::new(workload("web")),
         images: vec![image("bare"), image("decoy")],
+        keychain: None,
     }));
     assert_eq!(
         world.verdict("web", "prod"),

@@ -418,6 +418,7 @@ fn pod_with(name: &str, written: &str, image_id: String) -> Fact {
             written: written.into(),
             image_id: Some(image_id.into()),
         }],
+        keychain: None,
     })
 }
 

@@ -3,5 +3,6 @@
 mod requests;
 mod site;
 mod sources;
+mod tenants;
 mod trouble;
 mod ways;

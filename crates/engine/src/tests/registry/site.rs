@@ -10,7 +10,8 @@ use serde_json::json;
 use testkit::FakeRegistry;
 
 use crate::fact::Fact;
-use crate::lookup::{Bodies, look_up};
+use crate::keychain::PullSecrets;
+use crate::lookup::{Bodies, Clients, look_up};
 use crate::tests::world::*;
 
 pub(super) const HOLDS: Option<(Verdict, Reason)> = Some((Verdict::Compliant, Reason::AllVerified));
@@ -22,6 +23,7 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(super) struct Site {
     pub(super) world: World,
     pub(super) client: Client,
+    pub(super) pull_secrets: Option<std::sync::Arc<dyn PullSecrets>>,
     pub(super) signer: Signer,
 }
 
@@ -47,6 +49,7 @@ impl Site {
         Site {
             world,
             client: client.unwrap(),
+            pull_secrets: None,
             signer,
         }
     }
@@ -57,7 +60,8 @@ impl Site {
         let count = asks.len();
         for ask in asks {
             let bodies = Bodies::new(self.world.engine.store.clone());
-            let pass = look_up(self.client.clone(), bodies, ask).await;
+            let clients = Clients::new(self.client.clone(), self.pull_secrets.clone());
+            let pass = look_up(clients, bodies, ask).await;
             self.world.engine.absorb_pass(pass, self.world.now);
         }
         count
