@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use controller::{ControllerOptions, Metrics};
-use engine::EngineOptions;
+use controller::{ControllerOptions, Metrics, PullSecretReader, RegistryCredentials};
+use engine::{EngineOptions, PullSecrets};
 use registry::{Client, ClientOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -33,6 +34,10 @@ pub(crate) struct ControllerArguments {
     /// RegistryConfig names needs none (repeatable)
     #[arg(long, value_name = "ADDRESS")]
     allow_internal: Vec<String>,
+    /// Whose credentials registries are asked with: the operator's own alone, or where those are refused also the pull
+    /// secrets of the pods, in namespaces that let the operator read them
+    #[arg(long, value_enum, value_name = "WHOSE", default_value_t = WhoseCredentials::Operator)]
+    registry_credentials: WhoseCredentials,
     /// The namespace of the operator's Lease; that of the pod if not given
     #[arg(long)]
     namespace: Option<String>,
@@ -57,6 +62,14 @@ pub(crate) struct ControllerArguments {
     /// What is logged, as a tracing filter
     #[arg(long, value_name = "FILTER", default_value = "info", env = "ASSAY_LOG")]
     log: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum WhoseCredentials {
+    /// The operator's own alone
+    Operator,
+    /// The operator's own first, then those of the workload
+    Workload,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -95,12 +108,9 @@ async fn operate(arguments: ControllerArguments) -> Result<(), AnyError> {
     let cluster = kube::Client::try_default().await.map_err(|error| {
         format!("no cluster can be reached: {error}; run in a pod, or set KUBECONFIG to a file that kubectl accepts")
     })?;
-    let options = EngineOptions {
-        data_dir: Some(arguments.data_dir.clone()),
-        concurrent_lookups: arguments.concurrent_lookups,
-    };
-    let (engine, engine_ended) = engine::start(&options, registries.clone())?;
     let options = arguments.options();
+    let (engine, engine_ended) =
+        engine::start(&arguments.engine_options(&cluster, &options), registries.clone())?;
     let ended = controller::run(options, cluster, registries, engine, metrics, shutdown()?).await;
     // The engine ends when its last handle is dropped; by then everything it keeps is on disk.
     if tokio::time::timeout(controller::ENGINE_ENDS_WITHIN, engine_ended)
@@ -113,6 +123,20 @@ async fn operate(arguments: ControllerArguments) -> Result<(), AnyError> {
 }
 
 impl ControllerArguments {
+    fn engine_options(&self, cluster: &kube::Client, options: &ControllerOptions) -> EngineOptions {
+        let reader = || -> Arc<dyn PullSecrets> {
+            Arc::new(PullSecretReader::new(cluster.clone(), options.namespace.clone()))
+        };
+        EngineOptions {
+            data_dir: Some(self.data_dir.clone()),
+            concurrent_lookups: self.concurrent_lookups,
+            pull_secrets: match options.registry_credentials {
+                RegistryCredentials::Operator => None,
+                RegistryCredentials::Workload => Some(reader()),
+            },
+        }
+    }
+
     fn options(&self) -> ControllerOptions {
         let defaults = ControllerOptions::default();
         ControllerOptions {
@@ -123,6 +147,10 @@ impl ControllerArguments {
             writes_per_second: self.writes_per_second,
             writes_burst: self.writes_burst,
             tuf_folder: Some(self.data_dir.join("tuf")),
+            registry_credentials: match self.registry_credentials {
+                WhoseCredentials::Operator => RegistryCredentials::Operator,
+                WhoseCredentials::Workload => RegistryCredentials::Workload,
+            },
             lease: defaults.lease,
             identity: defaults.identity,
         }

@@ -10,6 +10,16 @@ const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/name
 /// Where the operator lives if nothing says otherwise.
 const NAMESPACE: &str = "assay-system";
 
+/// Whose credentials registries are asked with (`--registry-credentials`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RegistryCredentials {
+    /// The operator's own alone.
+    #[default]
+    Operator,
+    /// The operator's own, and where the registry refuses those, the pull secrets of the pods that run the image.
+    Workload,
+}
+
 /// How the controller is run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControllerOptions {
@@ -32,6 +42,9 @@ pub struct ControllerOptions {
     pub writes_burst: NonZeroU32,
     /// Where what TUF repositories publish is kept; None keeps it in memory.
     pub tuf_folder: Option<PathBuf>,
+    /// Whose credentials registries are asked with. For the workloads' the engine must be started with a
+    /// [`crate::PullSecretReader`].
+    pub registry_credentials: RegistryCredentials,
 }
 
 impl ControllerOptions {
@@ -59,6 +72,7 @@ impl Default for ControllerOptions {
             writes_per_second: Self::WRITES_PER_SECOND,
             writes_burst: Self::WRITES_BURST,
             tuf_folder: None,
+            registry_credentials: RegistryCredentials::default(),
         }
     }
 }

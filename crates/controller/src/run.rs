@@ -26,7 +26,7 @@ use crate::health::Health;
 use crate::http::{self, Pages};
 use crate::inventory::lookup::Lookup;
 use crate::inventory::task::InventoryTask;
-use crate::inventory::{OWNER_KINDS, Roster, SlimOwner, SlimPod};
+use crate::inventory::{Inventory, Keychains, OWNER_KINDS, Roster, SlimOwner, SlimPod};
 use crate::keys::Keys;
 use crate::lease::{Elector, Leadership, LeaseOptions};
 use crate::ledger::Ledger;
@@ -35,7 +35,7 @@ use crate::metrics::Metrics;
 use crate::namespaces::NamespaceSink;
 use crate::object_sink::ObjectSink;
 use crate::objects::Objects;
-use crate::options::ControllerOptions;
+use crate::options::{ControllerOptions, RegistryCredentials};
 use crate::policies::Policies;
 use crate::revocations::Revocations;
 use crate::upkeep::own_namespace::OwnNamespace;
@@ -193,7 +193,14 @@ impl Controller {
         };
         let (roster, lookup) = (Roster::default(), Arc::new(Lookup::default()));
         let kept = keep_all(&shared, &mut loops, options, registries);
-        let (compliances, all_told) = watch_all(&shared, &mut loops, kept, &roster, &lookup);
+        let (compliances, all_told) = watch_all(
+            &shared,
+            &mut loops,
+            kept,
+            &roster,
+            &lookup,
+            options.registry_credentials,
+        );
         let pages = http::serve(listener, shared.pages(), stops.pages.clone().cancelled_owned());
         loops.spawn(PAGES, async move { pages.await.map_err(LoopError::Serve) });
         let (event_task, events) =
@@ -329,6 +336,7 @@ fn watch_all(
     kept: Vec<watch::Receiver<bool>>,
     roster: &Roster,
     lookup: &Arc<Lookup>,
+    registry_credentials: RegistryCredentials,
 ) -> (ListControl, watch::Receiver<bool>) {
     let Shared {
         client,
@@ -363,8 +371,9 @@ fn watch_all(
     let sink = ComplianceSink::new(engine.clone(), shared.ledger.clone(), metrics.clone());
     let compliances = shared.watch(loops, ImageCompliance::KIND, compliances, sink);
 
+    let keychains = Keychains::new(registry_credentials == RegistryCredentials::Workload);
     let (inventory, inlet, told) = InventoryTask::new(
-        roster.clone(),
+        Inventory::new(roster.clone(), keychains),
         lookup.clone(),
         client.clone(),
         engine.clone(),

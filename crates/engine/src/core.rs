@@ -214,7 +214,12 @@ impl Engine {
 
     /// The subjects that a change concerns are covered anew and judged anew; one that nobody runs any
     /// more is forgotten.
-    pub(crate) fn reconsider(&mut self, concerned: impl IntoIterator<Item = SubjectKey>, now: Timestamp, cause: Cause) {
+    pub(crate) fn reconsider(
+        &mut self,
+        concerned: impl IntoIterator<Item = SubjectKey>,
+        now: Timestamp,
+        cause: Cause,
+    ) {
         for key in concerned {
             let unused = |subject: &Subject| subject.users.is_empty();
             if self.subjects.get(&key).is_some_and(unused) {

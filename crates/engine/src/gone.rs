@@ -28,7 +28,10 @@ pub(crate) struct Gone {
 }
 
 fn place(subject: &SubjectKey) -> Place {
-    let namespace = subject.keychain.as_ref().map(|keychain| keychain.namespace.clone());
+    let namespace = subject
+        .keychain
+        .as_ref()
+        .map(|keychain| keychain.namespace.clone());
     (subject.repository.clone(), subject.digest, namespace)
 }
 

@@ -174,11 +174,10 @@ impl Index {
             })
             .collect();
         let first_seen = self.pods.get(&pod.uid).map_or(now, |row| row.first_seen);
-        let unchanged = self
-            .pods
-            .get(&pod.uid)
-            .is_some_and(|row| row.workload == key && row.images == images && row.keychain == pod.keychain)
-            && self
+        let unchanged =
+            self.pods.get(&pod.uid).is_some_and(|row| {
+                row.workload == key && row.images == images && row.keychain == pod.keychain
+            }) && self
                 .workloads
                 .get(&key)
                 .is_some_and(|row| row.facts == pod.workload);

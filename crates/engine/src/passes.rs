@@ -25,6 +25,8 @@ const PER_REGISTRY: usize = 16;
 const LOOKED_THROUGH: usize = 512;
 /// So many attestations of one digest that are not found any more are remembered, the last ones.
 const REMEMBERED: usize = 64;
+/// The longest pause of a failing look-up with a workload's credentials: it may have failed for lack of a right alone.
+const TENANT_PAUSE: Duration = Duration::from_secs(300);
 /// When a subject comes again whose registry was crowded.
 const CROWDED_PAUSE: Duration = Duration::from_millis(200);
 
@@ -252,6 +254,11 @@ impl Engine {
             self.set_due(key, None);
             return;
         }
+        // Whoever lets the operator read a pull secret does not wait for a pause that grew to hours.
+        let limit = match key.keychain {
+            Some(_) => limit.min(TENANT_PAUSE),
+            None => limit,
+        };
         let due = if complete && subject.all_hold() {
             subject.plan.pause = None;
             regular.map_or_else(|| after(now, limit), |regular| spread(key, now, regular))

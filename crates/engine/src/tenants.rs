@@ -43,10 +43,7 @@ impl Engine {
             return;
         }
         let users: Vec<_> = subject.users.keys().cloned().collect();
-        let uses: Vec<Use> = users
-            .iter()
-            .flat_map(|user| self.index.uses(user, key))
-            .collect();
+        let uses: Vec<Use> = users.iter().flat_map(|user| self.index.uses(user, key)).collect();
         let mut tenants = BTreeSet::new();
         for used in &uses {
             if let Some(tenant) = self.tenant_of(used) {

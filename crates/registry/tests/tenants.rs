@@ -188,3 +188,85 @@ async fn a_helper_in_a_tenants_secret_is_named_and_never_run() {
     }
     assert!(!trace.exists());
 }
+
+/// The operator's own come first; what is fetched with both is still of the one who brought the others.
+#[tokio::test]
+async fn c3_12_more_credentials_are_used_where_the_operators_are_missing_or_refused() {
+    for operators in [None, Some("wrong")] {
+        let fake = private(&[("alice", "a")]).await;
+        let operator = client(&[&fake]);
+        if let Some(password) = operators {
+            let mut routes = Routes::default();
+            routes
+                .insert(Route {
+                    plain_http: true,
+                    credentials: Some(secret("assay-system/route", &config(&fake, "operator", password))),
+                    ..Route::new("r", fake.host().parse().unwrap())
+                })
+                .unwrap();
+            operator.set_routes(routes).unwrap();
+        }
+        let tenant =
+            operator.with_more_credentials("team-a", secret("team-a/pull", &config(&fake, "alice", "a")));
+        let (repository, asked) = (repository(&fake), digest(manifest()));
+        tenant.manifest(&repository, &asked).await.unwrap();
+        assert_eq!(
+            tenant.head_tag(&repository, "missing").await,
+            Ok(None),
+            "what is absent for the credential that was accepted is absent"
+        );
+        let theirs = operator.manifest(&repository, &asked).await;
+        assert_eq!(theirs.unwrap_err().kind(), ErrorKind::Denied);
+    }
+}
+
+#[tokio::test]
+async fn where_the_operator_has_credentials_that_are_accepted_nobody_elses_are_shown() {
+    let fake = private(&[("operator", "o")]).await;
+    let operator = client(&[&fake]);
+    let mut routes = Routes::default();
+    routes
+        .insert(Route {
+            plain_http: true,
+            credentials: Some(secret("assay-system/route", &config(&fake, "operator", "o"))),
+            ..Route::new("r", fake.host().parse().unwrap())
+        })
+        .unwrap();
+    operator.set_routes(routes).unwrap();
+    let tenant = operator.with_more_credentials(
+        "team-a",
+        secret("team-a/pull", &config(&fake, "alice", "hunter2")),
+    );
+    tenant
+        .manifest(&repository(&fake), &digest(manifest()))
+        .await
+        .unwrap();
+    assert!(
+        fake.secrets().iter().all(|shown| !shown.contains("alice")),
+        "{:?}",
+        fake.secrets()
+    );
+}
+
+/// A registry limits accounts: that one tenant spent its own is not the other's trouble, nor told to it.
+/// Weakened once: with the window kept by host alone, the operator is told RateLimited.
+#[tokio::test]
+async fn b37_a_429_for_one_identity_is_not_shown_to_another() {
+    let fake = FakeRegistry::start().await.unwrap();
+    fake.put_manifest("shop/web", Some("v1"), MANIFEST, manifest());
+    let operator = client(&[&fake]);
+    let tenant = operator.with_credentials("team-a", Credentials::none("Secret team-a/pull"));
+    let (repository, asked) = (repository(&fake), digest(manifest()));
+    fake.inject_times(
+        1,
+        On::any(),
+        Fault::TooManyRequests {
+            retry_after: Some(600),
+        },
+    );
+    let limited = tenant.manifest(&repository, &asked).await.unwrap_err();
+    assert_eq!(limited.kind(), ErrorKind::RateLimited);
+    operator.manifest(&repository, &asked).await.unwrap();
+    let still = tenant.manifest(&repository, &asked).await.unwrap_err();
+    assert_eq!(still.kind(), ErrorKind::RateLimited);
+}

@@ -32,6 +32,7 @@ mod outage;
 mod own;
 mod owners;
 mod previews;
+mod pull_secrets;
 mod requests;
 mod restart;
 mod revocations;

@@ -8,6 +8,7 @@
 
 pub(crate) mod climb;
 mod extract;
+mod keychains;
 pub(crate) mod lookup;
 mod owners;
 mod roster;
@@ -21,11 +22,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::WorkloadRef;
-use engine::{Fact, PodFacts, PodImage, Workload, WorkloadKey};
+use engine::{Fact, Keychain, PodFacts, PodImage, Workload, WorkloadKey};
 use jiff::Timestamp;
 
 pub(crate) use self::climb::{BUILT_IN as OWNER_KINDS, BuiltIn};
 use self::climb::{Climb, ControllerRef, climb};
+pub(crate) use self::keychains::Keychains;
 use self::owners::{Answer, Owners};
 pub(crate) use self::roster::Roster;
 use self::slim::{MIRROR_MARK, Unreadable, created};
@@ -54,6 +56,7 @@ pub(crate) struct Inventory {
     dependents: HashMap<WorkloadKey, HashSet<Arc<str>>>,
     waiting: BTreeSet<(Instant, Arc<str>)>,
     texts: Texts,
+    keychains: Keychains,
     roster: Roster,
     list: u32,
 }
@@ -76,6 +79,7 @@ struct Row {
     controller: Option<Arc<ControllerRef>>,
     mirror: bool,
     images: Vec<PodImage>,
+    keychain: Option<Arc<Keychain>>,
     /// The workload it was told with; None while it is held.
     told: Option<Arc<Workload>>,
     /// It waits for an owner, and is in `waiting`.
@@ -85,9 +89,10 @@ struct Row {
 }
 
 impl Inventory {
-    pub(crate) fn new(roster: Roster) -> Self {
+    pub(crate) fn new(roster: Roster, keychains: Keychains) -> Self {
         Inventory {
             roster,
+            keychains,
             ..Inventory::default()
         }
     }
@@ -247,6 +252,7 @@ impl Inventory {
     pub(crate) fn tidy(&mut self, now: Instant) -> Vec<WorkloadKey> {
         let dependents = &self.dependents;
         self.owners.forget_unused(|key| dependents.contains_key(key), now);
+        self.keychains.forget_unused();
         self.texts.forget_unused();
         let mut due = self.owners.unread_and_due(now);
         due.retain(|key| self.owners.must_ask(key, true, now));
@@ -258,14 +264,21 @@ impl Inventory {
             .texts
             .keep(required(pod.metadata.namespace.as_deref(), "metadata.namespace")?);
         let marks = pod.metadata.annotations.as_ref();
+        let mirror = marks.is_some_and(|marks| marks.contains_key(MIRROR_MARK));
+        // The kubelet runs a static pod from a file, without the cluster's Secrets.
+        let keychain = match mirror {
+            true => None,
+            false => self.keychains.of(pod, &namespace, &mut self.texts)?,
+        };
         Ok(Row {
             name: required(pod.metadata.name.as_deref(), "metadata.name")?.into(),
             generation: pod.metadata.generation,
             created: created(&pod.metadata),
             controller: ControllerRef::of(&pod.metadata, &namespace, &mut self.texts),
             namespace,
-            mirror: marks.is_some_and(|marks| marks.contains_key(MIRROR_MARK)),
+            mirror,
             images: extract::images(pod, &mut self.texts)?,
+            keychain,
             told: None,
             waits: false,
             path: Vec::new(),
@@ -390,7 +403,10 @@ impl Inventory {
 impl Row {
     /// Whether the two say the same of the pod itself.
     fn looks_like(&self, other: &Row) -> bool {
-        self.images == other.images && self.controller == other.controller && self.mirror == other.mirror
+        self.images == other.images
+            && self.keychain == other.keychain
+            && self.controller == other.controller
+            && self.mirror == other.mirror
     }
 
     fn facts(&self, uid: &Arc<str>, workload: Arc<Workload>) -> PodFacts {
@@ -399,6 +415,7 @@ impl Row {
             name: self.name.clone(),
             workload,
             images: self.images.clone(),
+            keychain: self.keychain.clone(),
         }
     }
 }

@@ -162,6 +162,14 @@ pub(crate) struct Spec {
     pub(crate) init_containers: Read<Vec<Read<Record<Container>>>>,
     pub(crate) ephemeral_containers: Read<Vec<Read<Record<Container>>>>,
     pub(crate) volumes: Read<Vec<Read<Record<Volume>>>>,
+    pub(crate) image_pull_secrets: Read<Vec<Read<Record<LocalReference>>>>,
+    pub(crate) service_account_name: Read<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, serde::Deserialize)]
+#[serde(default)]
+pub(crate) struct LocalReference {
+    pub(crate) name: Read<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, serde::Deserialize)]

@@ -13,7 +13,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use super::climb::BuiltIn;
 use super::lookup::{Found, Lookup};
 use super::slim::{SlimOwner, SlimPod};
-use super::{Effects, Inventory, PATIENCE, Roster};
+use super::{Effects, Inventory, PATIENCE};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::watch::Sink;
@@ -92,7 +92,7 @@ pub(crate) struct InventoryTask {
 impl InventoryTask {
     /// The task, the way in, and what becomes true when every pod of the first list was told.
     pub(crate) fn new(
-        roster: Roster,
+        inventory: Inventory,
         lookup: Arc<Lookup>,
         client: Client,
         engine: Handle,
@@ -102,7 +102,7 @@ impl InventoryTask {
         let (inlet, observations) = mpsc::channel(QUEUE);
         let (told, all_told) = watch::channel(false);
         let task = InventoryTask {
-            inventory: Inventory::new(roster),
+            inventory,
             observations,
             questions: VecDeque::new(),
             answers: JoinSet::new(),
@@ -247,8 +247,8 @@ mod tests {
         let (engine, _task) = engine::start(&EngineOptions::default(), registries).unwrap();
         let server = ApiServer::start(|_| (ApiServer::NEVER, Value::Null));
         let lookup = Arc::new(Lookup::default());
-        let (roster, metrics, health) = (Roster::default(), Metrics::new("0"), Health::default());
-        InventoryTask::new(roster, lookup, server.client(), engine, metrics, health).0
+        let (inventory, metrics, health) = (Inventory::default(), Metrics::new("0"), Health::default());
+        InventoryTask::new(inventory, lookup, server.client(), engine, metrics, health).0
     }
 
     fn pod_of_a_custom_owner() -> SlimPod {

@@ -344,7 +344,7 @@ fn a_custom_owner_that_becomes_readable_takes_its_pods() {
 #[test]
 fn the_roster_follows_the_pods() {
     let roster = Roster::default();
-    let mut inventory = Inventory::new(roster.clone());
+    let mut inventory = Inventory::new(roster.clone(), Keychains::default());
     let now = Instant::now();
     let a = pod("a", "", Value::Null);
     let effects = inventory.pod(&a, now).unwrap();

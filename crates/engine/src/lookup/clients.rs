@@ -108,8 +108,10 @@ fn none_for(
     Shortfall {
         gap: Gap {
             reason: Reason::RegistryDenied,
-            detail: format!("{registry} refuses the operator's own credentials, and the workload's cannot be used: {why}")
-                .into(),
+            detail: format!(
+                "{registry} refuses the operator's own credentials, and the workload's cannot be used: {why}"
+            )
+            .into(),
         },
         retry_after: None,
     }

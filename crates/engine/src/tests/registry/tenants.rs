@@ -99,7 +99,7 @@ async fn settle(site: &mut Site) {
     while site.look_up().await > 0 {}
 }
 
-/// Invariant 7, B42, C3.12.
+/// Invariant 7, B42, C3.12. Weakened once: with one keychain for all in `SubjectKey`, b is shown what a's secret brought.
 #[tokio::test]
 async fn c3_12_what_one_tenants_secret_brought_is_shown_to_no_other_tenant_in_any_order() {
     for [first, second] in [["a/web", "b/web"], ["b/web", "a/web"]] {
@@ -108,13 +108,11 @@ async fn c3_12_what_one_tenants_secret_brought_is_shown_to_no_other_tenant_in_an
             let digest = image(&fake, "web");
             sign_by_bundle(&fake, "web", &site.signer, &digest);
             secrets.put("a/pull", &fake, "alice", "a");
-            site.world
-                .tell(with("pull", runs(&fake, first, "web", &digest)));
+            site.world.tell(with("pull", runs(&fake, first, "web", &digest)));
             if !together {
                 settle(&mut site).await;
             }
-            site.world
-                .tell(with("pull", runs(&fake, second, "web", &digest)));
+            site.world.tell(with("pull", runs(&fake, second, "web", &digest)));
             settle(&mut site).await;
             for check in 0..3 {
                 assert_eq!(site.verdict("a/web"), HOLDS, "check {check}, {first} first");
@@ -130,6 +128,7 @@ async fn c3_12_what_one_tenants_secret_brought_is_shown_to_no_other_tenant_in_an
 }
 
 /// Invariant 7, 11: also an absence that a secret proved is shown to nobody else, and what is on disk is as apart.
+/// Weakened once: without the keychain in `SubjectKey::text` b is Compliant by what is on disk of a.
 #[tokio::test]
 async fn b42_after_a_restart_from_disk_each_tenant_finds_its_own_and_nothing_of_others() {
     for signed in [true, false] {
@@ -160,7 +159,11 @@ async fn b42_after_a_restart_from_disk_each_tenant_finds_its_own_and_nothing_of_
         after.pass_time(3600);
         after.look_up();
         let verdict = |workload| after.verdict(workload, "prod").map(|(verdict, _)| verdict);
-        let mine = if signed { Verdict::Compliant } else { Verdict::Unknown };
+        let mine = if signed {
+            Verdict::Compliant
+        } else {
+            Verdict::Unknown
+        };
         assert_eq!(verdict("a/web"), Some(mine), "from disk no absence counts");
         assert_eq!(verdict("b/web"), Some(Verdict::Unknown));
     }
@@ -214,7 +217,11 @@ async fn c3_12_a_password_that_changed_is_noticed_by_the_next_check() {
         .tell(with("pull", runs(&fake, "a/web", "web", &digest)));
     settle(&mut site).await;
     assert_eq!(site.verdict("a/web"), DENIED);
-    assert!(site.message("a/web").contains("Secret a/pull"), "{}", site.message("a/web"));
+    assert!(
+        site.message("a/web").contains("Secret a/pull"),
+        "{}",
+        site.message("a/web")
+    );
     assert_eq!(*secrets.refused.lock().unwrap(), ["secrets a/pull"]);
     secrets.put("a/pull", &fake, "alice", "a");
     site.world.pass_time(31);

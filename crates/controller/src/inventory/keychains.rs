@@ -1,0 +1,131 @@
+//! Which pull secrets pods name, kept once for all that name the same; nothing is kept where they are not used.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use engine::{Keychain, KeychainHolder};
+
+use super::slim::{Record, SlimPod, Spec, Unreadable};
+use super::texts::Texts;
+
+/// The ServiceAccount of a pod that names none.
+const DEFAULT_ACCOUNT: &str = "default";
+
+/// The keychains in use.
+#[derive(Debug, Default)]
+pub(crate) struct Keychains {
+    used: bool,
+    kept: HashSet<Arc<Keychain>>,
+}
+
+impl Keychains {
+    /// With `used`, pods have keychains.
+    pub(crate) fn new(used: bool) -> Self {
+        Keychains {
+            used,
+            kept: HashSet::new(),
+        }
+    }
+
+    /// The keychain of a pod: what it names, else its ServiceAccount, whose secrets admission would have copied.
+    pub(crate) fn of(
+        &mut self,
+        pod: &SlimPod,
+        namespace: &Arc<str>,
+        texts: &mut Texts,
+    ) -> Result<Option<Arc<Keychain>>, Unreadable> {
+        if !self.used {
+            return Ok(None);
+        }
+        let none = Spec::default();
+        let spec = pod.spec.get("spec")?.map_or(&none, |Record(spec)| spec);
+        const FIELD: &str = "spec.imagePullSecrets";
+        let mut names = Vec::new();
+        for entry in spec.image_pull_secrets.entries(FIELD)? {
+            if let Some(Record(reference)) = entry.get(FIELD)? {
+                let name = reference.name.text(FIELD)?;
+                if !name.is_empty() {
+                    names.push(texts.keep(name));
+                }
+            }
+        }
+        let account = spec.service_account_name.text("spec.serviceAccountName")?;
+        let holder = match (names.is_empty(), account) {
+            (false, _) => KeychainHolder::Secrets(names),
+            (true, "") => KeychainHolder::ServiceAccount(texts.keep(DEFAULT_ACCOUNT)),
+            (true, account) => KeychainHolder::ServiceAccount(texts.keep(account)),
+        };
+        let keychain = Keychain {
+            namespace: namespace.clone(),
+            holder,
+        };
+        if let Some(kept) = self.kept.get(&keychain) {
+            return Ok(Some(kept.clone()));
+        }
+        let kept = Arc::new(keychain);
+        self.kept.insert(kept.clone());
+        Ok(Some(kept))
+    }
+
+    /// Forgets what nobody uses any more.
+    pub(crate) fn forget_unused(&mut self) {
+        self.kept.retain(|keychain| Arc::strong_count(keychain) > 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn of(keychains: &mut Keychains, spec: Value) -> Result<Option<Arc<Keychain>>, Unreadable> {
+        let pod = json!({"metadata": {"name": "p", "uid": "1"}, "spec": spec});
+        let pod: SlimPod = serde_json::from_value(pod).unwrap();
+        keychains.of(&pod, &"shop".into(), &mut Texts::default())
+    }
+
+    fn shown(spec: Value) -> String {
+        let found = of(&mut Keychains::new(true), spec).unwrap();
+        found.unwrap().to_string()
+    }
+
+    #[test]
+    fn c3_12_a_pod_has_the_secrets_it_names_else_those_of_its_service_account() {
+        let named = json!([{"name": "b"}, {"name": "a"}, {"name": ""}, {}]);
+        for (spec, expected) in [
+            (
+                json!({"imagePullSecrets": named, "serviceAccountName": "x"}),
+                "secrets shop/b,a",
+            ),
+            (json!({"serviceAccountName": "x"}), "serviceaccount shop/x"),
+            (
+                json!({"imagePullSecrets": [], "serviceAccountName": ""}),
+                "serviceaccount shop/default",
+            ),
+            (json!({"imagePullSecrets": null}), "serviceaccount shop/default"),
+        ] {
+            assert_eq!(shown(spec), expected);
+        }
+    }
+
+    #[test]
+    fn equal_keychains_are_kept_once_and_forgotten_when_unused() {
+        let mut keychains = Keychains::new(true);
+        let spec = json!({"imagePullSecrets": [{"name": "a"}]});
+        let (one, other) = (
+            of(&mut keychains, spec.clone()).unwrap(),
+            of(&mut keychains, spec).unwrap(),
+        );
+        assert!(Arc::ptr_eq(one.as_ref().unwrap(), other.as_ref().unwrap()));
+        drop((one, other));
+        keychains.forget_unused();
+        assert!(keychains.kept.is_empty());
+    }
+
+    #[test]
+    fn where_they_are_not_used_nothing_is_kept_and_no_shape_of_theirs_spoils_a_pod() {
+        let mut keychains = Keychains::new(false);
+        assert_eq!(of(&mut keychains, json!({"imagePullSecrets": 7})).unwrap(), None);
+        assert!(of(&mut Keychains::new(true), json!({"imagePullSecrets": 7})).is_err());
+    }
+}
