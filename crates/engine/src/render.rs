@@ -1,9 +1,10 @@
 //! From the engine's state to the answer about one workload.
 
+use std::collections::BTreeSet;
+
 use api::{ContainerRef, Reason, Verdict};
 use jiff::Timestamp;
 use policy::{ImageFacts, Running};
-use std::collections::BTreeSet;
 use verify::Outcome;
 
 use crate::core::{Engine, START_GRACE};

@@ -33,8 +33,8 @@ const NAME: &str = "inventory";
 /// What a watch saw.
 #[derive(Debug)]
 pub(crate) enum Observation {
-    Pod(Event<SlimPod>),
-    Owner(&'static BuiltIn, Event<SlimOwner>),
+    Pod(Box<Event<SlimPod>>),
+    Owner(&'static BuiltIn, Box<Event<SlimOwner>>),
 }
 
 /// Takes the events of the pods' watch.
@@ -45,14 +45,15 @@ pub(crate) struct OwnerSink(&'static BuiltIn, mpsc::Sender<Observation>);
 
 impl Sink<SlimPod> for PodSink {
     async fn event(&mut self, event: Event<SlimPod>) -> Result<(), Stopped> {
-        self.0.send(Observation::Pod(event)).await.map_err(|_| Stopped)
+        let event = Observation::Pod(Box::new(event));
+        self.0.send(event).await.map_err(|_| Stopped)
     }
 }
 
 impl Sink<SlimOwner> for OwnerSink {
     async fn event(&mut self, event: Event<SlimOwner>) -> Result<(), Stopped> {
         self.1
-            .send(Observation::Owner(self.0, event))
+            .send(Observation::Owner(self.0, Box::new(event)))
             .await
             .map_err(|_| Stopped)
     }
@@ -163,8 +164,8 @@ impl InventoryTask {
     fn observe(&mut self, observation: Observation) -> Effects {
         let now = Instant::now();
         match observation {
-            Observation::Pod(event) => self.observe_pod(event, now),
-            Observation::Owner(kind, event) => self.observe_owner(kind, event, now),
+            Observation::Pod(event) => self.observe_pod(*event, now),
+            Observation::Owner(kind, event) => self.observe_owner(kind, *event, now),
         }
     }
 
