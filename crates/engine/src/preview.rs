@@ -130,18 +130,24 @@ impl Engine {
 
     /// What these policies say of everything that they cover.
     fn standings(&self, concerned: &Concerned, now: Timestamp) -> BTreeMap<Place, Standing> {
-        let mut found = BTreeMap::new();
+        let mut found: BTreeMap<Place, Standing> = BTreeMap::new();
         for (workload, _) in self.index.workloads() {
             let mut policies = self.policies_for(workload);
             policies.retain(|policy| concerned.contains(&policy.name));
             if policies.is_empty() {
                 continue;
             }
-            for image in self.index.images(workload, started_before(now)).into_keys() {
-                let mut note = |policy: Arc<str>, standing| {
-                    found.insert((workload.clone(), image.clone(), policy), standing);
+            for of in self.index.images(workload, started_before(now)).into_keys() {
+                let image = &of.image;
+                // Pods may bring different credentials: the worse counts.
+                let mut note = |policy: Arc<str>, standing: Standing| {
+                    let place = (workload.clone(), image.clone(), policy);
+                    match found.get(&place) {
+                        Some(other) if other.failing >= standing.failing => {}
+                        _ => drop(found.insert(place, standing)),
+                    }
                 };
-                match self.answers(workload, &policies, &image, now) {
+                match self.answers(workload, &policies, &of, now) {
                     Some(answers) => answers.into_iter().for_each(|answer| {
                         let standing = Standing::of(answer.mode, answer.verdict, answer.reason);
                         note(answer.policy, standing);
@@ -149,7 +155,7 @@ impl Engine {
                     // Nobody looked it up yet.
                     None => policies
                         .iter()
-                        .filter(|policy| covers(policy, &image))
+                        .filter(|policy| covers(policy, image))
                         .for_each(|policy| {
                             let standing = Standing::of(policy.mode(), Verdict::Unknown, Reason::Pending);
                             note(policy.name.clone(), standing);
