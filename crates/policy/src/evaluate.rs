@@ -344,7 +344,10 @@ fn vouched(digest: &DigestFacts<'_>) -> impl Iterator<Item = Timestamp> {
 fn without_key(policy: &CompiledPolicy, keys: &KeyRings, fingerprint: &Fingerprint) -> Option<KeyRings> {
     let is_it = |key: &&mut Key| key.fingerprint.as_ref() == Some(fingerprint);
     let mut found = false;
-    let mut without = KeyRings::default();
+    let mut without = KeyRings {
+        vetoes: keys.vetoes.clone(),
+        ..KeyRings::default()
+    };
     for ring in policy.rings() {
         let Some(keys) = keys.rings.get(ring) else {
             continue;

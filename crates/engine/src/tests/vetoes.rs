@@ -148,3 +148,23 @@ fn b44_a_revoked_public_key_is_revoked_although_its_trust_root_is_missing() {
     world.tell(key_fact("twin", twin));
     assert_eq!(world.verdict("web", "prod"), REVOKED);
 }
+
+/// C5.02: what a veto leaves is what rests on the others. Weakened once: with the vetoes forgotten while it is asked what
+/// would be without a key, nothing rests on it.
+#[test]
+fn an_image_rests_on_the_one_signer_of_two_that_is_not_vetoed() {
+    let mut world = world();
+    let (digest, signer): (Digest, _) = (DIGEST.trim().parse().unwrap(), Signer::new());
+    let both = vec![Held::bundle(SIGNATURE), signer.sign(&digest)];
+    world.signatures.insert(digest, both);
+    world.tell(key_fact("leavers", anyone_like(Stage::Revoked, ".+")));
+    world.tell(key_fact(
+        "release-2027",
+        key_spec("release", &signer, Stage::Active),
+    ));
+    world.pass_time(30);
+    world.look_up();
+    assert_eq!(world.verdict("web", "prod"), HOLDS);
+    let resting = |key: &str| world.engine.key_report(key).unwrap().sole_trust.workloads;
+    assert_eq!((resting("release-2027"), resting("release-2026")), (1, 0));
+}
