@@ -66,7 +66,8 @@ test: preflight tools ## run all tests on real servers; all of them, also where 
 
 .PHONY: fuzz
 fuzz: ## fuzz every parser of remote bytes for a short time (SECONDS=5 each, TARGETS="dsse key")
-	@cargo run -q --locked -p assay-fuzz -- --seconds $(or $(SECONDS),5) $(TARGETS)
+	@cargo build -q --locked --workspace --bin assay-fuzz
+	@$(or $(CARGO_TARGET_DIR),target)/debug/assay-fuzz --seconds $(or $(SECONDS),5) $(TARGETS)
 
 .PHONY: conformance
 conformance: ## ask assay verify-bundle about ASSETS=folder of sigstore-conformance (see docs/verify-bundle.md)
