@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use controller::{ControllerOptions, Metrics, PullSecretReader, RegistryCredentials};
 use engine::{EngineOptions, PullSecrets};
-use registry::{Client, ClientOptions};
+use registry::{Client, ClientOptions, Cloud};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -38,6 +38,10 @@ pub(crate) struct ControllerArguments {
     /// secrets of the pods, in namespaces that let the operator read them
     #[arg(long, value_enum, value_name = "WHOSE", default_value_t = WhoseCredentials::Operator)]
     registry_credentials: WhoseCredentials,
+    /// Use the identity that this cloud gives the operator for the cloud's own registries, where there are no other
+    /// credentials (repeatable)
+    #[arg(long, value_enum, value_name = "CLOUD")]
+    cloud_credentials: Vec<CloudOf>,
     /// The namespace of the operator's Lease; that of the pod if not given
     #[arg(long)]
     namespace: Option<String>,
@@ -73,6 +77,26 @@ enum WhoseCredentials {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum CloudOf {
+    /// Amazon Elastic Container Registry
+    Ecr,
+    /// Google Artifact Registry and Container Registry
+    Gar,
+    /// Azure Container Registry
+    Acr,
+}
+
+impl From<CloudOf> for Cloud {
+    fn from(cloud: CloudOf) -> Self {
+        match cloud {
+            CloudOf::Ecr => Cloud::Ecr,
+            CloudOf::Gar => Cloud::Gar,
+            CloudOf::Acr => Cloud::Acr,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum LogFormat {
     /// One JSON object a line
     Json,
@@ -99,6 +123,11 @@ async fn operate(arguments: ControllerArguments) -> Result<(), AnyError> {
     let registries = Client::new(ClientOptions {
         observer: Some(metrics.registry_observer()),
         // What is asked is what tenants write into pods.
+        clouds: arguments
+            .cloud_credentials
+            .iter()
+            .map(|cloud| (*cloud).into())
+            .collect(),
         forbid_internal_addresses: true,
         allowed_internal_addresses: arguments.allow_internal.iter().cloned().collect(),
         ..arguments

@@ -43,6 +43,8 @@ pub(crate) struct Session<'a> {
     pub(crate) place: &'a Place,
     /// Any URL of the registry itself.
     pub(crate) base: &'a Url,
+    /// What the registry's cloud gives the operator, where it has no other credentials for it.
+    pub(crate) cloud: Option<Arc<Key>>,
     /// Whether the pace was waited for already, for the first request.
     pub(crate) prepaid: &'a AtomicBool,
 }
@@ -71,8 +73,12 @@ impl Session<'_> {
 
     /// Everything that may be shown to the registry.
     fn candidates(&self) -> Vec<Arc<Key>> {
-        self.holders()
+        let own = &self.caller.credentials;
+        let before = self.holders().filter(|holder| !std::ptr::eq(*holder, own));
+        before
             .flat_map(|credentials| credentials.candidates(self.repository()))
+            .chain(self.cloud.clone())
+            .chain(own.candidates(self.repository()))
             .collect()
     }
 

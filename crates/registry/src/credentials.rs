@@ -56,6 +56,34 @@ pub(crate) struct Key {
     pub(crate) id: Digest,
 }
 
+impl Key {
+    fn new(pattern: Pattern, holder: Arc<str>, credential: Credential) -> Self {
+        let id = Digest::sha256(&[holder.as_bytes(), b"\0", credential.bytes()].concat());
+        Self {
+            pattern,
+            holder,
+            credential,
+            id,
+        }
+    }
+
+    /// What a cloud gave for a registry of its own.
+    pub(crate) fn of_a_cloud(cloud: &str, user: &str, password: &str) -> Self {
+        let holder: Arc<str> = format!("the operator's identity at {cloud}").into();
+        let credential = basic(user, password).map_or_else(
+            || Credential::Unusable(format!("{cloud} gave credentials that cannot be sent")),
+            Credential::Basic,
+        );
+        Self::new(Pattern::Everything, holder, credential)
+    }
+
+    /// A cloud gave nothing, and why.
+    pub(crate) fn unusable(cloud: &str, why: String) -> Self {
+        let holder: Arc<str> = format!("the operator's identity at {cloud}").into();
+        Self::new(Pattern::Everything, holder, Credential::Unusable(why))
+    }
+}
+
 /// Credentials for registries, from one or several holders. Cloning is cheap; a debug print shows no secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Credentials {
@@ -101,7 +129,6 @@ impl Credentials {
     /// # Errors
     /// [`CredentialsError`] if they cannot be sent: the user name has a colon, for example.
     pub fn from_password(holder: &str, user: &str, password: &str) -> Result<Self, CredentialsError> {
-        use base64::Engine as _;
         let wrong = |why: &str| CredentialsError {
             holder: holder.to_owned(),
             why: why.to_owned(),
@@ -109,8 +136,7 @@ impl Credentials {
         if user.is_empty() || user.contains(':') {
             return Err(wrong("the user name is empty or has a colon"));
         }
-        let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
-        let value = header("Basic", &pair).ok_or_else(|| wrong("they cannot be sent"))?;
+        let value = basic(user, password).ok_or_else(|| wrong("they cannot be sent"))?;
         let mut credentials = Self::none(holder);
         credentials.add(Pattern::Everything, Credential::Basic(value));
         Ok(credentials)
@@ -162,13 +188,7 @@ impl Credentials {
 
     fn add(&mut self, pattern: Pattern, credential: Credential) {
         let holder = self.holders.first().cloned().unwrap_or_else(|| "".into());
-        let id = Digest::sha256(&[holder.as_bytes(), b"\0", credential.bytes()].concat());
-        self.keys.push(Arc::new(Key {
-            pattern,
-            holder,
-            credential,
-            id,
-        }));
+        self.keys.push(Arc::new(Key::new(pattern, holder, credential)));
     }
 
     fn sort(&mut self) {
@@ -394,6 +414,13 @@ fn matches_label(glob: &[u8], label: &[u8]) -> bool {
         }
     }
     glob[at..].iter().all(|byte| *byte == b'*')
+}
+
+/// A user name and password (RFC 7617).
+fn basic(user: &str, password: &str) -> Option<HeaderValue> {
+    use base64::Engine as _;
+    let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+    header("Basic", &pair)
 }
 
 /// An `Authorization` header that never shows in a debug print.

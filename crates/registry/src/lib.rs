@@ -20,6 +20,7 @@ mod auth;
 mod certificates;
 mod challenge;
 mod client;
+mod cloud;
 mod credentials;
 mod docker_config;
 mod document;
@@ -47,6 +48,7 @@ mod wire;
 
 pub use certificates::{Certificates, CertificatesError};
 pub use client::{Client, RoutesError, TagHint};
+pub use cloud::Cloud;
 pub use credentials::{Credentials, CredentialsError};
 pub use document::{Descriptor, Document, Manifest, ManifestError, Platform};
 pub use error::{Error, ErrorKind, Place};

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use image::{ReferenceError, normalise_registry};
 
+use crate::cloud::Cloud;
 use crate::meter::RequestObserver;
 
 /// The options of a [`crate::Client`].
@@ -40,6 +41,9 @@ pub struct ClientOptions {
     pub allowed_internal_addresses: BTreeSet<String>,
     /// The `User-Agent` header.
     pub user_agent: String,
+    /// Clouds that the operator has an identity of: it is used for their registries where there are no other
+    /// credentials.
+    pub clouds: BTreeSet<Cloud>,
     /// Told of every request.
     pub observer: Option<Arc<dyn RequestObserver>>,
     /// By which it tells how long ago it learned that a registry has no referrers API; tests move it.
@@ -58,6 +62,7 @@ impl Default for ClientOptions {
             forbid_internal_addresses: false,
             allowed_internal_addresses: BTreeSet::new(),
             user_agent: concat!("assay/", env!("CARGO_PKG_VERSION")).to_owned(),
+            clouds: BTreeSet::new(),
             observer: None,
             clock: Instant::now,
         }
@@ -141,6 +146,14 @@ pub enum ClientOptionsError {
         path: PathBuf,
         /// What is wrong, and where.
         why: String,
+    },
+    /// A cloud's credentials are not in this build.
+    #[error("credentials of {cloud} are not in this build: build it with the feature {feature}")]
+    Cloud {
+        /// The cloud.
+        cloud: Cloud,
+        /// What it needs.
+        feature: &'static str,
     },
     /// The HTTP client cannot be made, most likely because the system has no CA certificates.
     #[error(

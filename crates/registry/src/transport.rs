@@ -13,6 +13,7 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::auth::{Auth, Session};
+use crate::cloud::Clouds;
 use crate::credentials::{Caller, Identity, Key};
 use crate::error::{Error, Place};
 use crate::flight::Flights;
@@ -30,6 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub(crate) struct Transport {
     wire: Wire,
     auth: Auth,
+    clouds: Clouds,
     yard: Yard,
     lanes: RwLock<Arc<Lanes>>,
     flights: Flights<Flight, Result<Result<Success, Absence>, Error>>,
@@ -109,6 +111,7 @@ impl Transport {
             .map_err(|(_, why)| https(why))?;
         Ok(Self {
             wire: Wire::new(guard, Meter::new(options.observer.clone())),
+            clouds: Clouds::new(&options.clouds, &options.user_agent)?,
             auth: Auth::new(token_servers.collect::<Result<_, _>>()?),
             yard,
             lanes: RwLock::new(Arc::new(lanes)),
@@ -183,6 +186,7 @@ impl Transport {
         pace(query.place, &lane, &authority(&query.url), PATIENCE).await?;
         let journey = Journey {
             session: Session {
+                cloud: self.of_the_cloud(caller, &lane, &query.place.repository).await,
                 wire: &self.wire,
                 lane: &lane,
                 caller,
@@ -199,6 +203,15 @@ impl Transport {
                 Error::unavailable(query.place, format!("no complete answer within {seconds} s"))
             })??;
         judge(&journey.session, reply)
+    }
+
+    /// What the registry's cloud gives the operator, where it has no other credentials for the repository.
+    async fn of_the_cloud(&self, caller: &Caller, lane: &Lane, repository: &Repository) -> Option<Arc<Key>> {
+        let mut others = lane.credentials.iter().chain([&caller.operators]);
+        if !caller.uses_operators || others.any(|others| others.are_for(repository)) {
+            return None;
+        }
+        self.clouds.key(repository).await
     }
 
     /// Tries the credentials that may be shown, one after the other for as long as the registry refuses. After a
