@@ -180,6 +180,9 @@ async fn tamper(kind: Kind, policy: &Value) -> usize {
 }
 
 /// V20. Weakened once: with the answer of `key.signed` left out of `by_key`, a changed signature by a key counts.
+/// Weakened once, with a list in the place of the assertion: without `check_proof_repeats_checkpoint` and `check_carried`,
+/// the sizes not compared and each layer of the family read as a bundle, the last byte of a bundle's media type, a larger
+/// size, the root of Rekor v2 and the certificate in a timestamp may be changed, and nothing else.
 #[tokio::test]
 async fn v20_a_signature_with_one_byte_changed_in_any_part_does_not_count() {
     let refused = tamper(Kind::Signature, &policy("signed", "**", "release")).await;
