@@ -150,11 +150,21 @@ async fn b16_nothing_is_decompressed() {
 }
 
 #[tokio::test]
-async fn f03_a_server_that_trickles_is_given_up_and_delays_no_other() {
+async fn f03_a_server_that_trickles_is_given_up() {
+    let slow = scripted(|_, _| reply(200, &[], endless(1, Duration::from_millis(20)))).await;
+    let client = impatient(&[&slow]);
+    let stuck = client.manifest(&repository(&slow), &digest(manifest())).await;
+    assert!(matches!(stuck, Err(Error::Unavailable { .. })), "{stuck:?}");
+}
+
+/// Whichever ends first: nobody gives the slow ones up within half a minute.
+#[tokio::test]
+async fn f03_a_server_that_trickles_delays_no_other() {
     let slow = scripted(|_, _| reply(200, &[], endless(1, Duration::from_millis(20)))).await;
     let good = scripted(|_, _| reply(200, &[("content-type", MANIFEST)], manifest())).await;
-    let client = impatient(&[&slow, &good]);
-    let begin = Instant::now();
+    let mut options = options(&[&slow, &good]);
+    options.limits.request_timeout = Duration::from_secs(30);
+    let client = Client::new(options).unwrap();
     let asked = digest(manifest());
     let (slow_repository, good_repository) = (repository(&slow), repository(&good));
     let stuck = futures::future::join_all((0..8).map(|_| client.manifest(&slow_repository, &asked)));
@@ -162,17 +172,11 @@ async fn f03_a_server_that_trickles_is_given_up_and_delays_no_other() {
         for _ in 0..20 {
             client.manifest(&good_repository, &asked).await.unwrap();
         }
-        begin.elapsed()
     };
-    let (stuck, fine) = tokio::join!(stuck, fine);
-    assert!(
-        stuck
-            .iter()
-            .all(|result| matches!(result, Err(Error::Unavailable { .. }))),
-        "{stuck:?}"
-    );
-    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
-    assert!(fine < Duration::from_millis(700), "{fine:?}");
+    tokio::select! {
+        stuck = stuck => panic!("the slow ones ended before the others: {stuck:?}"),
+        () = fine => {}
+    }
 }
 
 #[tokio::test]
