@@ -188,9 +188,17 @@ impl Engine {
     fn apply_pod(&mut self, pod: PodFacts, now: Timestamp) {
         let workload = pod.workload.key();
         let touched = self.index.insert_pod(pod, now);
+        let mut starting = Vec::new();
         if touched.starting {
             let later = now.checked_add(START_GRACE).unwrap_or(now);
-            self.queue.push_later(Target::Workload(workload), later);
+            for policy in self.policies_for(&workload) {
+                let policy = Target::Policy(policy.name.clone());
+                starting.push((policy, later));
+            }
+            starting.push((Target::Workload(workload), later));
+        }
+        for (target, later) in starting {
+            self.queue.push_later(target, later);
         }
         self.absorb(touched, now);
     }
@@ -276,6 +284,9 @@ impl Engine {
             self.tenant_gone(key);
             for policy in &subject.covering {
                 self.totals_changed(policy, now);
+            }
+            if !subject.covering.is_empty() {
+                self.all_keys_changed(now);
             }
         }
     }

@@ -83,6 +83,7 @@ impl Engine {
         };
         subject.plan.in_flight = false;
         let first = !subject.attempted;
+        let before = subject.what_keys_count();
         let retry_after = pass.retry_after;
         if subject.is_refreshed_by(&pass) {
             subject.evidence_seen = Some(now);
@@ -104,6 +105,11 @@ impl Engine {
         };
         self.note_unasked(&key);
         self.judge(&key, now, Cause::Evidence);
+        // What keys are said to be worth may differ although no answer does.
+        let after = self.subjects.get(&key).map(Subject::what_keys_count);
+        if after.is_some_and(|after| after != before) {
+            self.all_keys_changed(now);
+        }
         self.note_refusal(&key, refused, now);
         if complete {
             self.forget_remembered(&key, now);

@@ -233,6 +233,12 @@ impl Subject {
         std::iter::once(&self.own).chain(self.relatives.values())
     }
 
+    /// What the totals of keys are counted from, besides the answers: whether anything can be told, and the evidence.
+    pub(crate) fn what_keys_count(&self) -> (bool, BTreeSet<Digest>) {
+        let items = self.knowledge().flat_map(|known| &known.items);
+        (self.is_undecided(), items.map(|item| *item.item.id()).collect())
+    }
+
     /// No look-up of it ended in this process, and what an earlier one kept does not suffice.
     pub(crate) fn is_undecided(&self) -> bool {
         !self.attempted && !self.all_hold()

@@ -157,9 +157,12 @@ impl Engine {
                 .filter(|user| self.covered_by_any(user, &policies))
             {
                 resting.insert(subject.key.digest);
+                let digest = subject.key.digest.to_string();
                 let entry = workloads
                     .entry(user)
-                    .or_insert_with(|| (BTreeSet::new(), subject.key.digest.to_string()));
+                    .or_insert_with(|| (BTreeSet::new(), digest.clone()));
+                // The same one whatever order the images are held in.
+                entry.1 = std::mem::take(&mut entry.1).min(digest);
                 entry.0.extend(self.index.pods_running(user, &subject.key));
             }
         }

@@ -102,3 +102,57 @@ fn c2_11_the_first_totals_of_keys_wait_for_the_first_look_ups() {
     let mut later = std::iter::from_fn(|| world.engine.queue.pop(world.now));
     assert!(later.any(|target| target == key));
 }
+
+/// Everything of which something is said anew.
+fn told(world: &mut World) -> BTreeSet<Target> {
+    world.pass_time(3);
+    let mut told = BTreeSet::new();
+    while let Some(target) = world.engine.queue.pop(world.now) {
+        told.insert(target.clone());
+        world.engine.queue.done(target, None);
+    }
+    told
+}
+
+/// Weakened once: with the counts of keys told only where an answer changes, the second signature is not told.
+#[test]
+fn the_counts_of_a_key_are_told_where_no_answer_changes() {
+    let (mut world, first, second) = (World::new(), Signer::new(), Signer::new());
+    let image = digest("shop/web");
+    world.signatures.insert(image, vec![first.sign(&image)]);
+    for (name, signer, stage) in [("one", &first, Stage::Active), ("two", &second, Stage::Staged)] {
+        world.tell(key_fact(name, key_spec("release", signer, stage)));
+    }
+    world.tell(policy_fact("prod", "shop/**", &["release"]));
+    world.tell(pod("web", "shop/web"));
+    world.tell(pod("other", "shop/web"));
+    world.tell(Fact::Synced);
+    world.look_up();
+    told(&mut world);
+
+    let held = world.signatures.get_mut(&image).unwrap();
+    held.push(second.sign(&image));
+    world.pass_time(6 * 3600);
+    told(&mut world);
+    world.look_up();
+    let key = Target::Key("two".into());
+    assert!(told(&mut world).contains(&key), "a signature more");
+    assert_eq!(world.engine.key_report("two").unwrap().images, 1);
+
+    for pod in ["web", "other"] {
+        world.tell(gone(pod));
+    }
+    assert!(told(&mut world).contains(&key), "nothing runs any more");
+    assert_eq!(world.engine.key_report("two").unwrap().images, 0);
+}
+
+/// Weakened once: with only the workload told again, the policy's counts stay as they were.
+#[test]
+fn the_counts_of_a_policy_are_told_when_a_pod_does_not_start() {
+    let (mut world, _) = two_namespaces();
+    told(&mut world);
+    world.tell(starting_pod("one/slow", "shop/web"));
+    told(&mut world);
+    world.pass_time(16);
+    assert!(told(&mut world).contains(&Target::Policy("prod".into())));
+}
