@@ -28,7 +28,7 @@ pub(crate) fn compliance_name(key: &WorkloadKey) -> String {
 }
 
 /// Whether a text is a DNS subdomain (RFC 1123), as names of objects must be.
-fn is_object_name(text: &str) -> bool {
+pub(crate) fn is_object_name(text: &str) -> bool {
     let is_label = |label: &str| {
         let bytes = label.as_bytes();
         let may_end =

@@ -19,13 +19,15 @@ use registry::Credentials;
 use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
 
+use crate::names::is_object_name;
+
 /// How long what was read is used again, so that the images of one namespace cost one read; the first pause before a
 /// failing image is looked at again is longer.
 const KEPT: Duration = Duration::from_secs(20);
 /// The longest wait for one object.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// More Secrets of one pod are not read.
-const MOST: usize = 16;
+pub(crate) const MOST: usize = 16;
 /// The role that the install ships for this, bound nowhere.
 const ROLE: &str = "assay-pull-secret-reader";
 
@@ -158,6 +160,10 @@ impl PullSecretReader {
 
     async fn read_secret(&self, namespace: &str, name: &str, gathered: &mut Gathered) {
         let object = format!("Secret {namespace}/{name}");
+        if !is_object_name(name) {
+            let trouble = format!("found the pull secret {name:?}, expected the name of a Secret");
+            return gathered.troubles.push(trouble);
+        }
         match self.get::<Secret>(namespace, name).await {
             Ok(secret) => match credentials_in(&object, secret) {
                 Ok(credentials) => gathered.read.push(credentials),

@@ -38,10 +38,15 @@ fn place(subject: &SubjectKey) -> Place {
 impl Gone {
     /// The subject does not run any more and was Violating by these.
     pub(crate) fn keep(&mut self, subject: &SubjectKey, violations: Violations) {
-        self.take(subject);
         if violations.is_empty() {
+            // What was Violating by other pull secrets of the namespace stays known.
             return;
         }
+        let mut violations = violations;
+        let known = self.take(subject);
+        let is_newer = |name: &JudgementKey| violations.iter().any(|(newer, _)| newer == name);
+        let older: Violations = known.into_iter().filter(|(name, _)| !is_newer(name)).collect();
+        violations.extend(older);
         self.last += 1;
         self.in_order.insert(self.last, place(subject));
         self.violations.insert(place(subject), (self.last, violations));
@@ -98,6 +103,26 @@ mod tests {
             relied_on: Vec::new(),
         };
         (key, judgement)
+    }
+
+    /// B43. Weakened once: with only the newest kept, what was Violating before is not known any more.
+    #[test]
+    fn what_was_violating_by_one_keychain_stays_known_when_another_one_goes() {
+        let with = |secret: &str| SubjectKey {
+            keychain: Some(Arc::new(crate::Keychain {
+                namespace: "shop".into(),
+                holder: crate::KeychainHolder::Secrets(vec![secret.into()]),
+            })),
+            ..subject(1)
+        };
+        let mut gone = Gone::default();
+        gone.keep(&with("pull"), vec![violation("one")]);
+        gone.keep(&with("broken"), Vec::new());
+        gone.keep(&with("other"), vec![violation("two")]);
+        let known = gone.take(&with("new"));
+        let mut policies: Vec<&str> = known.iter().map(|(judgement, _)| &*judgement.policy).collect();
+        policies.sort_unstable();
+        assert_eq!(policies, ["one", "two"]);
     }
 
     #[test]

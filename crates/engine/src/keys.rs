@@ -69,14 +69,12 @@ impl KeySet {
         self.revocations.report(name, self.names_of(&[name.to_owned()]))
     }
 
-    /// Whether a key is Revoked and no KeyRevocation is there that would outlast it.
-    pub(crate) fn lacks_revocation(&self, name: &str) -> bool {
-        let object = self.objects.get(name);
-        let fingerprint = object.and_then(KeyObject::fingerprint);
-        let own = object.and_then(KeyObject::stage);
-        own == Some(Stage::Revoked)
-            && fingerprint
-                .is_some_and(|fingerprint| self.revocations.stage(&fingerprint.to_string()).is_none())
+    /// The fingerprint of a key that is Revoked, where no KeyRevocation is there that would outlast it.
+    pub(crate) fn lacks_revocation(&self, name: &str) -> Option<String> {
+        let object = self.objects.get(name)?;
+        let fingerprint = object.fingerprint()?.to_string();
+        let lacks = object.stage() == Some(Stage::Revoked) && self.revocations.stage(&fingerprint).is_none();
+        lacks.then_some(fingerprint)
     }
 
     /// Takes in what a TrustRoot holds, None where it is gone, and reads the keys anew that name it; answers the rings
@@ -300,16 +298,20 @@ impl KeyObject {
         self.facts.spec.as_ref().ok().map(|spec| spec.stage)
     }
 
-    /// That of a public key is known although its trust root is missing: what is Revoked stays so.
+    /// It is known although the trust root is missing: what is Revoked stays so.
     pub(crate) fn fingerprint(&self) -> Option<Fingerprint> {
-        match (&self.verifier, &self.facts.spec) {
-            (Ok(verifier), _) => Some(verifier.fingerprint()),
-            (Err(_), Ok(spec)) => {
-                let key = spec.public_key.as_ref().filter(|_| spec.keyless.is_none())?;
-                let key = PublicKey::from_pem(&key.pem).ok()?;
-                Some(key.fingerprint())
+        let spec = match (&self.verifier, &self.facts.spec) {
+            (Ok(verifier), _) => return Some(verifier.fingerprint()),
+            (Err(_), Ok(spec)) => spec,
+            (Err(_), Err(_)) => return None,
+        };
+        match (&spec.public_key, &spec.keyless) {
+            (Some(key), None) => Some(PublicKey::from_pem(&key.pem).ok()?.fingerprint()),
+            (None, Some(keyless)) => {
+                let root = spec.effective_trust_root()?;
+                Some(verify::keyless_fingerprint(&identity(keyless).ok()?, root))
             }
-            (Err(_), Err(_)) => None,
+            _ => None,
         }
     }
 }

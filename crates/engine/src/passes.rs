@@ -237,9 +237,10 @@ impl Engine {
             subject.restore(&record, &self.store.reader());
             refused |= record.refused;
         }
-        let beside = self.violations_beside(key);
+        let (violations, attestations) = (self.violations_beside(key), self.attestations_beside(key));
         if let Some(subject) = self.subjects.get_mut(key) {
-            subject.recall_violations(beside);
+            subject.recall_violations(violations);
+            subject.recall_attestations(attestations);
         }
         self.note_refusal(key, refused, now);
     }
@@ -262,8 +263,8 @@ impl Engine {
         }
         // Whoever lets the operator read a pull secret does not wait for a pause that grew to hours.
         let limit = match key.keychain {
-            Some(_) => limit.min(TENANT_PAUSE),
-            None => limit,
+            Some(_) if !complete => limit.min(TENANT_PAUSE),
+            _ => limit,
         };
         let due = if complete && subject.all_hold() {
             subject.plan.pause = None;
@@ -611,7 +612,7 @@ fn by_id(items: Vec<ItemFacts>) -> BTreeMap<Digest, ItemFacts> {
 
 /// An attestation by a key that is trusted or known is remembered when it is not found any more: no longer as proof,
 /// but a newer bad one keeps counting although it was deleted (B47). Nobody without such a key can push one out.
-fn counts_when_gone(facts: &ItemFacts) -> bool {
+pub(crate) fn counts_when_gone(facts: &ItemFacts) -> bool {
     let verified = |(_, outcome): &(_, Outcome)| matches!(outcome, Outcome::Verified(_));
     matches!(facts.item.kind(), ItemKind::Attestation { .. }) && facts.outcomes.iter().any(verified)
 }

@@ -61,7 +61,15 @@ impl Standing {
 struct Aside {
     keys: KeySet,
     policies: BTreeMap<Arc<str>, Option<PolicyObject>>,
-    subjects: HashMap<SubjectKey, (Concerned, HashMap<JudgementKey, Judged>)>,
+    subjects: HashMap<SubjectKey, Before>,
+}
+
+/// What was held of a subject.
+struct Before {
+    covering: Concerned,
+    judgements: HashMap<JudgementKey, Judged>,
+    /// How many keys each item of evidence was asked about.
+    asked: Vec<usize>,
 }
 
 impl Engine {
@@ -196,13 +204,18 @@ impl Engine {
             let Some(subject) = self.subjects.get_mut(&key) else {
                 continue;
             };
-            let before = std::mem::replace(&mut subject.covering, covering);
+            let asked = subject.items_mut().map(|(_, item)| item.outcomes.len()).collect();
+            let covering = std::mem::replace(&mut subject.covering, covering);
             let verifiers = self.trusted_verifiers(&key);
             self.verify_by(&key, &verifiers);
             let judgements = self.judgements(&key, now);
             if let Some(subject) = self.subjects.get_mut(&key) {
-                let judged = std::mem::replace(&mut subject.judgements, judgements);
-                aside.subjects.insert(key, (before, judged));
+                let before = Before {
+                    covering,
+                    judgements: std::mem::replace(&mut subject.judgements, judgements),
+                    asked,
+                };
+                aside.subjects.insert(key, before);
             }
         }
         aside
@@ -230,10 +243,14 @@ impl Engine {
                 None => drop(self.policies.remove(&name)),
             }
         }
-        for (key, (covering, judgements)) in aside.subjects {
+        for (key, before) in aside.subjects {
             if let Some(subject) = self.subjects.get_mut(&key) {
-                subject.covering = covering;
-                subject.judgements = judgements;
+                subject.covering = before.covering;
+                subject.judgements = before.judgements;
+                // What the supposed keys made of the evidence came last.
+                for ((_, item), asked) in subject.items_mut().zip(before.asked) {
+                    item.outcomes.truncate(asked);
+                }
             }
         }
     }

@@ -186,8 +186,8 @@ pub struct KeyReport {
     pub sole_trust: SoleTrust,
     /// How many covered digests cannot be told, so that `sole_trust` may be too low.
     pub undecided: i64,
-    /// Its own stage is Revoked, and there is no KeyRevocation that would outlast it.
-    pub revocation_missing: bool,
+    /// Its fingerprint, where its own stage is Revoked and there is no KeyRevocation that would outlast it.
+    pub revocation_missing: Option<String>,
 }
 
 /// What is said of a revocation.

@@ -6,13 +6,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::{Reason, Verdict};
+use image::Digest;
 use jiff::Timestamp;
-use policy::Judgement;
+use policy::{ItemFacts, Judgement};
 
 use crate::core::{Change, Engine};
 use crate::index::{ImageOf, Use};
 use crate::judge::{Cause, is_gap};
 use crate::keychain::Keychain;
+use crate::passes::counts_when_gone;
 use crate::subject::{Judged, JudgementKey, Subject, SubjectKey};
 
 impl Engine {
@@ -103,17 +105,80 @@ impl Engine {
     /// What is Violating by another keychain of the same namespace: nobody takes a violation back by naming other
     /// pull secrets, or none that work (B43).
     pub(crate) fn violations_beside(&self, key: &SubjectKey) -> Vec<(JudgementKey, Judgement)> {
-        let Some(keychain) = &key.keychain else {
-            return Vec::new();
+        self.beside(key).flat_map(Subject::violations).collect()
+    }
+
+    /// The attestations that were seen with another keychain of the same namespace, or by the operator: those that are
+    /// not there any more go on counting whatever pull secrets are named (B47).
+    pub(crate) fn attestations_beside(&self, key: &SubjectKey) -> Vec<Attested> {
+        let operators = key.keychain.as_ref();
+        let operators = operators.and_then(|_| self.subjects.get(&key.of_the_operator()));
+        let sources = operators.into_iter().chain(self.beside(key));
+        sources.flat_map(Subject::attestations).collect()
+    }
+
+    /// The same image as it is looked up for other keychains of the same namespace.
+    fn beside<'a>(&'a self, key: &'a SubjectKey) -> impl Iterator<Item = &'a Subject> {
+        let of_this_namespace = |other: &&Arc<Keychain>| {
+            let own = key.keychain.as_ref();
+            own.is_some_and(|own| *other != own && other.namespace == own.namespace)
         };
-        let beside = |other: &&Arc<Keychain>| *other != keychain && other.namespace == keychain.namespace;
         let operators = self.subjects.get(&key.of_the_operator());
-        operators
-            .into_iter()
-            .flat_map(|operators| operators.tenants.iter().filter(beside))
+        let others = operators.into_iter().flat_map(|operators| &operators.tenants);
+        others
+            .filter(move |other| of_this_namespace(other))
             .filter_map(|other| self.subjects.get(&key.with(other.clone())))
-            .flat_map(Subject::violations)
+    }
+}
+
+/// An attestation, the digest that it is about, and the manifest that it was found in.
+pub(crate) struct Attested {
+    digest: Digest,
+    item: ItemFacts,
+    manifest: Option<Digest>,
+}
+
+impl Subject {
+    /// Every attestation that may go on counting when it is gone.
+    pub(crate) fn attestations(&self) -> Vec<Attested> {
+        let found = self
+            .knowledge()
+            .flat_map(|known| known.items.iter().map(|item| (known.digest, item)));
+        let past = self
+            .past
+            .iter()
+            .flat_map(|(digest, items)| items.iter().map(|item| (*digest, item)));
+        let counting = found.chain(past).filter(|(_, item)| counts_when_gone(item));
+        counting
+            .map(|(digest, item)| Attested {
+                digest,
+                manifest: self.found_in.get(item.item.id()).copied(),
+                item: item.clone(),
+            })
             .collect()
+    }
+
+    /// Takes in what was seen of it elsewhere; what the next look finds itself is taken for found.
+    pub(crate) fn recall_attestations(&mut self, attested: Vec<Attested>) {
+        let known: BTreeSet<Digest> = self
+            .attestations()
+            .iter()
+            .map(|own| *own.item.item.id())
+            .collect();
+        for Attested {
+            digest,
+            item,
+            manifest,
+        } in attested
+        {
+            let id = *item.item.id();
+            let past = self.past.entry(digest).or_default();
+            if known.contains(&id) || past.iter().any(|held| *held.item.id() == id) {
+                continue;
+            }
+            self.found_in.extend(manifest.map(|manifest| (id, manifest)));
+            past.push(item);
+        }
     }
 }
 

@@ -42,5 +42,6 @@ pub use layer::Layer;
 pub use outcome::{Cap, Cause, Outcome, Refusal};
 pub use statement::Statement;
 pub use trust_root::{TrustRoot, TrustRootError};
+pub use verifier::keyless_fingerprint;
 pub use verifier::{Demand, LogDemand, TimestampDemand, Verifier, VerifierError, VerifierId};
 pub use verify::verify;

@@ -218,16 +218,19 @@ impl Demands {
 fn fingerprint(signer: &Signer, trust_root: Option<&TrustRoot>) -> Fingerprint {
     match signer {
         Signer::Key(key) => key.fingerprint(),
-        Signer::Keyless(matcher) => {
-            let [issuer_kind, issuer] = matcher.issuer().canonical();
-            let [subject_kind, subject] = matcher.subject().canonical();
-            let root = trust_root.map_or("", TrustRoot::name);
-            Fingerprint::from(hash(
-                "assay keyless signer",
-                &[issuer_kind, issuer, subject_kind, subject, root].map(str::as_bytes),
-            ))
-        }
+        Signer::Keyless(matcher) => keyless_fingerprint(matcher, trust_root.map_or("", TrustRoot::name)),
     }
+}
+
+/// What names a keyless signer: its matchers and the name of its trust root, which need not be there.
+#[must_use]
+pub fn keyless_fingerprint(matcher: &IdentityMatcher, trust_root: &str) -> Fingerprint {
+    let [issuer_kind, issuer] = matcher.issuer().canonical();
+    let [subject_kind, subject] = matcher.subject().canonical();
+    Fingerprint::from(hash(
+        "assay keyless signer",
+        &[issuer_kind, issuer, subject_kind, subject, trust_root].map(str::as_bytes),
+    ))
 }
 
 fn id(fingerprint: &Fingerprint, demands: Demands, trust_root: Option<&TrustRoot>) -> VerifierId {

@@ -235,8 +235,8 @@ async fn c3_15_c5_21_what_cannot_be_read_at_all_is_an_error_with_exit_code_2() {
             "treshold",
         ),
         (
-            with(good.clone(), json!({"spec": {"warnBefore": "72h"}})),
-            "warnBefore",
+            with(good.clone(), json!({"spec": {"warnedBefore": "72h"}})),
+            "warnedBefore",
         ),
         (with(good.clone(), json!({"spec": {"match": null}})), "match"),
         (

@@ -129,9 +129,9 @@ async fn c5_21_kubectl_and_server_side_apply_refuse_a_field_that_there_is_not() 
         (
             with(
                 policy("strict", "**", "release"),
-                json!({"spec": {"warnBefore": "72h"}}),
+                json!({"spec": {"warnedBefore": "72h"}}),
             ),
-            "spec.warnBefore",
+            "spec.warnedBefore",
         ),
         (
             with(

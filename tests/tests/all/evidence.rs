@@ -92,7 +92,7 @@ async fn c4_04_b09_a_keyless_signature_counts_for_its_identity_and_trust_root_in
         json!({"spec": {"trustRoot": "public-good"}}),
     );
     bench
-        .says(&image, &[&elsewhere, &policy], "Violating", "SignatureInvalid")
+        .says(&image, &[&elsewhere, &policy], "Violating", "SignerNotTrusted")
         .await;
 }
 

@@ -7,6 +7,11 @@ use engine::{Keychain, KeychainHolder};
 
 use super::slim::{Record, SlimPod, Spec, Unreadable};
 use super::texts::Texts;
+use crate::names::is_object_name;
+use crate::pull_secrets::MOST;
+
+/// The longest name of an object.
+const LONGEST_NAME: usize = 253;
 
 /// The ServiceAccount of a pod that names none.
 const DEFAULT_ACCOUNT: &str = "default";
@@ -40,17 +45,19 @@ impl Keychains {
         let none = Spec::default();
         let spec = pod.spec.get("spec")?.map_or(&none, |Record(spec)| spec);
         const FIELD: &str = "spec.imagePullSecrets";
-        let mut names = Vec::new();
+        let (mut names, mut named) = (Vec::new(), false);
         for entry in spec.image_pull_secrets.entries(FIELD)? {
             if let Some(Record(reference)) = entry.get(FIELD)? {
                 let name = reference.name.text(FIELD)?;
-                if !name.is_empty() {
+                named |= !name.is_empty();
+                // The API server takes any text here; no Secret has another name.
+                if name.len() <= LONGEST_NAME && is_object_name(name) && names.len() <= MOST {
                     names.push(texts.keep(name));
                 }
             }
         }
         let account = spec.service_account_name.text("spec.serviceAccountName")?;
-        let holder = match (names.is_empty(), account) {
+        let holder = match (!named, account) {
             (false, _) => KeychainHolder::Secrets(names),
             (true, "") => KeychainHolder::ServiceAccount(texts.keep(DEFAULT_ACCOUNT)),
             (true, account) => KeychainHolder::ServiceAccount(texts.keep(account)),
@@ -106,6 +113,23 @@ mod tests {
         ] {
             assert_eq!(shown(spec), expected);
         }
+    }
+
+    /// The API server takes any text for the name of a pull secret. Weakened once: with every text taken, these are kept.
+    #[test]
+    fn what_is_no_name_of_a_secret_is_not_asked_for_and_the_service_account_does_not_take_its_place() {
+        let spec = |names: &[&str]| {
+            let entries: Vec<Value> = names.iter().map(|name| json!({"name": name})).collect();
+            json!({"imagePullSecrets": entries})
+        };
+        let long = "a".repeat(254);
+        for bad in ["../../payments/secrets/db", "a,b", "a?x=y", "A", &long] {
+            assert_eq!(shown(spec(&[bad])), "secrets shop/", "{bad}");
+            assert_eq!(shown(spec(&["a", bad])), "secrets shop/a", "{bad}");
+        }
+        let many: Vec<String> = (0..1000).map(|number| format!("s{number}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(shown(spec(&many)).len() < 200);
     }
 
     #[test]

@@ -235,7 +235,7 @@ impl Writer {
             },
             Update::Key(_, Some(report)) => match plan_status(&*report, &self.keys) {
                 Ok(row) => Planned::Key(report, row),
-                Err(ended) if report.revocation_missing => Planned::Revoke(report, ended),
+                Err(ended) if report.revocation_missing.is_some() => Planned::Revoke(report, ended),
                 Err(ended) => Planned::Ended(target, ended),
             },
             Update::Revocation(_, Some(report)) => match plan_status(&*report, &self.revocations) {
@@ -272,7 +272,7 @@ impl Writer {
             }
             Planned::Key(report, row) => {
                 let mut ended = self.write_status(&*report, &self.keys, *row).await;
-                if report.revocation_missing {
+                if report.revocation_missing.is_some() {
                     ended.again.get_or_insert(Duration::ZERO);
                 }
                 (Target::Key(report.name), ended)

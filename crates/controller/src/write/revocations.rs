@@ -74,10 +74,10 @@ fn status(report: &RevocationReport, before: &KeyRevocationStatus, now: Timestam
 impl Writer {
     /// Makes the KeyRevocation that a Revoked key lacks.
     pub(super) async fn make_revocation(&self, report: &KeyReport) -> Ended {
-        let Ok(identity) = &report.identity else {
+        let Some(fingerprint) = &report.revocation_missing else {
             return Ended { again: None };
         };
-        let revocation = revocation_of(&report.name, &identity.fingerprint);
+        let revocation = revocation_of(&report.name, fingerprint);
         match self
             .requests
             .create_object(RevocationReport::KIND, &revocation)
@@ -86,7 +86,7 @@ impl Writer {
             // One that is there already is on its way here by the watch.
             Ok(()) | Err(Refused::NotAsItWas(_)) => Ended { again: None },
             Err(refused) => Ended {
-                again: self.again_after(&refused, || format!("KeyRevocation/{}", identity.fingerprint)),
+                again: self.again_after(&refused, || format!("KeyRevocation/{fingerprint}")),
             },
         }
     }

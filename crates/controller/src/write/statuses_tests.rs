@@ -38,7 +38,7 @@ fn key_report() -> KeyReport {
         images: 5,
         sole_trust: SoleTrust::default(),
         undecided: 0,
-        revocation_missing: false,
+        revocation_missing: None,
     }
 }
 

@@ -192,7 +192,7 @@ mod tests {
             images: 5,
             sole_trust: SoleTrust::default(),
             undecided: 0,
-            revocation_missing: false,
+            revocation_missing: None,
         }
     }
 

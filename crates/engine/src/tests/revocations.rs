@@ -166,6 +166,7 @@ fn a_key_that_only_its_own_object_revokes_lacks_a_revocation() {
             .key_report("release-1")
             .unwrap()
             .revocation_missing
+            .is_some()
     };
     let mut scene = Scene::new();
     assert!(!lacks(&scene));

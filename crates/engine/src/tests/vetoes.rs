@@ -111,6 +111,50 @@ fn b44_a_revoked_identity_is_revoked_under_every_trust_root_and_without_one() {
     }
 }
 
+/// B44: a KeyRevocation means the signer although its trust root went missing. Weakened once: with the fingerprint
+/// taken from what can verify, the veto ends with the root.
+#[test]
+fn b44_a_keyless_signer_stays_revoked_by_its_fingerprint_when_its_trust_root_goes() {
+    let mut world = world();
+    world.tell(key_fact("wide", {
+        let [subject, issuer] = person();
+        let keyless = Keyless {
+            subject: Some(subject),
+            issuer_regex: Some(regex_escaped(&issuer)),
+            ..Keyless::default()
+        };
+        keyless_spec(Stage::Active, "release", "own", keyless)
+    }));
+    let root = Fact::TrustRoot {
+        name: "corp".into(),
+        root: Ok(Arc::new(verify::TrustRoot::from_json(ROOT.as_bytes()).unwrap())),
+    };
+    world.tell(root);
+    world.tell(key_fact("leaver", exactly(Stage::Active, "others", "corp")));
+    let fingerprint = |world: &World| world.engine.key_report("leaver").unwrap().identity;
+    let fingerprint = fingerprint(&world).unwrap().fingerprint;
+    world.tell(Fact::Revocation(Box::new(crate::fact::RevocationFacts {
+        name: fingerprint.as_str().into(),
+        generation: 1,
+        created: Some(world.now),
+        spec: Ok(api::KeyRevocationSpec {
+            fingerprint,
+            reason: api::RevocationReason::KeyCompromise,
+            effective_from: None,
+            earlier_signatures: None,
+            honour_digests: Vec::new(),
+            note: None,
+        }),
+    })));
+    assert_eq!(world.verdict("web", "prod"), REVOKED);
+    world.tell(Fact::TrustRootGone("corp".into()));
+    assert_eq!(world.verdict("web", "prod"), REVOKED);
+}
+
+fn regex_escaped(text: &str) -> String {
+    text.replace('.', r"\.")
+}
+
 /// Whom a Revoked SigningKey means must be known before anybody counts who may be meant.
 #[test]
 fn b44_a_revoked_matcher_that_cannot_be_read_leaves_every_identity_in_doubt() {
