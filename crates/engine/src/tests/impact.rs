@@ -206,10 +206,7 @@ fn answered(world: &World) -> (usize, Vec<String>) {
         .map(|item| item.outcomes.len())
         .sum();
     let answer = |workload: &&str| format!("{:?}", world.engine.answer(&key(workload), world.now));
-    (
-        outcomes,
-        WORKLOADS.iter().map(|workload| answer(workload)).collect(),
-    )
+    (outcomes, WORKLOADS.iter().map(answer).collect())
 }
 
 /// As many as the environment says, for a long run by hand.
