@@ -20,6 +20,13 @@ tools-dir: ## print the folder of the tools without building them
 build: ## build the static release binary; prints its path last
 	@hack/image.sh build
 
+# Where make install puts the commands.
+PREFIX ?= /usr/local
+
+.PHONY: install
+install: ## put assay and kubectl assay into $(DESTDIR)$(PREFIX)/bin (ASSAY_BINARY=… for one that is built already)
+	@hack/install.sh "$(DESTDIR)$(PREFIX)"
+
 .PHONY: image
 image: ## build the image and push it to REF=registry/repository:tag (INSECURE=1 for plain http); prints its digest last
 	@hack/image.sh push "$(REF)"
@@ -64,6 +71,15 @@ test: preflight tools ## run all tests on real servers; all of them, also where 
 	@cargo build --locked --workspace --bins
 	@ASSAY_TESTKIT_PREBUILT=1 cargo test --locked --workspace --no-fail-fast
 
+.PHONY: property
+property: ## compare what is predicted with what happens over CASES=10000 random fleets, keys and policies; some minutes
+	@PROPTEST_CASES=$(or $(CASES),10000) cargo test --locked -p assay-engine --lib -- --nocapture impact
+
+.PHONY: kills
+kills: preflight tools ## kill the operator KILLS=1000 times in the middle of a write; a quarter of an hour
+	@cargo build --locked --workspace --bins
+	@ASSAY_TESTKIT_PREBUILT=1 ASSAY_KILLS=$(or $(KILLS),1000) cargo test --locked -p assay-tests --test all -- --nocapture f12_
+
 .PHONY: fuzz
 fuzz: ## fuzz every parser of remote bytes for a short time (SECONDS=5 each, TARGETS="dsse key")
 	@cargo build -q --locked --workspace --bin assay-fuzz
@@ -87,10 +103,27 @@ bench_optimised := --config profile.dev.opt-level=1 --config profile.dev.package
 bench_small := --pods 4000 --images 400
 bench_full :=
 
+# Pods:images of the fleets on a real API server. 2,000 pods of 50 images are written at the pace that is shipped.
+fleets_small := 2000:50
+fleets_full := 1000:111 2000:50 3333:1111 10000:333 10000:1111 10000:3333 33333:1111 50000:5500 150000:16400
+
 .PHONY: bench
-bench: ## measure the engine at scale, without a cluster: 150,000 pods of 16,400 images (SIZE=small for 4,000 of 400)
-	@cargo build --locked --workspace --bin assay-bench $(bench_optimised)
+bench: preflight tools ## measure the engine alone and the operator on fleets of up to 150,000 pods of 16,400 images (SIZE=small for 4,000 at most; FLEETS="1000:111" for some)
+	@cargo build --locked --workspace --bins $(bench_optimised)
 	@$(or $(CARGO_TARGET_DIR),target)/debug/assay-bench engine $(bench_$(or $(SIZE),full))
+	@$(MAKE) --no-print-directory bench-fleets bench-report
+
+.PHONY: bench-fleets
+bench-fleets:
+	@for fleet in $(or $(FLEETS),$(fleets_$(or $(SIZE),full))); do \
+	  pods=$${fleet%:*} images=$${fleet#*:}; \
+	  [ "$$fleet" = 2000:50 ] && pace=--shipped-pace || pace=; \
+	  ASSAY_TESTKIT_PREBUILT=1 ASSAY_TOOLS_DIR="$$(hack/tools.sh dir)" \
+	    $(or $(CARGO_TARGET_DIR),target)/debug/assay-bench fleet --pods $$pods --images $$images $$pace || exit; \
+	done
+
+.PHONY: bench-report
+bench-report:
 	@$(or $(CARGO_TARGET_DIR),target)/debug/assay-bench report
 
 # What the demo runs besides the tools. Built like the tests, so that nothing is built twice.

@@ -95,7 +95,6 @@ struct Fleet<'a> {
 struct Cost {
     cpu: Duration,
     requests: u64,
-    verifications: u64,
 }
 
 /// How long is counted.
@@ -152,18 +151,20 @@ impl Fleet<'_> {
         note("told.cpu", told.cpu.as_secs_f64(), "s CPU")?;
         let rows = Own.resident().unwrap_or_default().saturating_sub(before);
         note("bytes_per_pod", rows as f64 / pods as f64, "B")?;
-        let synced = async {
-            run.tell(Fact::Synced).await?;
-            // The first totals are gathered for three seconds.
+        let evaluated = run.cpu_until_judged(Fact::Synced).await?;
+        note("first_from_disk.cpu", evaluated.as_secs_f64(), "s CPU")?;
+        let verifications = run.totals().await?.verifications;
+        // The first totals are gathered for three seconds.
+        let totals = async {
             tokio::time::sleep(FIRST_TOTALS).await;
             Ok(())
         };
-        let first = run.cost(synced, Until::Quiet).await?;
-        note("first_from_disk.cpu", first.cpu.as_secs_f64(), "s CPU")?;
+        let first = run.cost(totals, Until::Quiet).await?;
+        note("first_from_disk.fan_out_cpu", first.cpu.as_secs_f64(), "s CPU")?;
         note("first_from_disk.requests", first.requests as f64, "requests")?;
         note(
             "first_from_disk.verifications",
-            first.verifications as f64,
+            verifications as f64,
             "verifications",
         )?;
         let [release, _] = self.registry.keys.as_slice() else {
@@ -189,6 +190,10 @@ impl Fleet<'_> {
                 "claims_dropped",
                 fleet_facts::asking_for_time("release", "release", release),
             ),
+            (
+                "claims_back",
+                fleet_facts::staged("release", "release", release, Stage::Active),
+            ),
         ];
         for (name, fact) in quiet {
             let evaluated = run.cpu_until_judged(fact).await?;
@@ -201,6 +206,27 @@ impl Fleet<'_> {
             run.totals().await?.verifications as f64,
             "verifications",
         )?;
+        let previewed = [
+            (
+                "preview_key",
+                fleet_facts::staged("release", "release", release, Stage::Revoked),
+            ),
+            (
+                "preview_policy",
+                fleet_facts::policy("fleet", &format!("{host}/fleet/**"), &["security"]),
+            ),
+            // It is asked about every signature.
+            (
+                "preview_new_key",
+                fleet_facts::staged("release-next", "release", &self.others[1], Stage::Active),
+            ),
+        ];
+        for (name, fact) in previewed {
+            let began = Instant::now();
+            let took = run.cpu_of(run.preview(fact)).await?;
+            note(&format!("{name}.cpu"), took.as_secs_f64(), "s CPU")?;
+            note(&format!("{name}.wall"), began.elapsed().as_secs_f64(), "s")?;
+        }
         let requests = self.registry.requests().await? - run.began;
         note("edits.requests", requests as f64, "requests")?;
         note("resident", Own.resident().unwrap_or_default() as f64 / 1e6, "MB")?;
@@ -286,6 +312,9 @@ impl<'a> Run<'a> {
         {
             self.tell(fact).await?;
         }
+        for workload in &fleet.workloads {
+            self.tell(workload.template()).await?;
+        }
         for pod in 0..pods {
             self.tell(fleet.workloads[pod % images].pod(pod)).await?;
         }
@@ -297,6 +326,17 @@ impl<'a> Run<'a> {
             .totals()
             .await
             .map_err(|error| Failed::new("ask for totals", error))
+    }
+
+    /// Asks what one change would do.
+    async fn preview(&self, fact: Fact) -> Result<(), Failed> {
+        let report = self.engine.preview(vec![fact]).await;
+        let report = report.map_err(|error| Failed::new("ask for a preview", error))?;
+        match report {
+            Some(report) if report.problems.is_empty() => Ok(()),
+            Some(report) => Err(Failed::new("preview a change", report.problems.join("; "))),
+            None => Err(Failed::new("preview a change", "not everything was told")),
+        }
     }
 
     async fn next(&self) -> Result<Update, Failed> {
@@ -335,18 +375,16 @@ impl<'a> Run<'a> {
         act: impl Future<Output = Result<(), Failed>>,
         until: Until,
     ) -> Result<Cost, Failed> {
-        let (requests, totals) = (self.registry.requests().await?, self.totals().await?);
+        let requests = self.registry.requests().await?;
         let before = cpu()?;
         act.await?;
         let mut workloads = 0;
-        let mut cpu_now = cpu()?;
         loop {
             match tokio::time::timeout(QUIET, self.next()).await {
                 Ok(update) => {
                     let update = update?;
                     workloads += usize::from(matches!(update, Update::Workload(..)));
                     self.done(update.target()).await?;
-                    cpu_now = cpu()?;
                     if matches!(until, Until::Workloads(wanted) if workloads >= wanted) {
                         break;
                     }
@@ -363,11 +401,10 @@ impl<'a> Run<'a> {
                 }
             }
         }
-        let after = self.totals().await?;
+        let took = cpu()?.saturating_sub(before);
         Ok(Cost {
-            cpu: cpu_now.saturating_sub(before),
+            cpu: took,
             requests: self.registry.requests().await? - requests,
-            verifications: after.verifications - totals.verifications,
         })
     }
 }

@@ -6,7 +6,7 @@ use api::{
     ContainerType, Demand, ImagePolicySpec, Match, Mode, PublicKeySource, Requirement, SignatureRequirement,
     SigningKeySpec, Stage, WorkloadRef,
 };
-use engine::{Fact, KeyFacts, PodFacts, PodImage, PolicyFacts, Workload};
+use engine::{Fact, KeyFacts, PodFacts, PodImage, PolicyFacts, TemplateFacts, Workload};
 use jiff::Timestamp;
 
 use crate::images;
@@ -54,6 +54,15 @@ pub(crate) fn workloads(host: &str, images: usize) -> Vec<FleetWorkload> {
 }
 
 impl FleetWorkload {
+    /// What it would start: the image, by its tag.
+    pub(crate) fn template(&self) -> Fact {
+        Fact::Template(TemplateFacts {
+            workload: self.workload.clone(),
+            images: vec![self.image.written.clone()],
+            keychain: None,
+        })
+    }
+
     /// The pod of this workload with a number.
     pub(crate) fn pod(&self, pod: usize) -> Fact {
         let number = self.number;
@@ -171,6 +180,8 @@ pub(crate) fn policy(name: &str, images: &str, rings: &[&str]) -> Fact {
         bind_repository: None,
         recheck: None,
         warn_before: None,
+        on_unknown: None,
+        supersedes: None,
     };
     Fact::Policy(Box::new(PolicyFacts {
         name: name.into(),

@@ -10,9 +10,9 @@ const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 /// Every image has this tag.
 pub(crate) const TAG: &str = "1";
 
-/// The repository's path, without the registry.
+/// The repository's path, without the registry; as long for every number that a fleet has.
 pub(crate) fn path(number: usize) -> String {
-    format!("fleet/app-{number}")
+    format!("fleet/app-{number:05}")
 }
 
 /// The image's manifest.

@@ -1,6 +1,7 @@
-//! `make bench`: what the engine costs at scale.
+//! `make bench`: what the operator costs at scale.
 //!
 //! - `engine`: the engine alone, through its public interface, against a counting stand-in registry.
+//! - `fleet`: the whole operator, as a process, on a real API server.
 //! - `registry`: that stand-in; started by the others as a process of its own.
 //!
 //! Every figure goes to `target/bench/results.json`. CPU time is measured where the bar is CPU time: others may use
@@ -8,12 +9,14 @@
 
 mod engine_run;
 mod figures;
+mod fleet;
 mod fleet_facts;
 mod images;
 mod process;
 mod report;
 mod stand_in;
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -70,6 +73,18 @@ enum Command {
         #[arg(long)]
         images: usize,
     },
+    /// The whole operator on a fleet in a real API server.
+    Fleet {
+        /// Pods of the fleet.
+        #[arg(long)]
+        pods: usize,
+        /// Images, and workloads, of the fleet.
+        #[arg(long)]
+        images: usize,
+        /// Write at the operator's own pace, as it is shipped, instead of as fast as the API server takes it.
+        #[arg(long)]
+        shipped_pace: bool,
+    },
     /// The table of all figures, and plots.
     Report {
         /// Where the plots are written.
@@ -81,7 +96,10 @@ enum Command {
         /// How many images it holds.
         #[arg(long)]
         images: usize,
-        /// Where it listens; 0 for any port.
+        /// Where it listens.
+        #[arg(long, default_value_t = Ipv4Addr::LOCALHOST)]
+        address: Ipv4Addr,
+        /// Its port; 0 for any.
         #[arg(long, default_value_t = 0)]
         port: u16,
     },
@@ -100,6 +118,29 @@ async fn main() -> Result<(), Failed> {
             images,
         } => engine_run::run_part(&arguments.results, part, &folder, port, (pods, images)).await,
         Command::Report { plots } => report::run(figures::Figures::open(&arguments.results)?.all(), &plots),
-        Command::Registry { images, port } => stand_in::serve(images, port).await,
+        Command::Fleet {
+            pods,
+            images,
+            shipped_pace,
+        } => {
+            let pace = match shipped_pace {
+                true => fleet::Pace::Shipped,
+                false => fleet::Pace::Raised,
+            };
+            fleet::run(
+                &arguments.results,
+                fleet::FleetSpec {
+                    pods,
+                    workloads: images,
+                },
+                pace,
+            )
+            .await
+        }
+        Command::Registry {
+            images,
+            address,
+            port,
+        } => stand_in::serve(images, address, port).await,
     }
 }

@@ -23,7 +23,7 @@ struct Plot {
     axis: &'static str,
 }
 
-const PLOTS: [Plot; 2] = [
+const PLOTS: [Plot; 6] = [
     Plot {
         file: "engine-pods.svg",
         title: "Engine: CPU against pods, images fixed",
@@ -45,6 +45,50 @@ const PLOTS: [Plot; 2] = [
             "engine.first_from_disk.cpu",
             "engine.claims_dropped.cpu",
             "engine.key_edit.cpu",
+        ],
+        over: |figure| figure.fleet.images,
+        fixed: |figure| figure.fleet.pods,
+        axis: "images",
+    },
+    Plot {
+        file: "fleet-memory-pods.svg",
+        title: "Operator: memory against pods, images fixed",
+        unit: "MB",
+        names: &["fleet.relisted.peak", "fleet.relisted.resident"],
+        over: |figure| figure.fleet.pods,
+        fixed: |figure| figure.fleet.images,
+        axis: "pods",
+    },
+    Plot {
+        file: "fleet-memory-images.svg",
+        title: "Operator: memory against images, pods fixed",
+        unit: "MB",
+        names: &["fleet.relisted.peak", "fleet.relisted.resident"],
+        over: |figure| figure.fleet.images,
+        fixed: |figure| figure.fleet.pods,
+        axis: "images",
+    },
+    Plot {
+        file: "fleet-cpu-pods.svg",
+        title: "Operator: CPU against pods, images fixed",
+        unit: "s CPU",
+        names: &[
+            "fleet.warm.synced.cpu",
+            "fleet.cold.settled.cpu",
+            "fleet.key_edit.cpu",
+        ],
+        over: |figure| figure.fleet.pods,
+        fixed: |figure| figure.fleet.images,
+        axis: "pods",
+    },
+    Plot {
+        file: "fleet-cpu-images.svg",
+        title: "Operator: CPU against images, pods fixed",
+        unit: "s CPU",
+        names: &[
+            "fleet.warm.synced.cpu",
+            "fleet.cold.settled.cpu",
+            "fleet.key_edit.cpu",
         ],
         over: |figure| figure.fleet.images,
         fixed: |figure| figure.fleet.pods,

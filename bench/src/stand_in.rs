@@ -2,6 +2,7 @@
 //! A stand-in for size, in a process of its own, so that its CPU time and memory are not the engine's.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -33,6 +34,7 @@ pub(crate) type Counts = BTreeMap<String, u64>;
 pub(crate) struct StandIn {
     /// None where another process started it.
     _child: Option<Child>,
+    address: Ipv4Addr,
     port: u16,
     http: reqwest::Client,
     /// Who signed every image, PEM.
@@ -42,6 +44,11 @@ pub(crate) struct StandIn {
 impl StandIn {
     /// Starts one that holds so many images; port 0 for any.
     pub(crate) async fn start(images: usize, port: u16) -> Result<StandIn, Failed> {
+        StandIn::start_at(images, Ipv4Addr::LOCALHOST, port).await
+    }
+
+    /// Starts one at one of the addresses of this machine itself (127.0.0.0/8).
+    pub(crate) async fn start_at(images: usize, address: Ipv4Addr, port: u16) -> Result<StandIn, Failed> {
         let failed = |error: &dyn std::fmt::Display| Failed::new("start the stand-in registry", error);
         testkit::init();
         let program = std::env::current_exe().map_err(|error| failed(&error))?;
@@ -52,6 +59,8 @@ impl StandIn {
                 &images.to_string(),
                 "--port",
                 &port.to_string(),
+                "--address",
+                &address.to_string(),
             ])
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -70,6 +79,7 @@ impl StandIn {
         let port: u16 = port.ok_or_else(|| failed(&format!("it said {line:?}")))?;
         let mut stand_in = StandIn {
             _child: Some(child),
+            address,
             port,
             http: reqwest::Client::new(),
             keys: Vec::new(),
@@ -83,6 +93,7 @@ impl StandIn {
         testkit::init();
         let mut stand_in = StandIn {
             _child: None,
+            address: Ipv4Addr::LOCALHOST,
             port,
             http: reqwest::Client::new(),
             keys: Vec::new(),
@@ -98,7 +109,7 @@ impl StandIn {
 
     /// The host part of image references.
     pub(crate) fn host(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", self.address, self.port)
     }
 
     /// Every request so far.
@@ -134,7 +145,7 @@ struct Content {
 }
 
 /// Serves until the process ends.
-pub(crate) async fn serve(images: usize, port: u16) -> Result<(), Failed> {
+pub(crate) async fn serve(images: usize, address: Ipv4Addr, port: u16) -> Result<(), Failed> {
     let failed = |error: &dyn std::fmt::Display| Failed::new("serve the stand-in registry", error);
     let signers = [signer()?, signer()?];
     let random = SystemRandom::new();
@@ -153,7 +164,7 @@ pub(crate) async fn serve(images: usize, port: u16) -> Result<(), Failed> {
         signatures: (0..images).map(sign).collect::<Result<_, _>>()?,
         counts: Mutex::default(),
     });
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port))
+    let listener = tokio::net::TcpListener::bind((address, port))
         .await
         .map_err(|error| failed(&error))?;
     let port = listener.local_addr().map_err(|error| failed(&error))?.port();

@@ -14,7 +14,7 @@ trap 'rm -rf "$scratch"' EXIT
 # What stands under `spec:` of the PrometheusRule is a rules file.
 awk '/^spec:$/ {inside = 1; next} /^[^ #]/ {inside = 0} inside {sub(/^  /, ""); print}' \
   "$tests/../rules.yaml" >"$scratch/rules.yaml"
-cp "$tests/alerts.yaml" "$scratch/"
+cp "$tests/alerts.yaml" "$tests/days.yaml" "$scratch/"
 cd "$scratch"
 promtool check rules rules.yaml
-promtool test rules alerts.yaml
+promtool test rules alerts.yaml days.yaml

@@ -43,12 +43,58 @@ pub struct ImageComplianceStatus {
     /// What runs, worst first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<ImageResult>,
+    /// What would happen if the workload's template started now. Only where a policy covers an image of the template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_start: Option<NextStart>,
     /// How many images run, those left out included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_count: Option<i64>,
     /// Results left out to keep the object under 256 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub omitted: Option<i64>,
+}
+
+/// What an admission check by the covering policies would say if the workload's template started now. This version
+/// installs none: nothing is refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NextStart {
+    /// What would happen.
+    pub decision: StartDecision,
+    /// The verdict that decides.
+    pub verdict: Verdict,
+    /// Why.
+    pub reason: Reason,
+    /// The policy that decides.
+    pub policy: String,
+    /// The image that decides, as the template writes it.
+    pub image: String,
+    /// The digest that would start; empty where it cannot be told.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub digest: String,
+    /// What was looked for, what was found, what to do; only where there is something to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub message: Option<String>,
+    /// Up to 20 images of the template, as written, of which the tag names another digest now than the one that runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub moved_tags: Vec<String>,
+}
+
+/// What an admission check would decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum StartDecision {
+    /// It would start.
+    Admit,
+    /// It would start with a warning.
+    Warn,
+    /// It would not start.
+    Deny,
+    /// A decision of a newer version.
+    #[serde(other)]
+    #[schemars(skip)]
+    Other,
 }
 
 /// The workload an answer is about.
@@ -139,6 +185,9 @@ pub struct PolicyResult {
     pub message: Option<String>,
     /// Since when the verdict and its reason are the same.
     pub since: Time,
+    /// The exception that passes over a violation; with the verdict Excepted only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exception: Option<PassedOver>,
     /// When the verdict changes although nothing else does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_until: Option<Time>,
@@ -148,6 +197,16 @@ pub struct PolicyResult {
     /// Since when the verdict could not be refreshed although it was due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stale_since: Option<Time>,
+}
+
+/// What is passed over, and by which exception.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PassedOver {
+    /// The name of the ImageException.
+    pub name: String,
+    /// Why the image violates the policy.
+    pub reason: Reason,
 }
 
 /// What a result becomes by itself.

@@ -7,12 +7,18 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 pub const COMPLIANT: &str = "Compliant";
 /// ImageCompliance: every DryRun policy that covers a running image holds.
 pub const DRY_RUN_COMPLIANT: &str = "DryRunCompliant";
-/// SigningKey, KeyRevocation, ImagePolicy, TrustRoot and RegistryConfig: the object can be used as it is written.
+/// SigningKey, KeyRevocation, ImagePolicy, ImageException, TrustRoot and RegistryConfig: the object can be used as it is written.
 pub const READY: &str = "Ready";
 /// ImagePolicy: a webhook answers for it.
 pub const ENFORCED: &str = "Enforced";
 /// SigningKey: nothing that runs would fail without this key.
 pub const SAFE_TO_DISABLE: &str = "SafeToDisable";
+
+/// ImagePolicy: what is different from the policy that it supersedes is said.
+pub const COMPARED: &str = "Compared";
+
+/// RegistryConfig: what holds is looked at again when its policies ask for that.
+pub const IN_TIME: &str = "InTime";
 
 /// PolicyPreview: what would change is said.
 pub const COMPLETE: &str = "Complete";
@@ -58,6 +64,16 @@ pub mod reasons {
     pub const REVOCATION_IN_FORCE: &str = "RevocationInForce";
     /// KeyRevocation is not Ready: something in it cannot be used; what it revokes is revoked all the same.
     pub const REVOCATION_INVALID: &str = "RevocationInvalid";
+    /// ImageException is Ready: it passes over what it names.
+    pub const EXCEPTION_IN_FORCE: &str = "ExceptionInForce";
+    /// ImageException is not Ready: its time is over, it passes over nothing.
+    pub const EXCEPTION_EXPIRED: &str = "ExceptionExpired";
+    /// ImageException is not Ready: it cannot be used as it is written, and passes over nothing.
+    pub const EXCEPTION_INVALID: &str = "ExceptionInvalid";
+    /// ImagePolicy is Compared: the status says what is different.
+    pub const SUPERSEDED_FOUND: &str = "SupersededFound";
+    /// ImagePolicy is not Compared: the policy that it supersedes does not exist.
+    pub const SUPERSEDED_MISSING: &str = "SupersededMissing";
     /// PolicyPreview is Complete: the status says what would change.
     pub const PREVIEW_COMPUTED: &str = "Computed";
     /// PolicyPreview is not Complete: the changes would not come about as they are written.

@@ -7,8 +7,8 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
 use crate::{
-    GROUP, ImageCompliance, ImagePolicy, KeyRevocation, PolicyPreview, RegistryConfig, SigningKey, TrustRoot,
-    VERSION,
+    GROUP, ImageCompliance, ImageException, ImagePolicy, KeyRevocation, PolicyPreview, RegistryConfig,
+    SigningKey, TrustRoot, VERSION,
 };
 
 /// Why the definitions could not be generated: a fault of the build, never of the input.
@@ -41,6 +41,10 @@ pub fn definitions() -> Result<Vec<(&'static str, CustomResourceDefinition)>, Cr
         (
             "imagepolicies.yaml",
             without_nullable("ImagePolicy", &ImagePolicy::crd())?,
+        ),
+        (
+            "imageexceptions.yaml",
+            without_nullable("ImageException", &ImageException::crd())?,
         ),
         (
             "policypreviews.yaml",
@@ -145,6 +149,7 @@ fn columns() -> Value {
         {"name": "Dry-Run", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"DryRunCompliant\")].status"},
         {"name": "Reason", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Compliant\")].reason"},
         {"name": "Images", "type": "integer", "jsonPath": ".status.imageCount"},
+        {"name": "Next-Start", "type": "string", "jsonPath": ".status.nextStart.decision"},
         {"name": "Message", "type": "string", "priority": 1, "jsonPath": ".status.conditions[?(@.type==\"Compliant\")].message"},
         {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
     ])

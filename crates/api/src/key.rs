@@ -237,6 +237,9 @@ pub struct SigningKeyStatus {
     /// What would get a worse verdict if this key stopped counting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sole_trust: Option<SoleTrust>,
+    /// ImageCompliances of the whole cluster that were still to be written then; left out where there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending_status_writes: Option<i64>,
     /// Ready and SafeToDisable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
@@ -253,6 +256,10 @@ pub struct SoleTrust {
     pub workloads: i64,
     /// Pods.
     pub pods: i64,
+    /// Top-level workloads besides those, that only their next start would bring before a worse verdict: CronJobs,
+    /// workloads that are scaled to zero, and those whose template names another image than what runs.
+    #[serde(default)]
+    pub start_only: i64,
     /// Up to 20 of the workloads, in order of namespace and name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]

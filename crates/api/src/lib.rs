@@ -1,7 +1,7 @@
 //! The Kubernetes resources of Assay, group `assay.dev`, version `v1alpha1`.
 //!
-//! Here live the types a user applies ([`SigningKey`], [`KeyRevocation`], [`ImagePolicy`], [`PolicyPreview`], [`TrustRoot`],
-//! [`RegistryConfig`]) and the one
+//! Here live the types a user applies ([`SigningKey`], [`KeyRevocation`], [`ImagePolicy`], [`ImageException`],
+//! [`PolicyPreview`], [`TrustRoot`], [`RegistryConfig`]) and the one
 //! a user reads ([`ImageCompliance`]), their stable reasons and condition types, and the generation of their
 //! CustomResourceDefinitions. Nothing here runs: no evaluation, no client, no clock.
 
@@ -12,6 +12,7 @@ mod compliance;
 pub mod conditions;
 pub mod crd;
 mod duration;
+mod image_exception;
 mod key;
 mod key_revocation;
 mod policy;
@@ -24,10 +25,13 @@ mod schema_sources;
 mod trust_root;
 
 pub use compliance::{
-    ContainerRef, ContainerType, ImageCompliance, ImageComplianceStatus, ImageResult, PolicyResult,
-    WillBecome, WorkloadRef,
+    ContainerRef, ContainerType, ImageCompliance, ImageComplianceStatus, ImageResult, NextStart, PassedOver,
+    PolicyResult, StartDecision, WillBecome, WorkloadRef,
 };
 pub use duration::{DurationError, parse_duration};
+pub use image_exception::{
+    ExceptedViolation, ImageException, ImageExceptionSpec, ImageExceptionStatus, LONGEST_EXCEPTION_DAYS,
+};
 pub use key::{
     Demand, Keyless, PUBLIC_GOOD, PublicKeySource, SigningKey, SigningKeySpec, SigningKeyStatus, SoleTrust,
     Stage, WorkloadSample,
@@ -36,12 +40,12 @@ pub use key_revocation::{
     EarlierSignatures, KeyRevocation, KeyRevocationSpec, KeyRevocationStatus, RevocationReason,
 };
 pub use policy::{
-    ImagePolicy, ImagePolicySpec, ImagePolicyStatus, InForce, Match, Mode, MultiArch, PolicyViolation,
-    Recheck, RunsAs,
+    Comparison, ImagePolicy, ImagePolicySpec, ImagePolicyStatus, InForce, Match, Mode, MultiArch, OnUnknown,
+    PolicyViolation, RECHECK_REQUESTED_AT, Recheck, RunsAs,
 };
 pub use policy_preview::{
     DEFAULT_PREVIEW_TTL, PolicyPreview, PolicyPreviewSpec, PolicyPreviewStatus, PreviewChange, PreviewResult,
-    PreviewedKind, PreviewedName,
+    PreviewedKind, PreviewedName, PreviewedStarts,
 };
 pub use reason::{Reason, Verdict};
 pub use registry_config::{CredentialsRef, Mirror, RegistryConfig, RegistryConfigSpec, RegistryConfigStatus};

@@ -7,7 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::reason::Reason;
 use crate::requirement::Requirement;
-use crate::schema;
+use crate::{schema, schema_sources};
+
+/// The annotation of an ImagePolicy by which somebody asks that everything that it covers be looked at now: a time in RFC
+/// 3339.
+pub const RECHECK_REQUESTED_AT: &str = "assay.dev/recheck-requested-at";
 
 /// Which images must carry which evidence.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,6 +25,8 @@ use crate::schema;
     status = "ImagePolicyStatus",
     derive = "PartialEq",
     doc = "Which running images must carry which evidence. Several policies on one image must all hold; an image that no policy matches is NotCovered.",
+    validation = Rule::new("!has(self.spec.supersedes) || self.spec.supersedes != self.metadata.name")
+        .message("spec.supersedes must name another policy"),
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
     printcolumn(
         name = "Enforced",
@@ -36,6 +42,30 @@ use crate::schema;
     printcolumn(name = "Compliant", type_ = "integer", json_path = ".status.compliant"),
     printcolumn(name = "Violating", type_ = "integer", json_path = ".status.violating"),
     printcolumn(name = "Unknown", type_ = "integer", json_path = ".status.unknown"),
+    printcolumn(
+        name = "Excepted",
+        type_ = "integer",
+        json_path = ".status.excepted",
+        priority = "1"
+    ),
+    printcolumn(
+        name = "Newly-Failing",
+        type_ = "integer",
+        json_path = ".status.comparison.newlyFailingTotal",
+        priority = "1"
+    ),
+    printcolumn(
+        name = "Newly-Passing",
+        type_ = "integer",
+        json_path = ".status.comparison.newlyPassingTotal",
+        priority = "1"
+    ),
+    printcolumn(
+        name = "Newly-Unknown",
+        type_ = "integer",
+        json_path = ".status.comparison.newlyUnknownTotal",
+        priority = "1"
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -74,6 +104,14 @@ pub struct ImagePolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::duration")]
     pub warn_before: Option<String>,
+    /// What an admission check in mode Enforce would do where a registry does not answer or limits requests: Deny or Admit; Deny if not given. Admit covers RegistryUnavailable and RateLimited only, and makes nothing Compliant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::not_null::<OnUnknown>")]
+    pub on_unknown: Option<OnUnknown>,
+    /// The policy that this one is to take the place of, by name: the status says which results would fail or pass then. Nothing else follows from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema_sources::object_name")]
+    pub supersedes: Option<String>,
 }
 
 /// What a policy does about what it finds.
@@ -104,6 +142,19 @@ impl Mode {
             Mode::Other => "Other",
         }
     }
+}
+
+/// What an admission check in mode Enforce would do where a registry does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnUnknown {
+    /// Refuse.
+    Deny,
+    /// Let it start: what only a registry keeps from being told, and nothing else.
+    Admit,
+    /// A value of a newer version.
+    #[serde(other)]
+    #[schemars(skip)]
+    Other,
 }
 
 /// Which images of which namespaces a policy covers; all given parts must match.
@@ -214,6 +265,9 @@ pub struct ImagePolicyStatus {
     /// Workloads with an Unknown image and no Violating one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown: Option<i64>,
+    /// Workloads with an image that passes only by an ImageException, and no Violating or Unknown one; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub excepted: Option<i64>,
     /// Up to 20 violations, in order of namespace, workload and digest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
@@ -224,10 +278,45 @@ pub struct ImagePolicyStatus {
     /// The next time at which a verdict of this policy changes by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_deadline: Option<Time>,
-    /// Ready and Enforced.
+    /// ImageCompliances of the whole cluster that were still to be written then; left out where there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending_status_writes: Option<i64>,
+    /// What is different from the policy that this one supersedes; absent where it names none or one that does not exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comparison: Option<Comparison>,
+    /// Ready, Enforced, and Compared where it supersedes a policy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+/// What is different from another policy, over all images that either covers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Comparison {
+    /// The other policy.
+    pub policy: String,
+    /// Results that violate this policy and do not violate the other one.
+    pub newly_failing_total: i64,
+    /// Results that violate the other policy and are known not to violate this one.
+    pub newly_passing_total: i64,
+    /// Results that cannot be told by this policy, and can be told by the other one or are none of its.
+    #[serde(default)]
+    pub newly_unknown_total: i64,
+    /// Results that cannot be told by this policy.
+    pub unknown: i64,
+    /// The first 20 that fail newly, in order of namespace, workload and image, with this policy's reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub newly_failing: Vec<PolicyViolation>,
+    /// The first 20 that pass newly, in the same order, with this policy's reason: AllVerified, NotCovered, or what else makes them pass.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub newly_passing: Vec<PolicyViolation>,
+    /// The first 20 that are newly unknown, in the same order, with this policy's reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub newly_unknown: Vec<PolicyViolation>,
 }
 
 /// The version of a policy that decides.

@@ -14,6 +14,8 @@ pub enum Verdict {
     Violating,
     /// It cannot be told whether every requirement holds.
     Unknown,
+    /// A requirement is known not to hold, and an ImageException passes over it for a while.
+    Excepted,
     /// No policy covers the image.
     NotCovered,
     /// A value of a newer version; it counts as Unknown.
@@ -120,8 +122,32 @@ reasons! {
     PolicyInvalid,
     /// A key ring that the policy names has no usable key.
     KeyMissing,
+    /// An ImageException passes over what is wrong.
+    Excepted,
     /// No policy covers the image.
     NotCovered,
+}
+
+impl Reason {
+    /// Why an image may violate a policy: what an ImageException may name.
+    pub const OF_VIOLATIONS: &'static [Reason] = &[
+        Reason::SignatureMissing,
+        Reason::SignerNotTrusted,
+        Reason::SignatureInvalid,
+        Reason::TooFewSigners,
+        Reason::KeyStaged,
+        Reason::KeyDisabled,
+        Reason::KeyRevoked,
+        Reason::KeyExpired,
+        Reason::AttestationMissing,
+        Reason::AttestationInvalid,
+        Reason::AttestationExpired,
+        Reason::AttestationUndated,
+        Reason::AttestationRejected,
+        Reason::VulnerabilityFound,
+        Reason::IndexNotSigned,
+        Reason::TagNotPinned,
+    ];
 }
 
 impl fmt::Display for Reason {

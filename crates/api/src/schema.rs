@@ -93,19 +93,26 @@ fn repository_glob() -> Schema {
 }
 
 pub(crate) fn namespace_globs(_: &mut SchemaGenerator) -> Schema {
-    let glob = text(
+    set(0, 64, &namespace_glob())
+}
+
+pub(crate) fn namespace_globs_required(_: &mut SchemaGenerator) -> Schema {
+    set(1, 64, &namespace_glob())
+}
+
+fn namespace_glob() -> Schema {
+    text(
         255,
         &matches(NAMESPACE_GLOB),
         "must be the name of a namespace, or a pattern of names such as team-*",
-    );
-    set(0, 64, &glob)
+    )
 }
 
 pub(crate) fn key_rings(generator: &mut SchemaGenerator) -> Schema {
     set(1, 16, &name(generator))
 }
 
-fn set(minimum: u32, maximum: u32, items: &Schema) -> Schema {
+pub(crate) fn set(minimum: usize, maximum: usize, items: &Schema) -> Schema {
     json_schema!({
         "type": "array",
         "minItems": minimum,

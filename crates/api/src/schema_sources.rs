@@ -2,9 +2,13 @@
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-use crate::schema::{matches, text};
+use crate::Reason;
+use crate::schema::{matches, set, text};
 
 const OBJECT_NAME: &str = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
+/// A kind, for a custom one with its group, and a name or a pattern of names.
+const WORKLOAD: &str =
+    r"^[A-Z][A-Za-z0-9]*([.][a-z0-9]([-a-z0-9.]*[a-z0-9])?)?/[a-z0-9*]([-a-z0-9.*]*[a-z0-9*])?$";
 const SECRET_KEY: &str = r"^[-._a-zA-Z0-9]+$";
 const ISSUER: &str = r"^https?://[^\\s]+$";
 const SUBJECT: &str = r"^[^\\s]+$";
@@ -25,6 +29,34 @@ pub(crate) fn object_name(_: &mut SchemaGenerator) -> Schema {
     )
 }
 
+/// The policies of an exception.
+pub(crate) fn excepted_policies(generator: &mut SchemaGenerator) -> Schema {
+    set(1, 16, &object_name(generator))
+}
+
+/// The workloads of an exception.
+pub(crate) fn excepted_workloads(_: &mut SchemaGenerator) -> Schema {
+    let workload = text(
+        316,
+        &matches(WORKLOAD),
+        "must be a kind and a name, such as Deployment/web, CronJob/backup-* or Rollout.argoproj.io/web",
+    );
+    set(1, 64, &workload)
+}
+
+/// The reasons of an exception.
+pub(crate) fn excepted_reasons(_: &mut SchemaGenerator) -> Schema {
+    let reasons: Vec<&str> = Reason::OF_VIOLATIONS
+        .iter()
+        .map(|reason| reason.as_str())
+        .collect();
+    set(
+        1,
+        Reason::OF_VIOLATIONS.len(),
+        &json_schema!({"type": "string", "enum": reasons}),
+    )
+}
+
 /// A whole object of another kind. Its fields are read by the operator, which says what is wrong with them.
 pub(crate) fn previewed_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
@@ -32,8 +64,8 @@ pub(crate) fn previewed_object(_: &mut SchemaGenerator) -> Schema {
         "x-kubernetes-embedded-resource": true,
         "x-kubernetes-preserve-unknown-fields": true,
         "x-kubernetes-validations": [{
-            "rule": "self.apiVersion == 'assay.dev/v1alpha1' && self.kind in ['SigningKey', 'ImagePolicy', 'KeyRevocation']",
-            "message": "must be a SigningKey, an ImagePolicy or a KeyRevocation of assay.dev/v1alpha1",
+            "rule": "self.apiVersion == 'assay.dev/v1alpha1' && self.kind in ['SigningKey', 'ImagePolicy', 'KeyRevocation', 'ImageException']",
+            "message": "must be a SigningKey, an ImagePolicy, a KeyRevocation or an ImageException of assay.dev/v1alpha1",
         }],
     })
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use api::Verdict;
+use api::{Verdict, WorkloadRef};
 use clap::{Args, ValueEnum};
 use engine::{Examination, PolicyAnswer, Question, examine};
 use registry::Client;
@@ -19,13 +19,14 @@ use crate::registries::RegistryArguments;
 
 /// Judge one image by keys and policies in files; no cluster is needed.
 ///
-/// Exit codes: 0 compliant, 1 violating, 2 unknown or an error, 3 no policy covers the image.
+/// Exit codes: 0 compliant, 1 violating, 2 unknown or an error, 3 no policy covers the image, 4 an ImageException passes
+/// over what is wrong.
 #[derive(Args, Debug)]
 pub(crate) struct CheckArguments {
     /// The image as a pod would name it: repository with tag, digest or both
     image: String,
-    /// YAML with SigningKeys, KeyRevocations, ImagePolicies, TrustRoots with their ConfigMaps, and RegistryConfigs
-    /// (repeatable)
+    /// YAML with SigningKeys, KeyRevocations, ImagePolicies, ImageExceptions, TrustRoots with their ConfigMaps, and
+    /// RegistryConfigs (repeatable)
     #[arg(short = 'f', long = "filename", value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// The namespace the image would run in
@@ -34,6 +35,9 @@ pub(crate) struct CheckArguments {
     /// Labels of that namespace, as key=value,…
     #[arg(short = 'l', long = "labels", value_name = "LABELS", value_parser = label, value_delimiter = ',')]
     labels: Vec<(String, String)>,
+    /// The workload that would run it, as Kind/name, for ImageExceptions that name workloads
+    #[arg(long, value_name = "WORKLOAD", value_parser = workload)]
+    workload: Option<WorkloadRef>,
     #[command(flatten)]
     registries: RegistryArguments,
     /// A trusted_root.json in the place of every trust root that the keys name
@@ -81,10 +85,12 @@ fn judge(arguments: &CheckArguments) -> Result<Examination, Box<dyn std::error::
     let question = Question {
         image: arguments.image.clone(),
         namespace: arguments.namespace.clone(),
+        workload: arguments.workload.clone(),
         labels: arguments.labels.iter().cloned().collect::<BTreeMap<_, _>>(),
         policies: manifests.policies,
         keys: manifests.keys,
         revocations: manifests.revocations,
+        exceptions: manifests.exceptions,
         trust_roots,
     };
     client.set_routes(manifests.routes)?;
@@ -130,6 +136,7 @@ fn exit_code(verdict: Verdict) -> ExitCode {
         Verdict::Violating => ExitCode::from(1),
         Verdict::Unknown | Verdict::Other => ExitCode::from(output::FAILED),
         Verdict::NotCovered => ExitCode::from(3),
+        Verdict::Excepted => ExitCode::from(4),
     }
 }
 
@@ -145,6 +152,7 @@ fn as_json(examination: &Examination) -> Value {
                 "requirement": policy.answer.requirement.as_deref(),
                 "reason": policy.answer.reason,
                 "message": &*policy.answer.message,
+                "exception": policy.answer.excepted.as_ref().map(|excepted| &*excepted.exception),
                 "validUntil": policy.answer.valid_until.map(|time| time.to_string()),
             })
         })
@@ -216,6 +224,21 @@ fn paragraph(line: &mut impl FnMut(String), message: &str) {
     for text in output::wrapped(message, 92) {
         line(format!("    {text}"));
     }
+}
+
+/// `Kind/name`, or `Kind.group/name` for a custom kind.
+fn workload(text: &str) -> Result<WorkloadRef, String> {
+    let (kind, name) = match text.split_once('/') {
+        Some((kind, name)) if !kind.is_empty() && !name.is_empty() => (kind, name),
+        _ => return Err(format!("{text:?} is not of the form Kind/name")),
+    };
+    let (kind, group) = kind.split_once('.').unwrap_or((kind, "apps"));
+    Ok(WorkloadRef {
+        api_version: format!("{group}/v1"),
+        kind: kind.to_owned(),
+        name: name.to_owned(),
+        ..WorkloadRef::default()
+    })
 }
 
 fn label(text: &str) -> Result<(String, String), String> {

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use controller::{ControllerOptions, Metrics, PullSecretReader, RegistryCredentials};
+use controller::{
+    ControllerOptions, Metrics, NotifyOptions, PullSecretReader, RegistryCredentials, WorkloadTemplate,
+};
 use engine::{EngineOptions, PullSecrets};
 use registry::{Client, ClientOptions, Cloud};
 use tokio::signal::unix::{SignalKind, signal};
@@ -42,6 +44,10 @@ pub(crate) struct ControllerArguments {
     /// credentials (repeatable)
     #[arg(long, value_enum, value_name = "CLOUD")]
     cloud_credentials: Vec<CloudOf>,
+    /// Judge also what objects of a custom kind would start, as GROUP/VERSION/KIND=JSONPATH[,JSONPATH] of their pod
+    /// specs; the operator must be allowed to list and watch them (repeatable)
+    #[arg(long, value_name = "TEMPLATE")]
+    workload_template: Vec<WorkloadTemplate>,
     /// The namespace of the operator's Lease; that of the pod if not given
     #[arg(long)]
     namespace: Option<String>,
@@ -57,6 +63,21 @@ pub(crate) struct ControllerArguments {
     /// Status writes at once
     #[arg(long, value_name = "N", default_value_t = ControllerOptions::WRITES_BURST)]
     writes_burst: NonZeroU32,
+    /// Everything in the cluster is listed anew after this time, give or take a tenth, whatever the watches say
+    #[arg(long, value_name = "DURATION", default_value = "50m", value_parser = api::parse_duration)]
+    relist_interval: Duration,
+    /// A watch of which nothing is heard for so long is begun anew; the API server sends a bookmark every minute
+    #[arg(long, value_name = "DURATION", default_value = "90s", value_parser = api::parse_duration)]
+    watch_silence: Duration,
+    /// Notify this receiver of news, by CloudEvents over http or https; nobody is notified without it
+    #[arg(long, value_name = "URL", requires = "notify_secret_file")]
+    notify_url: Option<String>,
+    /// The file with the secret that notifications are signed with, or with several, one a line
+    #[arg(long, value_name = "FILE", requires = "notify_url")]
+    notify_secret_file: Option<PathBuf>,
+    /// What tells this cluster from others in notifications: the source of each CloudEvent
+    #[arg(long, value_name = "URI", default_value = "/assay")]
+    notify_source: String,
     /// Look-ups at registries at the same time
     #[arg(long, value_name = "N", default_value = "64")]
     concurrent_lookups: usize,
@@ -119,6 +140,7 @@ pub(crate) fn run(arguments: ControllerArguments) -> ExitCode {
 type AnyError = Box<dyn std::error::Error>;
 
 async fn operate(arguments: ControllerArguments) -> Result<(), AnyError> {
+    each_kind_once(&arguments.workload_template)?;
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
     let registries = Client::new(ClientOptions {
         observer: Some(metrics.registry_observer()),
@@ -151,6 +173,22 @@ async fn operate(arguments: ControllerArguments) -> Result<(), AnyError> {
     Ok(ended?)
 }
 
+/// Two watches of one kind would contradict each other.
+fn each_kind_once(registered: &[WorkloadTemplate]) -> Result<(), AnyError> {
+    for (at, one) in registered.iter().enumerate() {
+        let is_same = |other: &WorkloadTemplate| (&other.group, &other.kind) == (&one.group, &one.kind);
+        if registered[..at].iter().any(is_same) {
+            return Err(format!(
+                "--workload-template: found {}/{} twice, expected each kind once: give all its paths to one flag, \
+                 separated by commas",
+                one.group, one.kind
+            )
+            .into());
+        }
+    }
+    Ok(())
+}
+
 impl ControllerArguments {
     fn engine_options(&self, cluster: &kube::Client, options: &ControllerOptions) -> EngineOptions {
         let reader = || -> Arc<dyn PullSecrets> {
@@ -175,11 +213,23 @@ impl ControllerArguments {
             report_min_age: self.report_min_age,
             writes_per_second: self.writes_per_second,
             writes_burst: self.writes_burst,
+            relist_interval: self.relist_interval,
+            watch_silence: self.watch_silence,
             tuf_folder: Some(self.data_dir.join("tuf")),
             registry_credentials: match self.registry_credentials {
                 WhoseCredentials::Operator => RegistryCredentials::Operator,
                 WhoseCredentials::Workload => RegistryCredentials::Workload,
             },
+            workload_templates: self.workload_template.clone(),
+            notify: self
+                .notify_url
+                .clone()
+                .zip(self.notify_secret_file.clone())
+                .map(|(url, secret_file)| NotifyOptions {
+                    url,
+                    secret_file,
+                    source: self.notify_source.clone(),
+                }),
             lease: defaults.lease,
             identity: defaults.identity,
         }

@@ -1,11 +1,15 @@
 //! The `assay` command: one binary for the operator and for people.
 
 mod check;
+mod cluster;
 mod controller;
 mod forecast;
+mod kubectl;
 mod manifests;
 mod output;
 mod registries;
+mod span;
+mod table;
 mod verify_bundle;
 
 use std::process::ExitCode;
@@ -37,7 +41,17 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    // The name that the binary is called by decides which command line it has.
+    let program = std::env::args_os().next().unwrap_or_default();
+    let name = std::path::Path::new(&program).file_stem().unwrap_or_default();
+    match name.to_str() {
+        Some("kubectl-assay") => with_cryptography(kubectl::KubectlCli::parse(), kubectl::run),
+        Some("kubectl_complete-assay") => kubectl::completion::of_kubectl(),
+        _ => with_cryptography(Cli::parse(), run),
+    }
+}
+
+fn with_cryptography<T>(cli: T, run: impl FnOnce(T) -> ExitCode) -> ExitCode {
     // The only TLS and cryptography provider of the process.
     if rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
@@ -45,6 +59,10 @@ fn main() -> ExitCode {
     {
         return output::fail("another cryptography provider is installed in this process");
     }
+    run(cli)
+}
+
+fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Controller(arguments) => controller::run(*arguments),
         Command::Check(arguments) => check::run(&arguments),

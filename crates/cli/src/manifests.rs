@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use api::{ConfigMapRef, ImagePolicy, KeyRevocation, RegistryConfig, SigningKey, TrustRoot, TufSource};
-use engine::{KeyFacts, PolicyFacts, RevocationFacts};
+use api::{
+    ConfigMapRef, ImageException, ImagePolicy, KeyRevocation, RegistryConfig, SigningKey, TrustRoot,
+    TufSource,
+};
+use engine::{ExceptionFacts, KeyFacts, PolicyFacts, RevocationFacts};
 use jiff::Timestamp;
 use registry::Routes;
 use serde::Deserialize;
@@ -36,8 +39,8 @@ pub(crate) enum ManifestError {
         field: String,
     },
     #[error(
-        "{file}: {object}: apiVersion {version:?}, kind {kind:?} is no SigningKey, KeyRevocation, ImagePolicy, TrustRoot or \
-         RegistryConfig of assay.dev/v1alpha1, and no ConfigMap of v1; leave it out of the files given with -f",
+        "{file}: {object}: apiVersion {version:?}, kind {kind:?} is no SigningKey, KeyRevocation, ImagePolicy, \
+         ImageException, TrustRoot or RegistryConfig of assay.dev/v1alpha1, and no ConfigMap of v1; leave it out of the files given with -f",
         file = file.display()
     )]
     Kind {
@@ -66,6 +69,7 @@ pub(crate) struct Manifests {
     pub(crate) keys: Vec<KeyFacts>,
     pub(crate) revocations: Vec<RevocationFacts>,
     pub(crate) policies: Vec<PolicyFacts>,
+    pub(crate) exceptions: Vec<ExceptionFacts>,
     pub(crate) trust_roots: BTreeMap<Arc<str>, Arc<verify::TrustRoot>>,
     /// The repositories that publish the other trust roots.
     pub(crate) published: BTreeMap<Arc<str>, TufSource>,
@@ -104,31 +108,14 @@ impl Manifests {
     /// Reads every document of every file.
     pub(crate) fn read(files: &[PathBuf]) -> Result<Manifests, ManifestError> {
         let mut manifests = Manifests::default();
-        for file in files {
-            let text = std::fs::read_to_string(file).map_err(|source| ManifestError::Read {
-                file: file.clone(),
-                source,
-            })?;
-            for document in serde_norway::Deserializer::from_str(&text) {
-                let document = Value::deserialize(document).map_err(|source| ManifestError::Yaml {
-                    file: file.clone(),
-                    source,
-                })?;
-                manifests.add(file, document)?;
-            }
+        for (file, document) in documents(files)? {
+            manifests.add(&file, document)?;
         }
         manifests.read_config_maps()?;
         Ok(manifests)
     }
 
     fn add(&mut self, file: &Path, document: Value) -> Result<(), ManifestError> {
-        if document.is_null() {
-            return Ok(());
-        }
-        if document["kind"] == "List" && document["apiVersion"] == "v1" {
-            let mut items = items_of(file, document)?.into_iter();
-            return items.try_for_each(|item| self.add(file, item));
-        }
         let version = text(&document["apiVersion"]);
         let entry = Entry {
             file,
@@ -140,6 +127,7 @@ impl Manifests {
             ("assay.dev/v1alpha1", "SigningKey") => Self::add_key,
             ("assay.dev/v1alpha1", "KeyRevocation") => Self::add_revocation,
             ("assay.dev/v1alpha1", "ImagePolicy") => Self::add_policy,
+            ("assay.dev/v1alpha1", "ImageException") => Self::add_exception,
             ("assay.dev/v1alpha1", "TrustRoot") => Self::add_trust_root,
             ("assay.dev/v1alpha1", "RegistryConfig") => Self::add_registry,
             ("v1", "ConfigMap") => Self::add_config_map,
@@ -201,6 +189,23 @@ impl Manifests {
             generation: 1,
             spec: Ok(policy.spec),
             in_force: None,
+        });
+        Ok(())
+    }
+
+    fn add_exception(&mut self, entry: Entry<'_>) -> Result<(), ManifestError> {
+        entry.is_new(self.exceptions.iter().all(|known| *known.name != *entry.name))?;
+        let exception: ImageException = entry.strict()?;
+        // One that is in no cluster yet is judged as if it were made now.
+        let created = exception.metadata.creation_timestamp.map(|time| time.0);
+        let created = created.unwrap_or_else(Timestamp::now);
+        policy::CompiledException::compile(&entry.name, &exception.spec, Some(created))
+            .map_err(|error| entry.unusable(format!("{}: {}", error.field, error.problem)))?;
+        self.exceptions.push(ExceptionFacts {
+            name: entry.name.into(),
+            generation: 1,
+            created: Some(created),
+            spec: Ok(exception.spec),
         });
         Ok(())
     }
@@ -328,6 +333,42 @@ impl Entry<'_> {
     }
 }
 
+/// Every object of every file, those in Lists included, each with its file. `-` is the standard input.
+pub(crate) fn documents(files: &[PathBuf]) -> Result<Vec<(PathBuf, Value)>, ManifestError> {
+    let mut found = Vec::new();
+    for file in files {
+        let text = match file.to_str() {
+            Some("-") => std::io::read_to_string(std::io::stdin()),
+            _ => std::fs::read_to_string(file),
+        };
+        let text = text.map_err(|source| ManifestError::Read {
+            file: file.clone(),
+            source,
+        })?;
+        for document in serde_norway::Deserializer::from_str(&text) {
+            let document = Value::deserialize(document).map_err(|source| ManifestError::Yaml {
+                file: file.clone(),
+                source,
+            })?;
+            unfold(file, document, &mut found)?;
+        }
+    }
+    Ok(found)
+}
+
+/// Takes in an object, or what a List holds.
+fn unfold(file: &Path, document: Value, found: &mut Vec<(PathBuf, Value)>) -> Result<(), ManifestError> {
+    if document.is_null() {
+        return Ok(());
+    }
+    if document["kind"] == "List" && document["apiVersion"] == "v1" {
+        let mut items = items_of(file, document)?.into_iter();
+        return items.try_for_each(|item| unfold(file, item, found));
+    }
+    found.push((file.to_owned(), document));
+    Ok(())
+}
+
 /// What a `v1` List holds. One without `items`, or with fields that no List has, is misspelt: read as an empty
 /// one, it would let everything in it go unsaid.
 fn items_of(file: &Path, document: Value) -> Result<Vec<Value>, ManifestError> {
@@ -354,7 +395,11 @@ fn items_of(file: &Path, document: Value) -> Result<Vec<Value>, ManifestError> {
 }
 
 /// Reads an object; a field that its type does not have is an error.
-fn strict<T: DeserializeOwned>(file: &Path, object: &str, mut document: Value) -> Result<T, ManifestError> {
+pub(crate) fn strict<T: DeserializeOwned>(
+    file: &Path,
+    object: &str,
+    mut document: Value,
+) -> Result<T, ManifestError> {
     if let Some(fields) = document.as_object_mut() {
         // Written by the API server, never by a person: nothing of it is used here.
         fields.remove("status");

@@ -265,7 +265,7 @@ mod tests {
         assert_eq!(names(&["--staging"]), "staging");
     }
 
-    /// Issue 4: a digest is `sha256:` and 64 digits, and no file's name.
+    /// A digest is `sha256:` and 64 digits, and no file's name.
     #[test]
     fn an_argument_is_a_digest_only_if_it_is_one_and_names_no_file() {
         let text = format!("sha256:{}", "a".repeat(64));

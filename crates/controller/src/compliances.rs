@@ -12,6 +12,7 @@ use kube::runtime::watcher::Event;
 use crate::ledger::{Ledger, Place};
 use crate::metrics::Metrics;
 use crate::said;
+use crate::versions::ResourceVersion;
 use crate::watch::{Roll, Sink};
 
 /// Keeps the ledger, and tells the engine of the violations that the first list holds.
@@ -21,6 +22,22 @@ pub(crate) struct ComplianceSink {
     metrics: Arc<Metrics>,
     roll: Roll<Place>,
     first_list: bool,
+    list: Listing,
+}
+
+/// The list that is under way, or the next one.
+#[derive(Debug, Default)]
+struct Listing {
+    /// Which version of the store it shows.
+    at: ResourceVersion,
+    set_back: bool,
+}
+
+/// Where an object was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    List,
+    Watch,
 }
 
 impl ComplianceSink {
@@ -31,10 +48,15 @@ impl ComplianceSink {
             metrics,
             roll: Roll::default(),
             first_list: true,
+            list: Listing::default(),
         }
     }
 
-    async fn seen(&mut self, object: DeserializeGuard<ImageCompliance>) -> Result<(), Stopped> {
+    async fn seen(
+        &mut self,
+        object: DeserializeGuard<ImageCompliance>,
+        source: Source,
+    ) -> Result<(), Stopped> {
         let object = match object.0 {
             Ok(object) => object,
             Err(error) => {
@@ -60,7 +82,11 @@ impl ComplianceSink {
                 self.engine.tell(Fact::Remembered(violation)).await?;
             }
         }
-        if self.ledger.seen(&object) {
+        let must_be_put_right = match source {
+            Source::List => self.ledger.listed(&object, &self.list.at, self.list.set_back),
+            Source::Watch => self.ledger.seen(&object),
+        };
+        if must_be_put_right {
             tracing::info!(%namespace, name = %place.name, "somebody else changed an ImageCompliance; it is put right");
             self.put_right(&place).await?;
         }
@@ -95,8 +121,10 @@ impl Sink<DeserializeGuard<ImageCompliance>> for ComplianceSink {
                     self.gone(place, None).await?;
                 }
                 self.first_list = false;
+                self.list = Listing::default();
             }
-            Event::Apply(object) | Event::InitApply(object) => self.seen(object).await?,
+            Event::InitApply(object) => self.seen(object, Source::List).await?,
+            Event::Apply(object) => self.seen(object, Source::Watch).await?,
             Event::Delete(object) => {
                 let uid = object.uid();
                 if let (Some(namespace), name) = (object.namespace(), object.name_any()) {
@@ -109,5 +137,12 @@ impl Sink<DeserializeGuard<ImageCompliance>> for ComplianceSink {
             }
         }
         Ok(())
+    }
+    fn listing(&mut self, at: &str) {
+        self.list.at = at.into();
+    }
+
+    fn set_back(&mut self) {
+        self.list.set_back = true;
     }
 }

@@ -14,6 +14,8 @@ pub(crate) const WRITER: Duration = Duration::from_secs(12);
 pub(crate) const FLUSH: Duration = Duration::from_secs(5);
 /// The sender of Events ends: the one under way, and those that wait.
 pub(crate) const EVENTS: Duration = Duration::from_secs(7);
+/// The sender of notifications ends: it sends what waits while Events are sent.
+pub(crate) const NOTIFICATIONS: Duration = Duration::from_millis(500);
 /// The Lease is given back.
 pub(crate) const LEASE: Duration = Duration::from_secs(5);
 /// Who still reads a page when everything else has ended is not waited for longer.
@@ -31,7 +33,7 @@ const fn sum(shares: &[Duration]) -> u128 {
 }
 
 const _: () = assert!(
-    sum(&[WRITER, EVENTS, LEASE, PAGES, ENGINE]) < ALL.as_millis(),
+    sum(&[WRITER, EVENTS, NOTIFICATIONS, LEASE, PAGES, ENGINE]) < ALL.as_millis(),
     "an orderly end takes longer than a pod is given"
 );
 const _: () = assert!(

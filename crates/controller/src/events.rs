@@ -21,11 +21,11 @@ use crate::names::hash;
 use crate::write::request::{Refused, Requests};
 
 /// Events in one second, sustained.
-const PER_SECOND: NonZeroU32 = NonZeroU32::new(10).unwrap();
+pub(crate) const PER_SECOND: NonZeroU32 = NonZeroU32::new(10).unwrap();
 /// Events at once.
-const BURST: NonZeroU32 = NonZeroU32::new(300).unwrap();
+pub(crate) const BURST: NonZeroU32 = NonZeroU32::new(300).unwrap();
 /// Events that may wait; what comes on top is dropped and counted.
-const QUEUE: usize = 4096;
+pub(crate) const QUEUE: usize = 4096;
 /// How often one Event is tried.
 const ATTEMPTS: u32 = 3;
 /// The longest note, in bytes.

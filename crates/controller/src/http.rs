@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 
 use crate::health::Health;
 use crate::lease::Leadership;
-use crate::metrics::{Metrics, Snapshot};
+use crate::metrics::{KeyUse, Metrics, Snapshot};
 use crate::objects::Objects;
 
 /// A scrape does not wait longer for the engine; it then shows what it saw last.
@@ -54,6 +54,7 @@ async fn metrics(State(pages): State<Pages>) -> Response {
             totals,
             policies: pages.policies.names(),
             keys: pages.keys.names(),
+            key_uses: pages.keys.each(KeyUse::of),
         };
         pages.metrics.show(snapshot);
     }

@@ -2,18 +2,20 @@
 
 use std::sync::Arc;
 
-use api::SigningKeyStatus;
+use api::{SigningKey, SigningKeyStatus};
 use engine::{Fact, KeyFacts, Target, UnreadableKey};
 use kube::api::DynamicObject;
 use serde_json::Value;
 
 use crate::object_sink::Told;
+use crate::objects::read_spec;
 
 /// SigningKeys as the engine is told of them.
 pub(crate) enum Keys {}
 
 impl Told for Keys {
     const KIND: &'static str = "SigningKey";
+    type Resource = SigningKey;
     type Status = SigningKeyStatus;
 
     fn fact(name: Arc<str>, object: &DynamicObject) -> (Fact, Option<String>) {
@@ -35,15 +37,12 @@ impl Told for Keys {
 
 /// What an object says as a key.
 fn key_facts(name: Arc<str>, object: &DynamicObject) -> KeyFacts {
-    let spec = object.data.get("spec").cloned().unwrap_or_default();
-    let key_ring = spec.get("keyRing").and_then(Value::as_str).map(str::to_owned);
+    let key_ring = object.data.get("spec").and_then(|spec| spec.get("keyRing"));
+    let key_ring = key_ring.and_then(Value::as_str).map(str::to_owned);
     KeyFacts {
         name,
         generation: object.metadata.generation.unwrap_or_default(),
-        spec: serde_json::from_value(spec).map_err(|error| UnreadableKey {
-            key_ring,
-            problem: format!("spec cannot be read: {error}"),
-        }),
+        spec: read_spec(object).map_err(|problem| UnreadableKey { key_ring, problem }),
     }
 }
 

@@ -48,7 +48,7 @@ pub(crate) struct Stored {
     pub(crate) uid: String,
     pub(crate) resource_version: ResourceVersion,
     /// Of everything that this operator writes into the object.
-    pub(crate) print: u64,
+    pub(crate) content_hash: u64,
 }
 
 /// What is known before a write.
@@ -94,7 +94,7 @@ struct Book {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger {
     book: Arc<Mutex<Book>>,
-    printer: RandomState,
+    hasher: RandomState,
     strays: Arc<Notify>,
 }
 
@@ -108,24 +108,29 @@ impl Ledger {
         self.lock().writes = writes;
     }
 
-    /// A print of everything that this operator writes, but for the workload's generation: that alone
+    /// A hash of everything that this operator writes, but for the workload's generation: that alone
     /// is no reason to write. The key of the hash is this process's own, so that nobody can prepare two
-    /// contents with one print.
-    pub(crate) fn print(&self, status: &ImageComplianceStatus, owners: &[OwnerReference]) -> u64 {
+    /// contents with one hash.
+    pub(crate) fn content_hash(&self, status: &ImageComplianceStatus, owners: &[OwnerReference]) -> u64 {
         let workload = status.workload.clone().map(|workload| WorkloadRef {
             observed_generation: None,
             ..workload
         });
         let content = (
             (&status.verdict, &workload, &status.conditions),
-            (&status.images, status.image_count, status.omitted),
+            (
+                &status.images,
+                &status.next_start,
+                status.image_count,
+                status.omitted,
+            ),
             owners,
         );
-        let mut hasher = self.printer.build_hasher();
+        let mut hasher = self.hasher.build_hasher();
         match serde_json::to_vec(&content) {
             Ok(bytes) => hasher.write(&bytes),
             Err(error) => {
-                tracing::error!(%error, "a status cannot be printed and is written anew");
+                tracing::error!(%error, "a status cannot be serialised and is written anew");
                 hasher.write_u64(RandomState::new().build_hasher().finish());
             }
         }
@@ -139,12 +144,29 @@ impl Ledger {
         Stored {
             uid: metadata.uid.clone().unwrap_or_default(),
             resource_version: ResourceVersion::of(metadata),
-            print: self.print(&object.status, owners),
+            content_hash: self.content_hash(&object.status, owners),
         }
     }
 
     /// The watch saw an object; says whether somebody else changed it and it must be put right.
     pub(crate) fn seen(&self, object: &ImageCompliance) -> bool {
+        self.follow(object, |known, seen| seen.is_newer_than(known))
+    }
+
+    /// A list holds an object, as of a version of the store. What is older than what was known before is true all the
+    /// same where the list is not older itself: the store was set back then. Says whether it must be put right.
+    pub(crate) fn listed(&self, object: &ImageCompliance, at: &ResourceVersion, set_back: bool) -> bool {
+        self.follow(object, |known, seen| {
+            seen.is_newer_than(known) || (seen != known && (set_back || !known.is_newer_than(at)))
+        })
+    }
+
+    /// Takes over what the API server holds where it is news: that depends on the version known and the one seen.
+    fn follow(
+        &self,
+        object: &ImageCompliance,
+        is_news: impl Fn(&ResourceVersion, &ResourceVersion) -> bool,
+    ) -> bool {
         let Some(place) = Place::of_object(object) else {
             return false;
         };
@@ -159,14 +181,14 @@ impl Ledger {
         if entry
             .stored
             .as_ref()
-            .is_some_and(|known| !stored.resource_version.is_newer_than(&known.resource_version))
+            .is_some_and(|known| !is_news(&known.resource_version, &stored.resource_version))
         {
             return false;
         }
         let differs = entry
             .stored
             .as_ref()
-            .is_none_or(|known| known.print != stored.print);
+            .is_none_or(|known| known.content_hash != stored.content_hash);
         entry.stored = Some(stored);
         if !writes || entry.said.workload.is_none() {
             entry.said = Said::of(&object.status);
@@ -195,6 +217,15 @@ impl Ledger {
             book.entries.remove(place);
         }
         writes
+    }
+
+    /// What was last said at this place.
+    pub(crate) fn said(&self, place: &Place) -> Said {
+        let book = self.lock();
+        book.entries
+            .get(place)
+            .map(|entry| entry.said.clone())
+            .unwrap_or_default()
     }
 
     /// A write about this place begins. None where one is under way.
@@ -243,7 +274,7 @@ impl Ledger {
                 let differs = entry
                     .stored
                     .as_ref()
-                    .is_none_or(|known| known.print != missed.print);
+                    .is_none_or(|known| known.content_hash != missed.content_hash);
                 if newer {
                     entry.stored = Some(missed);
                 }
@@ -355,6 +386,29 @@ mod tests {
         assert!(!ledger.seen(&object("2", "Unknown")));
     }
 
+    /// F15.
+    #[test]
+    fn f15_what_a_store_that_was_set_back_holds_is_put_right() {
+        let old = object("1", "Compliant");
+        let said = || {
+            let ledger = writing();
+            ledger.begin(&place());
+            let own = object("9", "Violating");
+            assert_eq!(ledger.end(&place(), wrote(&ledger, &own)), Meanwhile::Untouched);
+            ledger
+        };
+        assert!(
+            !said().listed(&old, &"8".into(), false),
+            "that list is older than the write"
+        );
+        assert!(said().listed(&old, &"9".into(), false), "this one is not");
+        assert!(
+            said().listed(&old, &"5".into(), true),
+            "it is known that the store was set back"
+        );
+        assert!(!said().listed(&object("9", "Violating"), &"9".into(), false));
+    }
+
     #[test]
     fn a_foreign_edit_must_be_put_right_and_changes_nothing_that_was_said() {
         let ledger = writing();
@@ -436,8 +490,8 @@ mod tests {
         let ledger = Ledger::default();
         let mut newer = object("1", "Compliant");
         newer.status.workload.as_mut().unwrap().observed_generation = Some(7);
-        let print = |object: &ImageCompliance| ledger.print(&object.status, &[]);
-        assert_eq!(print(&newer), print(&object("1", "Compliant")));
-        assert_ne!(print(&newer), print(&object("1", "Violating")));
+        let content_hash = |object: &ImageCompliance| ledger.content_hash(&object.status, &[]);
+        assert_eq!(content_hash(&newer), content_hash(&object("1", "Compliant")));
+        assert_ne!(content_hash(&newer), content_hash(&object("1", "Violating")));
     }
 }

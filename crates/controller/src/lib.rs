@@ -4,8 +4,10 @@
 //! engine, and what the engine answers is written wherever users look. [`run`] is the whole of it.
 
 mod compliances;
+mod dated;
 mod ending;
 mod events;
+mod exceptions;
 mod forecasts;
 mod health;
 mod http;
@@ -18,6 +20,7 @@ mod loops;
 mod metrics;
 mod names;
 mod namespaces;
+mod notify;
 mod object_sink;
 mod objects;
 mod options;
@@ -35,8 +38,10 @@ mod watch;
 mod write;
 
 pub use ending::ENGINE as ENGINE_ENDS_WITHIN;
+pub use inventory::registered::{WorkloadTemplate, WorkloadTemplateError};
 pub use loops::LoopError;
 pub use metrics::{Metrics, MetricsRegistryObserver};
+pub use notify::{NotifyOptions, ReceiverError};
 pub use options::{ControllerOptions, RegistryCredentials, own_identity, own_namespace};
 pub use pull_secrets::PullSecretReader;
 pub use run::{ControllerError, run};

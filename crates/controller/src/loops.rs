@@ -20,7 +20,7 @@ pub enum LoopError {
 
 /// A loop that is not there any more.
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct LoopEnd {
     pub(crate) name: &'static str,
     pub(crate) result: Result<Result<(), LoopError>, JoinError>,
 }
@@ -44,13 +44,13 @@ impl Loops {
     }
 
     /// Waits for the next loop that ends; in the order in which they end. None where none runs.
-    pub(crate) async fn next_ended(&mut self) -> Option<Ended> {
+    pub(crate) async fn next_ended(&mut self) -> Option<LoopEnd> {
         let (id, result) = match self.tasks.join_next_with_id().await? {
             Ok((id, result)) => (id, Ok(result)),
             Err(error) => (error.id(), Err(error)),
         };
         let (name, _) = self.running.remove(&id)?;
-        Some(Ended { name, result })
+        Some(LoopEnd { name, result })
     }
 
     /// Waits until the loop of this name has ended, and aborts it where that takes too long. False
@@ -81,7 +81,7 @@ impl Loops {
     }
 }
 
-impl Ended {
+impl LoopEnd {
     fn log(&self) {
         let name = self.name;
         match &self.result {
@@ -115,7 +115,7 @@ mod tests {
         assert!(
             matches!(
                 ended,
-                Ended {
+                LoopEnd {
                     name: "events",
                     result: Ok(Ok(()))
                 }
@@ -127,7 +127,7 @@ mod tests {
         assert!(
             matches!(
                 ended,
-                Ended {
+                LoopEnd {
                     name: "writer",
                     result: Ok(Err(_))
                 }

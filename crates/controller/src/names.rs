@@ -1,6 +1,7 @@
 //! Names of what the operator creates: pure and stable across restarts.
 
 use engine::WorkloadKey;
+pub(crate) use policy::cut;
 use sha2::{Digest, Sha256};
 
 use crate::inventory::BuiltIn;
@@ -72,17 +73,6 @@ pub(crate) fn hash(parts: &[&str], digits: usize) -> String {
         .collect();
     text.truncate(digits);
     text
-}
-
-/// At most so many characters of a text; a cut text ends with `…`.
-pub(crate) fn cut(text: &str, longest: usize) -> String {
-    if text.chars().count() <= longest {
-        return text.to_owned();
-    }
-    text.chars()
-        .take(longest.saturating_sub(1))
-        .chain(['…'])
-        .collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
-//! What the watches of ImagePolicies and SigningKeys have in common: an object whose spec changed is
-//! told as a fact, and its status is kept for the writer.
+//! What the watches of the kinds that become facts have in common (ImagePolicies, SigningKeys, KeyRevocations and
+//! ImageExceptions): an object whose spec changed is told, and its status is kept for the writer.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,13 +12,15 @@ use serde::de::DeserializeOwned;
 
 use crate::lease::Leadership;
 use crate::metrics::Metrics;
-use crate::objects::{Objects, Row};
+use crate::objects::{Objects, Row, UNREADABLE};
 use crate::watch::{Roll, Sink};
 
 /// A kind of which objects become facts.
 pub(crate) trait Told: Send + 'static {
     /// The kind, for metrics and logs.
     const KIND: &'static str;
+    /// The kind, for requests.
+    type Resource: kube::Resource<DynamicType = ()>;
     /// What the operator says of an object of this kind.
     type Status: Clone + PartialEq + Default + DeserializeOwned + Send;
 
@@ -27,6 +30,10 @@ pub(crate) trait Told: Send + 'static {
     fn gone(name: Arc<str>) -> Fact;
     /// What writes about the object are called.
     fn target(name: Arc<str>) -> Target;
+    /// What somebody asks for by an annotation, apart from the spec: its value, and what it says.
+    fn request(_: &Arc<str>, _: &DynamicObject) -> Option<(String, Result<Fact, String>)> {
+        None
+    }
 }
 
 /// Tells the engine of the objects of one kind.
@@ -36,6 +43,8 @@ pub(crate) struct ObjectSink<K: Told> {
     leadership: Leadership,
     metrics: Arc<Metrics>,
     roll: Roll<Arc<str>>,
+    /// What was asked for last of each object.
+    requested: BTreeMap<Arc<str>, String>,
 }
 
 impl<K: Told> ObjectSink<K> {
@@ -51,6 +60,7 @@ impl<K: Told> ObjectSink<K> {
             leadership,
             metrics,
             roll: Roll::default(),
+            requested: BTreeMap::new(),
         }
     }
 
@@ -64,19 +74,40 @@ impl<K: Told> ObjectSink<K> {
             let (fact, problem) = K::fact(name.clone(), &object);
             if let Some(problem) = problem {
                 self.metrics.watch_error(K::KIND);
-                tracing::error!(kind = K::KIND, %name, problem, "an object cannot be read as it is written");
+                tracing::error!(kind = K::KIND, %name, problem, "{UNREADABLE}");
             }
-            return self.engine.tell(fact).await;
+            self.engine.tell(fact).await?;
+        } else if change.status && self.leadership.leads() {
+            self.engine
+                .wanted(K::target(name.clone()), Duration::ZERO)
+                .await?;
         }
-        if change.status && self.leadership.leads() {
-            return self.engine.wanted(K::target(name), Duration::ZERO).await;
+        self.asked(&name, &object).await
+    }
+
+    /// Tells what is asked for by an annotation, each request once.
+    async fn asked(&mut self, name: &Arc<str>, object: &DynamicObject) -> Result<(), Stopped> {
+        let Some((value, request)) = K::request(name, object) else {
+            self.requested.remove(name);
+            return Ok(());
+        };
+        if self.requested.get(name) == Some(&value) {
+            return Ok(());
         }
-        Ok(())
+        self.requested.insert(name.clone(), value);
+        match request {
+            Ok(fact) => self.engine.tell(fact).await,
+            Err(problem) => {
+                tracing::warn!(kind = K::KIND, %name, problem, "a request cannot be read and is not heeded");
+                Ok(())
+            }
+        }
     }
 
     async fn gone(&mut self, name: Arc<str>) -> Result<(), Stopped> {
         self.roll.gone(&name);
         self.objects.gone(&name);
+        self.requested.remove(&name);
         self.engine.tell(K::gone(name)).await
     }
 }

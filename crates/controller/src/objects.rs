@@ -1,7 +1,8 @@
-//! What the API server holds of policies and keys apart from their specs: uid, version and status.
+//! What the API server holds of the kinds that become facts apart from their specs: uid, version and status.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use kube::api::DynamicObject;
@@ -15,6 +16,8 @@ pub(crate) struct Row<S> {
     pub(crate) uid: String,
     pub(crate) resource_version: ResourceVersion,
     pub(crate) generation: i64,
+    /// A hash of the spec: a store that was set back gives a generation a second time.
+    spec: u64,
     pub(crate) status: S,
     /// When this process last wrote the status.
     pub(crate) written: Option<Instant>,
@@ -59,7 +62,8 @@ impl<S: Clone + PartialEq + Default + DeserializeOwned> Objects<S> {
     pub(crate) fn seen(&self, name: &Arc<str>, row: Row<S>) -> Change {
         let mut rows = self.lock();
         let before = rows.get(name).filter(|before| before.uid == row.uid);
-        let same_spec = before.is_some_and(|before| before.generation == row.generation);
+        let same_spec =
+            before.is_some_and(|before| (before.generation, before.spec) == (row.generation, row.spec));
         let writing = before.is_some_and(|before| before.writing);
         let differs = before.is_some_and(|before| before.status != row.status);
         let written = before.and_then(|before| before.written);
@@ -89,6 +93,14 @@ impl<S: Clone + PartialEq + Default + DeserializeOwned> Objects<S> {
         self.lock().keys().cloned().collect()
     }
 
+    /// Something of the status of each, in order of name.
+    pub(crate) fn each<T>(&self, of: impl Fn(&Arc<str>, &S) -> T) -> Vec<T> {
+        self.lock()
+            .iter()
+            .map(|(name, row)| of(name, &row.status))
+            .collect()
+    }
+
     /// A write of the status begins. None where the object is gone or a write is under way.
     pub(crate) fn begin(&self, name: &str) -> Option<Row<S>> {
         let mut rows = self.lock();
@@ -112,7 +124,10 @@ impl<S: Clone + PartialEq + Default + DeserializeOwned> Objects<S> {
             let changed = row.generation == now.generation && row.status != now.status;
             return Meanwhile::of(changed);
         }
+        // The spec stays the one that the watch showed: a newer one that the write met is told when the watch shows it.
         *row = Row {
+            generation: row.generation,
+            spec: row.spec,
             written: row.written,
             writing: false,
             ..now
@@ -139,11 +154,28 @@ impl<S: Default + DeserializeOwned> Row<S> {
             uid: object.metadata.uid.clone().unwrap_or_default(),
             resource_version: ResourceVersion::of(&object.metadata),
             generation: object.metadata.generation.unwrap_or_default(),
+            spec: spec_hash(object),
             status: serde_json::from_value(status).unwrap_or_default(),
             written: None,
             writing: false,
         }
     }
+}
+
+/// What is logged of an object that cannot be read.
+pub(crate) const UNREADABLE: &str = "an object cannot be read as it is written: mend the field that is named, or apply the \
+    definitions of this version (kubectl apply -k crds)";
+
+/// The spec of an object, or why it cannot be read.
+pub(crate) fn read_spec<Spec: DeserializeOwned>(object: &DynamicObject) -> Result<Spec, String> {
+    let spec = object.data.get("spec").cloned().unwrap_or_default();
+    serde_json::from_value(spec).map_err(|error| format!("spec cannot be read: {error}"))
+}
+
+/// A hash of an object's spec. The key of the hash is this process's own, so that nobody can prepare two specs with one.
+pub(crate) fn spec_hash(object: &DynamicObject) -> u64 {
+    static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    HASHER.hash_one(object.data.get("spec").map(ToString::to_string))
 }
 
 #[cfg(test)]
@@ -159,6 +191,23 @@ mod tests {
             "status": status,
         });
         Row::of(&serde_json::from_value(object).unwrap())
+    }
+
+    /// F15.
+    #[test]
+    fn f15_a_generation_that_comes_a_second_time_with_another_spec_is_a_change_of_the_spec() {
+        let (objects, name): (Objects<ImagePolicyStatus>, Arc<str>) = (Objects::default(), "p".into());
+        let with = |description: &str| {
+            let object = json!({
+                "apiVersion": "assay.dev/v1alpha1", "kind": "ImagePolicy",
+                "metadata": {"name": "p", "uid": "u", "generation": 5, "resourceVersion": "1"},
+                "spec": {"description": description},
+            });
+            Row::of(&serde_json::from_value(object).unwrap())
+        };
+        assert!(objects.seen(&name, with("one")).spec);
+        assert!(!objects.seen(&name, with("one")).spec);
+        assert!(objects.seen(&name, with("other")).spec);
     }
 
     #[test]
@@ -244,6 +293,25 @@ mod tests {
             Meanwhile::ChangedByOthers
         );
         assert_eq!(objects.begin("p").unwrap().resource_version, "3".into());
+    }
+
+    /// F15, F17: a write that conflicts reads the object anew, and may see an edit before the watch does. Weakened once:
+    /// with the spec of what the write ended with, the edit is never told, not by a list either.
+    #[test]
+    fn an_edit_that_a_write_met_before_the_watch_is_still_a_change_of_the_spec() {
+        let objects = Objects::default();
+        let name: Arc<str> = "p".into();
+        objects.seen(&name, row("u", 1, json!(null)));
+        objects.begin("p");
+        let met = at("3", row("u", 2, json!({"images": 1})));
+        assert_eq!(objects.end("p", Some(met)), Meanwhile::Untouched);
+        assert_eq!(objects.begin("p").unwrap().resource_version, "3".into());
+        assert!(objects.seen(&name, at("2", row("u", 2, json!(null)))).spec);
+        assert!(
+            !objects
+                .seen(&name, at("3", row("u", 2, json!({"images": 1}))))
+                .spec
+        );
     }
 
     #[test]

@@ -5,6 +5,9 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::inventory::registered::WorkloadTemplate;
+use crate::notify::NotifyOptions;
+
 /// Where the namespace of a pod is told to its processes.
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 /// Where the operator lives if nothing says otherwise.
@@ -40,11 +43,19 @@ pub struct ControllerOptions {
     pub writes_per_second: NonZeroU32,
     /// Writes of statuses at once (`--writes-burst`).
     pub writes_burst: NonZeroU32,
+    /// Everything is listed anew after this time, give or take a tenth, whatever the watches say (`--relist-interval`).
+    pub relist_interval: Duration,
+    /// A watch of which nothing is heard for so long is begun anew (`--watch-silence`).
+    pub watch_silence: Duration,
     /// Where what TUF repositories publish is kept; None keeps it in memory.
     pub tuf_folder: Option<PathBuf>,
     /// Whose credentials registries are asked with. For the workloads' the engine must be started with a
     /// [`crate::PullSecretReader`].
     pub registry_credentials: RegistryCredentials,
+    /// Custom kinds of which the pod specs are judged (`--workload-template`).
+    pub workload_templates: Vec<WorkloadTemplate>,
+    /// Who is notified of news (`--notify-url`); None for nobody.
+    pub notify: Option<NotifyOptions>,
 }
 
 impl ControllerOptions {
@@ -54,6 +65,10 @@ impl ControllerOptions {
     pub const LEASE: &'static str = "assay-controller";
     /// 60 s.
     pub const REPORT_MIN_AGE: Duration = Duration::from_secs(60);
+    /// 50 min.
+    pub const RELIST_INTERVAL: Duration = Duration::from_secs(50 * 60);
+    /// 90 s: the API server sends a bookmark about every minute.
+    pub const WATCH_SILENCE: Duration = Duration::from_secs(90);
     /// 20.
     pub const WRITES_PER_SECOND: NonZeroU32 = NonZeroU32::new(20).unwrap();
     /// 500.
@@ -71,8 +86,12 @@ impl Default for ControllerOptions {
             report_min_age: Self::REPORT_MIN_AGE,
             writes_per_second: Self::WRITES_PER_SECOND,
             writes_burst: Self::WRITES_BURST,
+            relist_interval: Self::RELIST_INTERVAL,
+            watch_silence: Self::WATCH_SILENCE,
             tuf_folder: None,
             registry_credentials: RegistryCredentials::default(),
+            workload_templates: Vec::new(),
+            notify: None,
         }
     }
 }

@@ -5,18 +5,21 @@
 
 use std::sync::Arc;
 
-use api::{ImagePolicyStatus, InForce};
+use api::{ImagePolicy, ImagePolicyStatus, InForce, RECHECK_REQUESTED_AT};
 use engine::{Fact, PolicyFacts, Target};
+use jiff::Timestamp;
 use kube::api::DynamicObject;
 use serde_json::Value;
 
 use crate::object_sink::Told;
+use crate::objects::read_spec;
 
 /// ImagePolicies as the engine is told of them.
 pub(crate) enum Policies {}
 
 impl Told for Policies {
     const KIND: &'static str = "ImagePolicy";
+    type Resource = ImagePolicy;
     type Status = ImagePolicyStatus;
 
     fn fact(name: Arc<str>, object: &DynamicObject) -> (Fact, Option<String>) {
@@ -30,15 +33,31 @@ impl Told for Policies {
     fn target(name: Arc<str>) -> Target {
         Target::Policy(name)
     }
+    fn request(name: &Arc<str>, object: &DynamicObject) -> Option<(String, Result<Fact, String>)> {
+        recheck(name, object)
+    }
+}
+
+/// The annotation by which everything that the policy covers is to be looked at now. Tenants cannot write it.
+fn recheck(policy: &Arc<str>, object: &DynamicObject) -> Option<(String, Result<Fact, String>)> {
+    let annotations = object.metadata.annotations.as_ref()?;
+    let value = annotations.get(RECHECK_REQUESTED_AT)?;
+    let read = value.parse::<Timestamp>().map(|at| Fact::RecheckRequested {
+        policy: policy.clone(),
+        at,
+    });
+    let read = read.map_err(|error| {
+        format!("metadata.annotations[{RECHECK_REQUESTED_AT}]: found {value:?}, expected a time in RFC 3339: {error}")
+    });
+    Some((value.clone(), read))
 }
 
 /// What an object says as a policy.
 fn policy_facts(name: Arc<str>, object: &DynamicObject) -> PolicyFacts {
-    let spec = object.data.get("spec").cloned().unwrap_or_default();
     PolicyFacts {
         name,
         generation: object.metadata.generation.unwrap_or_default(),
-        spec: serde_json::from_value(spec).map_err(|error| format!("spec cannot be read: {error}")),
+        spec: read_spec(object),
         in_force: in_force(object),
     }
 }
@@ -53,7 +72,7 @@ fn in_force(object: &DynamicObject) -> Option<InForce> {
         Ok(kept) => Some(kept),
         Err(error) => {
             let name = object.metadata.name.as_deref();
-            tracing::error!(policy = name, %error, "status.inForce cannot be read and is not used");
+            tracing::error!(policy = name, %error, "status.inForce cannot be read and is not used: without a spec that compiles, what the policy may match is Unknown");
             None
         }
     }
@@ -96,6 +115,27 @@ mod tests {
         );
         assert!(facts.spec.unwrap_err().contains("spec cannot be read"));
         assert_eq!(facts.in_force.unwrap().generation, 3);
+    }
+
+    #[test]
+    fn a_look_is_asked_for_by_an_annotation_and_what_is_no_time_is_told() {
+        let object = |value: &str| {
+            let object = json!({
+                "apiVersion": "assay.dev/v1alpha1", "kind": "ImagePolicy",
+                "metadata": {"name": "prod", "annotations": {"assay.dev/recheck-requested-at": value}},
+            });
+            recheck(&"prod".into(), &serde_json::from_value(object).unwrap()).unwrap()
+        };
+        let (_, asked) = object("2026-11-22T12:00:00Z");
+        let expected: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
+        assert!(
+            matches!(asked, Ok(Fact::RecheckRequested { policy, at }) if &*policy == "prod" && at == expected)
+        );
+        let problem = object("now").1.unwrap_err();
+        assert!(
+            problem.contains("\"now\"") && problem.contains("RFC 3339"),
+            "{problem}"
+        );
     }
 
     #[test]

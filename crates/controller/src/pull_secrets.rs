@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use engine::{Keychain, KeychainHolder, PullCredentials, PullSecrets};
-use futures::FutureExt;
 use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, stream};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
@@ -28,6 +28,8 @@ const KEPT: Duration = Duration::from_secs(20);
 const DEADLINE: Duration = Duration::from_secs(5);
 /// More Secrets of one pod are not read.
 pub(crate) const MOST: usize = 16;
+/// So many of them are read at the same time.
+const AT_ONCE: usize = 4;
 /// The role that the install ships for this, bound nowhere.
 const ROLE: &str = "assay-pull-secret-reader";
 
@@ -58,12 +60,22 @@ enum Unread {
     Trouble,
 }
 
+/// What came of one object.
+enum Found {
+    Credentials(Credentials),
+    Forbidden(String),
+    Trouble(String),
+    /// It may be there in a moment.
+    Passing(String),
+}
+
 /// What came of several objects.
 #[derive(Default)]
 struct Gathered {
     read: Vec<Credentials>,
     forbidden: Vec<String>,
     troubles: Vec<String>,
+    incomplete: bool,
 }
 
 impl PullSecretReader {
@@ -114,8 +126,14 @@ impl PullSecretReader {
             let trouble = format!("only the first {MOST} pull secrets of a pod are read");
             gathered.troubles.push(trouble);
         }
-        for name in names.iter().take(MOST) {
-            self.read_secret(namespace, name, &mut gathered).await;
+        let reads: Vec<_> = names
+            .iter()
+            .take(MOST)
+            .map(|name| self.read_secret(namespace, name))
+            .collect();
+        let found: Vec<Found> = stream::iter(reads).buffered(AT_ONCE).collect().await;
+        for found in found {
+            gathered.add(found);
         }
         let mut troubles = Vec::new();
         if !gathered.forbidden.is_empty() {
@@ -129,6 +147,7 @@ impl PullSecretReader {
         PullCredentials {
             credentials: Credentials::united(gathered.read),
             troubles,
+            incomplete: gathered.incomplete,
         }
     }
 
@@ -152,29 +171,29 @@ impl PullSecretReader {
                 names
             }
             Err(why) => {
-                gathered.note(why, object, "name an existing one in the pod's spec");
+                gathered.add(why.of(object, "name an existing one in the pod's spec"));
                 Vec::new()
             }
         }
     }
 
-    async fn read_secret(&self, namespace: &str, name: &str, gathered: &mut Gathered) {
+    async fn read_secret(&self, namespace: &str, name: &str) -> Found {
         let object = format!("Secret {namespace}/{name}");
         if !is_object_name(name) {
             let trouble = format!("found the pull secret {name:?}, expected the name of a Secret");
-            return gathered.troubles.push(trouble);
+            return Found::Trouble(trouble);
         }
         match self.get::<Secret>(namespace, name).await {
             Ok(secret) => match credentials_in(&object, secret) {
-                Ok(credentials) => gathered.read.push(credentials),
-                Err(trouble) => gathered.troubles.push(trouble),
+                Ok(credentials) => Found::Credentials(credentials),
+                Err(trouble) => Found::Trouble(trouble),
             },
             Err(why) => {
                 let make = format!(
                     "make it: kubectl -n {namespace} create secret docker-registry {name} --docker-server=HOST \
                      --docker-username=USER --docker-password=PASSWORD"
                 );
-                gathered.note(why, object, &make);
+                why.of(object, &make)
             }
         }
     }
@@ -245,16 +264,29 @@ impl PullSecrets for PullSecretReader {
     }
 }
 
-impl Gathered {
-    fn note(&mut self, why: Unread, object: String, if_missing: &str) {
-        match why {
-            Unread::Forbidden => self.forbidden.push(object),
-            Unread::Missing => self
-                .troubles
-                .push(format!("{object} does not exist; {if_missing}")),
-            Unread::Trouble => self.troubles.push(format!(
+impl Unread {
+    /// What is said of an object that was not read.
+    fn of(self, object: String, if_missing: &str) -> Found {
+        match self {
+            Self::Forbidden => Found::Forbidden(object),
+            Self::Missing => Found::Trouble(format!("{object} does not exist; {if_missing}")),
+            Self::Trouble => Found::Passing(format!(
                 "{object} cannot be read at the moment; the operator's log says why"
             )),
+        }
+    }
+}
+
+impl Gathered {
+    fn add(&mut self, found: Found) {
+        match found {
+            Found::Credentials(credentials) => self.read.push(credentials),
+            Found::Forbidden(object) => self.forbidden.push(object),
+            Found::Trouble(trouble) => self.troubles.push(trouble),
+            Found::Passing(trouble) => {
+                self.troubles.push(trouble);
+                self.incomplete = true;
+            }
         }
     }
 }

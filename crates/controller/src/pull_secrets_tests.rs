@@ -150,6 +150,80 @@ async fn both_types_are_read_and_one_that_cannot_be_spoils_no_other() {
     assert!(!text.contains("hunter2"), "{text}");
 }
 
+/// Weakened once: with an answer that failed taken for a Secret that is missing, nothing says that it may be there.
+#[tokio::test]
+async fn what_the_api_server_does_not_answer_may_be_there_and_what_it_refuses_is_not() {
+    let (reader, answers, _) = reader();
+    answer(&answers, "secrets/pull", 200, docker_config("r.io"));
+    answer(&answers, "secrets/missing", 404, missing());
+    let found = reader.read(&names(&["forbidden", "missing", "pull"])).await;
+    assert!(!found.incomplete);
+    for status in [500, 503, 429] {
+        let trouble = json!({"kind": "Status", "code": status, "reason": "Trouble"});
+        answer(&answers, "secrets/other", status, trouble);
+        let found = reader.read(&names(&["other", "pull", &status.to_string()])).await;
+        assert!(found.incomplete, "{status}");
+        assert!(found.credentials.are_for(&"r.io/a".parse().unwrap()));
+        assert!(
+            found
+                .troubles
+                .iter()
+                .any(|trouble| trouble.contains("Secret shop/other cannot be read"))
+        );
+    }
+}
+
+fn many(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("s{number}")).collect()
+}
+
+/// Sixteen Secrets of a slow API server take as long as four. Weakened once: with one read after the other, no second
+/// request comes.
+#[tokio::test]
+async fn a_few_secrets_are_read_at_the_same_time() {
+    let server = ApiServer::start(|_| (ApiServer::NEVER, Value::Null));
+    let reader = PullSecretReader::new(server.client(), "assay-system".to_owned());
+    let come = server.until_requests(AT_ONCE);
+    let reading = tokio::spawn(async move {
+        let all = many(MOST);
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        reader.read(&names(&all)).await
+    });
+    tokio::time::timeout(Duration::from_secs(4), come)
+        .await
+        .expect("they are asked for before the first answer");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(server.requests().len(), AT_ONCE);
+    reading.abort();
+}
+
+#[tokio::test]
+async fn of_many_secrets_the_first_sixteen_are_read_each_once() {
+    let (reader, answers, server) = reader();
+    let all = many(MOST + 2);
+    for name in &all {
+        answer(
+            &answers,
+            &format!("secrets/{name}"),
+            200,
+            docker_config(&format!("{name}.io")),
+        );
+    }
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    let found = reader.read(&names(&all)).await;
+    assert_eq!(server.requests().len(), MOST);
+    assert_eq!(
+        found.troubles,
+        ["only the first 16 pull secrets of a pod are read"]
+    );
+    for (at, name) in all.iter().enumerate() {
+        let read = found
+            .credentials
+            .are_for(&format!("{name}.io/a").parse().unwrap());
+        assert_eq!(read, at < MOST, "{name}");
+    }
+}
+
 #[tokio::test]
 async fn what_is_read_is_used_again_for_a_moment_and_read_anew_after_a_refusal() {
     let (reader, answers, server) = reader();

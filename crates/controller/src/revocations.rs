@@ -2,23 +2,22 @@
 
 use std::sync::Arc;
 
-use api::KeyRevocationStatus;
+use api::{KeyRevocation, KeyRevocationSpec, KeyRevocationStatus};
 use engine::{Fact, RevocationFacts, Target};
-use kube::api::DynamicObject;
 
-use crate::object_sink::Told;
+use crate::dated::Dated;
 
 /// KeyRevocations as the engine is told of them.
 pub(crate) enum Revocations {}
 
-impl Told for Revocations {
+impl Dated for Revocations {
     const KIND: &'static str = "KeyRevocation";
+    type Resource = KeyRevocation;
+    type Spec = KeyRevocationSpec;
     type Status = KeyRevocationStatus;
 
-    fn fact(name: Arc<str>, object: &DynamicObject) -> (Fact, Option<String>) {
-        let facts = revocation_facts(name, object);
-        let problem = facts.spec.as_ref().err().cloned();
-        (Fact::Revocation(Box::new(facts)), problem)
+    fn fact(facts: RevocationFacts) -> Fact {
+        Fact::Revocation(Box::new(facts))
     }
     fn gone(name: Arc<str>) -> Fact {
         Fact::RevocationGone(name)
@@ -28,20 +27,10 @@ impl Told for Revocations {
     }
 }
 
-/// What an object says as a revocation.
-fn revocation_facts(name: Arc<str>, object: &DynamicObject) -> RevocationFacts {
-    let spec = object.data.get("spec").cloned().unwrap_or_default();
-    RevocationFacts {
-        name,
-        generation: object.metadata.generation.unwrap_or_default(),
-        created: object.metadata.creation_timestamp.as_ref().map(|time| time.0),
-        spec: serde_json::from_value(spec).map_err(|error| format!("spec cannot be read: {error}")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::object_sink::Told;
     use serde_json::{Value, json};
 
     fn facts(spec: Value) -> RevocationFacts {
@@ -50,7 +39,13 @@ mod tests {
             "metadata": {"name": "ab", "generation": 2, "creationTimestamp": "2026-03-01T00:00:00Z"},
             "spec": spec,
         });
-        revocation_facts("ab".into(), &serde_json::from_value(object).unwrap())
+        let (fact, problem) =
+            <Revocations as Told>::fact("ab".into(), &serde_json::from_value(object).unwrap());
+        let Fact::Revocation(facts) = fact else {
+            panic!("it is told as another kind")
+        };
+        assert_eq!(facts.spec.as_ref().err(), problem.as_ref());
+        *facts
     }
 
     #[test]

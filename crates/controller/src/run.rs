@@ -3,11 +3,9 @@
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::time::Duration;
 
-use api::{
-    ImageCompliance, ImagePolicy, ImagePolicyStatus, KeyRevocation, KeyRevocationStatus, SigningKey,
-    SigningKeyStatus,
-};
+use api::{ImageCompliance, ImageExceptionStatus, ImagePolicyStatus, KeyRevocationStatus, SigningKeyStatus};
 use engine::{Fact, Handle, Stopped};
 use futures::FutureExt;
 use k8s_openapi::api::core::v1::Namespace;
@@ -22,18 +20,24 @@ use tokio_util::sync::CancellationToken;
 use crate::compliances::ComplianceSink;
 use crate::ending;
 use crate::events::EventTask;
+use crate::exceptions::Exceptions;
 use crate::health::Health;
 use crate::http::{self, Pages};
 use crate::inventory::lookup::Lookup;
-use crate::inventory::task::InventoryTask;
-use crate::inventory::{Inventory, Keychains, OWNER_KINDS, Roster, SlimOwner, SlimPod};
+use crate::inventory::registered::{CustomObject, WorkloadTemplate};
+use crate::inventory::task::{Inlet, InventoryTask};
+use crate::inventory::{
+    Inventory, Keychains, OWNER_KINDS, ReadTemplates, Roster, SlimOwner, SlimPod, SlimWorkload,
+};
+use crate::jitter::spread;
 use crate::keys::Keys;
 use crate::lease::{Elector, Leadership, LeaseOptions};
 use crate::ledger::Ledger;
-use crate::loops::{Ended, LoopError, Loops};
+use crate::loops::{LoopEnd, LoopError, Loops};
 use crate::metrics::Metrics;
 use crate::namespaces::NamespaceSink;
-use crate::object_sink::ObjectSink;
+use crate::notify::{NotifyQueue, NotifyTask, ReceiverError};
+use crate::object_sink::{ObjectSink, Told};
 use crate::objects::Objects;
 use crate::options::{ControllerOptions, RegistryCredentials};
 use crate::policies::Policies;
@@ -43,15 +47,21 @@ use crate::upkeep::previews::Previews;
 use crate::upkeep::registries::Registries;
 use crate::upkeep::trust_roots::TrustRoots;
 use crate::upkeep::{Kept, UpkeepTask};
-use crate::watch::{ListControl, Sink, Watch};
+use crate::watch::{ListControl, Patience, Sink, Watch};
 use crate::write::request::Requests;
 use crate::write::{Pace, Writer};
 
 /// The loops that are ended in order; the others are named after what they watch.
 const WRITER: &str = "writer";
 const EVENTS: &str = "events";
+const NOTIFICATIONS: &str = "notifications";
 const LEASE: &str = "lease";
 const PAGES: &str = "pages";
+
+/// How soon it is looked again for a registered kind that is not served.
+const UNSERVED_PAUSE: Duration = Duration::from_secs(10);
+/// Registered kinds may not be served at all: so long the start waits for their lists.
+const REGISTERED_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why the controller ended without being asked to.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +74,9 @@ pub enum ControllerError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// Nobody can be notified.
+    #[error(transparent)]
+    Receiver(#[from] ReceiverError),
     /// A loop cannot go on.
     #[error(
         "the loop {name} of the controller ended: {source}; see the log before; the process must be started again"
@@ -96,8 +109,8 @@ pub enum ControllerError {
     },
 }
 
-impl From<Ended> for ControllerError {
-    fn from(Ended { name, result }: Ended) -> Self {
+impl From<LoopEnd> for ControllerError {
+    fn from(LoopEnd { name, result }: LoopEnd) -> Self {
         match result {
             Ok(Ok(())) => ControllerError::LoopEnded { name },
             Ok(Err(source)) => ControllerError::LoopFailed { name, source },
@@ -123,7 +136,17 @@ pub async fn run(
     let listener = TcpListener::bind(address)
         .await
         .map_err(|source| ControllerError::Listen { address, source })?;
-    let mut controller = Controller::start(&options, client, registries, engine, metrics, listener);
+    let notifications = match &options.notify {
+        Some(receiver) => Some(NotifyTask::new(receiver, metrics.clone())?),
+        None => None,
+    };
+    let outside = Outside {
+        client,
+        registries,
+        listener,
+        notifications,
+    };
+    let mut controller = Controller::start(&options, outside, engine, metrics);
     let result = tokio::select! {
         fault = controller.fault() => {
             tracing::error!(%fault, "the controller ends");
@@ -155,6 +178,14 @@ struct Stops {
     pages: CancellationToken,
 }
 
+/// What the controller talks to, besides the engine.
+struct Outside {
+    client: Client,
+    registries: registry::Client,
+    listener: TcpListener,
+    notifications: Option<(NotifyTask, NotifyQueue)>,
+}
+
 /// What the loops share.
 #[derive(Clone)]
 struct Shared {
@@ -163,21 +194,22 @@ struct Shared {
     metrics: Arc<Metrics>,
     health: Health,
     leadership: Leadership,
+    patience: Patience,
     ledger: Ledger,
     policies: Objects<ImagePolicyStatus>,
     keys: Objects<SigningKeyStatus>,
     revocations: Objects<KeyRevocationStatus>,
+    exceptions: Objects<ImageExceptionStatus>,
 }
 
 impl Controller {
-    fn start(
-        options: &ControllerOptions,
-        client: Client,
-        registries: registry::Client,
-        engine: Handle,
-        metrics: Arc<Metrics>,
-        listener: TcpListener,
-    ) -> Self {
+    fn start(options: &ControllerOptions, outside: Outside, engine: Handle, metrics: Arc<Metrics>) -> Self {
+        let Outside {
+            client,
+            registries,
+            listener,
+            notifications,
+        } = outside;
         let (health, stops, mut loops) = (Health::default(), Stops::default(), Loops::default());
         let leadership = lead(options, &client, &health, &stops, &mut loops);
         let shared = Shared {
@@ -186,25 +218,32 @@ impl Controller {
             metrics,
             health: health.clone(),
             leadership,
+            patience: Patience {
+                relist: options.relist_interval,
+                silence: options.watch_silence,
+                retry: Patience::RETRY,
+            },
             ledger: Ledger::default(),
             policies: Objects::default(),
             keys: Objects::default(),
             revocations: Objects::default(),
+            exceptions: Objects::default(),
         };
         let (roster, lookup) = (Roster::default(), Arc::new(Lookup::default()));
         let kept = keep_all(&shared, &mut loops, options, registries);
-        let (compliances, all_told) = watch_all(
-            &shared,
-            &mut loops,
-            kept,
-            &roster,
-            &lookup,
-            options.registry_credentials,
-        );
+        let (compliances, pods_told) = watch_all(&shared, &mut loops, kept, &roster, &lookup, options);
         let pages = http::serve(listener, shared.pages(), stops.pages.clone().cancelled_owned());
         loops.spawn(PAGES, async move { pages.await.map_err(LoopError::Serve) });
         let (event_task, events) =
             EventTask::new(shared.requests(), health.clone(), options.identity.clone());
+        let notifications = match notifications {
+            Some((task, queue)) => {
+                let task = task.run(stops.events.clone().cancelled_owned());
+                loops.spawn(NOTIFICATIONS, task.map(Ok));
+                queue
+            }
+            None => NotifyQueue::of_nobody(),
+        };
         let writer = Arc::new(Writer {
             engine: shared.engine.clone(),
             requests: shared.requests(),
@@ -212,10 +251,12 @@ impl Controller {
             policies: shared.policies,
             keys: shared.keys,
             revocations: shared.revocations,
+            exceptions: shared.exceptions,
             events,
+            notifications,
             lookup,
             roster,
-            all_told,
+            pods_told,
             health: health.clone(),
             minimum_age: options.report_min_age,
             failures: AtomicU32::new(0),
@@ -252,6 +293,7 @@ impl Controller {
         loops.until_ended(WRITER, ending::WRITER).await;
         stops.events.cancel();
         loops.until_ended(EVENTS, ending::EVENTS).await;
+        loops.until_ended(NOTIFICATIONS, ending::NOTIFICATIONS).await;
         stops.leading.cancel();
         loops.until_ended(LEASE, ending::LEASE).await;
         stops.pages.cancel();
@@ -288,6 +330,17 @@ impl Shared {
         told
     }
 
+    /// Starts the watch of a kind of which the objects become facts.
+    fn watch_objects<K: Told>(&self, loops: &mut Loops, objects: &Objects<K::Status>) -> ListControl {
+        let sink = ObjectSink::<K>::new(
+            self.engine.clone(),
+            objects.clone(),
+            self.leadership.clone(),
+            self.metrics.clone(),
+        );
+        self.watch(loops, K::KIND, dynamic::<K::Resource>(&self.client), sink)
+    }
+
     /// Starts the watch of one kind.
     fn watch<K>(
         &self,
@@ -299,7 +352,7 @@ impl Shared {
     where
         K: kube::Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + 'static,
     {
-        let (watch, control) = Watch::of(kind, self.metrics.clone(), self.health.clone());
+        let (watch, control) = Watch::of(kind, self.metrics.clone(), self.health.clone(), self.patience);
         loops.spawn(kind, async move { Ok(watch.run(api, sink).await?) });
         control
     }
@@ -336,58 +389,84 @@ fn watch_all(
     kept: Vec<watch::Receiver<bool>>,
     roster: &Roster,
     lookup: &Arc<Lookup>,
-    registry_credentials: RegistryCredentials,
+    options: &ControllerOptions,
 ) -> (ListControl, watch::Receiver<bool>) {
-    let Shared {
-        client,
-        engine,
-        metrics,
-        ..
-    } = shared;
-    let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(client.clone());
-    let namespaces = shared.watch(loops, "Namespace", namespaces, NamespaceSink::new(engine.clone()));
-    let sink = ObjectSink::<Policies>::new(
-        engine.clone(),
-        shared.policies.clone(),
-        shared.leadership.clone(),
-        metrics.clone(),
+    let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(shared.client.clone());
+    let sink = NamespaceSink::new(shared.engine.clone());
+    let namespaces = shared.watch(loops, "Namespace", namespaces, sink);
+    let policies = shared.watch_objects::<Policies>(loops, &shared.policies);
+    let keys = shared.watch_objects::<Keys>(loops, &shared.keys);
+    let revocations = shared.watch_objects::<Revocations>(loops, &shared.revocations);
+    let exceptions = shared.watch_objects::<Exceptions>(loops, &shared.exceptions);
+    let compliances: Api<DeserializeGuard<ImageCompliance>> = Api::all(shared.client.clone());
+    let sink = ComplianceSink::new(
+        shared.engine.clone(),
+        shared.ledger.clone(),
+        shared.metrics.clone(),
     );
-    let policies = shared.watch(loops, "ImagePolicy", dynamic::<ImagePolicy>(client), sink);
-    let sink = ObjectSink::<Keys>::new(
-        engine.clone(),
-        shared.keys.clone(),
-        shared.leadership.clone(),
-        metrics.clone(),
-    );
-    let keys = shared.watch(loops, "SigningKey", dynamic::<SigningKey>(client), sink);
-    let sink = ObjectSink::<Revocations>::new(
-        engine.clone(),
-        shared.revocations.clone(),
-        shared.leadership.clone(),
-        metrics.clone(),
-    );
-    let revocations = shared.watch(loops, "KeyRevocation", dynamic::<KeyRevocation>(client), sink);
-    let compliances: Api<DeserializeGuard<ImageCompliance>> = Api::all(client.clone());
-    let sink = ComplianceSink::new(engine.clone(), shared.ledger.clone(), metrics.clone());
     let compliances = shared.watch(loops, ImageCompliance::KIND, compliances, sink);
+    let (registered, pods_told) = watch_inventory(shared, loops, roster, lookup, options);
+    let others = [
+        namespaces,
+        policies,
+        keys,
+        revocations,
+        exceptions,
+        compliances.clone(),
+    ];
+    let everything_told = kept.into_iter().chain([pods_told.clone()]).collect();
+    let first_lists = sync(
+        shared.engine.clone(),
+        shared.health.clone(),
+        others,
+        registered,
+        everything_told,
+    );
+    loops.spawn("first lists", first_lists);
+    (compliances, pods_told)
+}
 
-    let keychains = Keychains::new(registry_credentials == RegistryCredentials::Workload);
-    let (inventory, inlet, told) = InventoryTask::new(
+/// Starts the watches of pods, and of the owners and templates of built-in and registered kinds. Gives the controls over
+/// the lists of registered kinds, and what becomes true when every pod was told.
+fn watch_inventory(
+    shared: &Shared,
+    loops: &mut Loops,
+    roster: &Roster,
+    lookup: &Arc<Lookup>,
+    options: &ControllerOptions,
+) -> (Vec<ListControl>, watch::Receiver<bool>) {
+    let client = &shared.client;
+    let keychains = Keychains::new(options.registry_credentials == RegistryCredentials::Workload);
+    let (inventory, inlet, pods_told) = InventoryTask::new(
         Inventory::new(roster.clone(), keychains),
         lookup.clone(),
         client.clone(),
-        engine.clone(),
-        metrics.clone(),
+        shared.engine.clone(),
+        shared.metrics.clone(),
         shared.health.clone(),
     );
     loops.spawn("inventory", async move { Ok(inventory.run().await?) });
     let mut owners = Vec::new();
     for kind in &OWNER_KINDS {
         let resource = kind.resource();
-        let api: Api<SlimOwner> = Api::all_with(client.clone(), &resource);
-        owners.push(shared.watch(loops, kind.kind, api, inlet.owners(kind)));
+        owners.push(match kind.templates {
+            ReadTemplates::AskedForWhereAlone => {
+                let api: Api<SlimOwner> = Api::all_with(client.clone(), &resource);
+                shared.watch(loops, kind.kind, api, inlet.owners(kind))
+            }
+            ReadTemplates::Watched | ReadTemplates::WatchedWhereAlone => {
+                let api: Api<SlimWorkload> = Api::all_with(client.clone(), &resource);
+                shared.watch(loops, kind.kind, api, inlet.workloads(kind))
+            }
+        });
     }
-    let (pods, _) = Watch::of("Pod", metrics.clone(), shared.health.clone());
+    let registered = watch_registered(shared, loops, &inlet, &options.workload_templates);
+    let (pods, _) = Watch::of(
+        "Pod",
+        shared.metrics.clone(),
+        shared.health.clone(),
+        shared.patience,
+    );
     let api: Api<SlimPod> = Api::all(client.clone());
     loops.spawn("Pod", async move {
         // A pod is told with its owner, so the owners come first.
@@ -396,11 +475,54 @@ fn watch_all(
         }
         Ok(pods.run(api, inlet.pods()).await?)
     });
-    let others = [namespaces, policies, keys, revocations, compliances.clone()];
-    let all_told = kept.into_iter().chain([told.clone()]).collect();
-    let first_lists = sync(engine.clone(), shared.health.clone(), others, all_told);
-    loops.spawn("first lists", first_lists);
-    (compliances, told)
+    (registered, pods_told)
+}
+
+/// Starts the watches of the registered custom kinds, each as soon as the API server serves it.
+fn watch_registered(
+    shared: &Shared,
+    loops: &mut Loops,
+    inlet: &Inlet,
+    registered: &[WorkloadTemplate],
+) -> Vec<ListControl> {
+    let watch = |template: &WorkloadTemplate| {
+        // As the names of the other loops, it lives as long as the process.
+        let name: &'static str = template.to_string().leak();
+        let (watch, control) = Watch::of(
+            name,
+            shared.metrics.clone(),
+            shared.health.clone(),
+            shared.patience,
+        );
+        let (kind, client) = (Arc::new(template.clone()), shared.client.clone());
+        let sink = inlet.registered(kind.clone());
+        loops.spawn(name, async move {
+            let resource = until_served(&client, &kind).await;
+            let api: Api<CustomObject> = Api::all_with(client, &resource);
+            Ok(watch.run(api, sink).await?)
+        });
+        control
+    };
+    registered.iter().map(watch).collect()
+}
+
+/// Waits until the API server serves a registered kind.
+async fn until_served(client: &Client, kind: &WorkloadTemplate) -> ApiResource {
+    let mut told = false;
+    loop {
+        let found = Lookup::registered(client, &kind.group, &kind.version, &kind.kind).await;
+        let trouble = match found {
+            Ok(Some(resource)) => return resource,
+            Ok(None) => "the API server does not serve it in namespaces".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        if !std::mem::replace(&mut told, true) {
+            tracing::warn!(%kind, trouble,
+                "the kind of --workload-template cannot be watched yet, and is tried again: what its objects would \
+                 start is not judged");
+        }
+        tokio::time::sleep(spread(UNSERVED_PAUSE)).await;
+    }
 }
 
 /// Tells the engine when everything that existed at the start was told, and becomes ready when the
@@ -409,12 +531,19 @@ async fn sync(
     engine: Handle,
     health: Health,
     lists: impl IntoIterator<Item = ListControl>,
-    all_told: Vec<watch::Receiver<bool>>,
+    registered: Vec<ListControl>,
+    everything_told: Vec<watch::Receiver<bool>>,
 ) -> Result<(), LoopError> {
     for mut list in lists {
         list.first().await?;
     }
-    for mut told in all_told {
+    let until = tokio::time::Instant::now() + REGISTERED_PATIENCE;
+    for mut list in registered {
+        if let Ok(listed) = tokio::time::timeout_at(until, list.first()).await {
+            listed?;
+        }
+    }
+    for mut told in everything_told {
         told.wait_for(|told| *told).await.map_err(|_| Stopped)?;
     }
     engine.tell(Fact::Synced).await?;

@@ -108,7 +108,7 @@ async fn an_orderly_end_gives_the_lease_back_and_is_no_error() {
 #[test]
 fn a_fault_names_the_loop() {
     let ended = |result| {
-        ControllerError::from(Ended {
+        ControllerError::from(LoopEnd {
             name: "events",
             result,
         })

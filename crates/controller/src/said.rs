@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use api::{ImageComplianceStatus, ImageResult, Mode, PolicyResult, Reason, Verdict, WorkloadRef};
+use api::{
+    ImageComplianceStatus, ImageResult, Mode, NextStart, PolicyResult, Reason, Verdict, WillBecome,
+    WorkloadRef,
+};
 use engine::{RememberedViolation, WorkloadKey};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -15,6 +18,8 @@ pub(crate) struct Said {
     /// Without their messages.
     pub(crate) conditions: Vec<Condition>,
     pub(crate) results: Vec<SaidResult>,
+    /// What would happen if the workload's template started.
+    pub(crate) next_start: Option<Box<NextStart>>,
     /// Some results were left out of the object, and none of those is in `results`.
     pub(crate) forgot_some: bool,
 }
@@ -68,6 +73,7 @@ impl Said {
             verdict: status.verdict,
             conditions: slim(&status.conditions),
             results: results.collect(),
+            next_start: status.next_start.clone().map(Box::new),
             forgot_some: status.omitted.is_some_and(|omitted| omitted > 0),
         }
     }
@@ -128,6 +134,20 @@ pub(crate) fn slim(conditions: &[Condition]) -> Vec<Condition> {
         .collect()
 }
 
+/// Why a result violates the policy, and what is said of it, also where an exception passes over that.
+fn violation(result: &PolicyResult) -> Option<(Reason, &Option<String>)> {
+    match (result.verdict, &result.exception) {
+        (Verdict::Violating, _) => Some((result.reason, &result.message)),
+        (Verdict::Excepted, Some(passed_over)) => {
+            let is_it = |becomes: &&WillBecome| becomes.reason == passed_over.reason;
+            let after = result.will_become.as_ref().filter(is_it);
+            let message = after.map_or(&result.message, |becomes| &becomes.message);
+            Some((passed_over.reason, message))
+        }
+        _ => None,
+    }
+}
+
 /// The violations that an object on the API server tells of: each stays until positive evidence.
 pub(crate) fn violations(namespace: &str, status: &ImageComplianceStatus) -> Vec<RememberedViolation> {
     let Some(workload) = &status.workload else {
@@ -138,15 +158,15 @@ pub(crate) fn violations(namespace: &str, status: &ImageComplianceStatus) -> Vec
         let violating = image
             .policies
             .iter()
-            .filter(|result| result.verdict == Verdict::Violating);
-        let remembered = violating.map(|result| RememberedViolation {
+            .filter_map(|result| Some((result, violation(result)?)));
+        let remembered = violating.map(|(result, (reason, message))| RememberedViolation {
             workload: key.clone(),
             written: image.image.as_str().into(),
             digest: image.digest.as_str().into(),
             policy: result.name.as_str().into(),
             requirement: result.requirement.as_deref().map(Into::into),
-            reason: result.reason,
-            message: result.message.clone().unwrap_or_default(),
+            reason,
+            message: message.clone().unwrap_or_default(),
             since: result.since.0,
             stale_since: result.stale_since.as_ref().map(|time| time.0),
         });
@@ -194,6 +214,21 @@ mod tests {
         assert_eq!(violation.reason, Reason::SignatureMissing);
         assert_eq!(violation.requirement.as_deref(), Some("signed"));
         assert!(violation.stale_since.is_some());
+    }
+
+    /// C5.20.
+    #[test]
+    fn a_violation_that_an_exception_passes_over_is_remembered_as_what_it_is() {
+        let mut status = status();
+        let result = json!({"name": "a", "mode": "Enforce", "verdict": "Excepted", "reason": "Excepted",
+            "requirement": "signed", "message": "ImageException hotfix passes over this", "since": "2026-01-01T00:00:00Z",
+            "exception": {"name": "hotfix", "reason": "SignatureMissing"}, "validUntil": "2026-02-01T00:00:00Z",
+            "willBecome": {"verdict": "Violating", "reason": "SignatureMissing", "message": "no signature"}});
+        status.images[0].policies = vec![serde_json::from_value(result).unwrap()];
+        let violations = violations("shop", &status);
+        assert_eq!(violations.len(), 1);
+        assert_eq!(violations[0].reason, Reason::SignatureMissing);
+        assert_eq!(violations[0].message, "no signature");
     }
 
     #[test]

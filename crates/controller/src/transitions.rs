@@ -4,7 +4,7 @@
 //! verdict after it a first one, unless there was none before.
 
 use api::{Mode, Reason, Verdict};
-use engine::{PolicyAnswer, WorkloadReport};
+use engine::{ImageReport, PolicyAnswer, WorkloadReport};
 use jiff::Timestamp;
 
 use crate::said::{Said, SaidResult, is_waiting};
@@ -15,6 +15,7 @@ pub(crate) enum News {
     BecameNonCompliant,
     BecameCompliant,
     VerdictUnknown,
+    VerdictExcepted,
     LeftCoverage,
 }
 
@@ -24,6 +25,7 @@ impl News {
             News::BecameNonCompliant => "BecameNonCompliant",
             News::BecameCompliant => "BecameCompliant",
             News::VerdictUnknown => "VerdictUnknown",
+            News::VerdictExcepted => "VerdictExcepted",
             News::LeftCoverage => "LeftCoverage",
         }
     }
@@ -97,6 +99,20 @@ pub(crate) fn of_leaving(before: &Said, now: Timestamp) -> Vec<Transition> {
         .collect()
 }
 
+/// What is known of an image whose last pod ended, and was never said while it ran. It is recorded, and is no news.
+pub(crate) fn of_ended(before: &Said, ended: &ImageReport, now: Timestamp) -> Vec<Transition> {
+    let old = before.index();
+    let recorded = ended.policies.iter().filter_map(|answer| {
+        let known = old.get(&(&*ended.image, ended.digest.as_str(), &*answer.policy));
+        let transition = changed(&ended.image, &ended.digest, answer, known.copied(), before, now)?;
+        Some(Transition {
+            news: None,
+            ..transition
+        })
+    });
+    recorded.collect()
+}
+
 fn changed(
     image: &str,
     digest: &str,
@@ -144,6 +160,7 @@ fn news(settled: Option<Verdict>, verdict: Verdict) -> Option<News> {
         Verdict::Violating => Some(News::BecameNonCompliant),
         Verdict::Compliant => settled.map(|_| News::BecameCompliant),
         Verdict::Unknown | Verdict::Other => Some(News::VerdictUnknown),
+        Verdict::Excepted => Some(News::VerdictExcepted),
         Verdict::NotCovered => Some(News::LeftCoverage),
     }
 }
@@ -204,6 +221,7 @@ mod tests {
     const REVOKED: (Verdict, Reason) = (Verdict::Violating, Reason::KeyRevoked);
     const DOWN: (Verdict, Reason) = (Verdict::Unknown, Reason::RegistryUnavailable);
     const LIMITED: (Verdict, Reason) = (Verdict::Unknown, Reason::RateLimited);
+    const EXCEPTED: (Verdict, Reason) = (Verdict::Excepted, Reason::Excepted);
     const PENDING: (Verdict, Reason) = (Verdict::Unknown, Reason::Pending);
 
     #[test]
@@ -238,6 +256,21 @@ mod tests {
         );
         assert_eq!(news_of(&[BAD, REVOKED]), [Some(News::BecameNonCompliant), None]);
         assert_eq!(news_of(&[DOWN, LIMITED]), [Some(News::VerdictUnknown), None]);
+    }
+
+    /// C5.20: a violation that is passed over is told as such, first seen or not, and so is its coming back.
+    #[test]
+    fn c5_20_an_exception_is_always_news_and_so_is_its_end() {
+        assert_eq!(news_of(&[EXCEPTED]), [Some(News::VerdictExcepted)]);
+        assert_eq!(
+            news_of(&[BAD, EXCEPTED, EXCEPTED, BAD]),
+            [
+                Some(News::BecameNonCompliant),
+                Some(News::VerdictExcepted),
+                None,
+                Some(News::BecameNonCompliant),
+            ]
+        );
     }
 
     #[test]
@@ -317,6 +350,30 @@ mod tests {
             vec![image("r/a", "sha256:0b", vec![answer("one", GOOD.0, GOOD.1)])],
         );
         assert!(transitions.iter().all(|transition| transition.news.is_none()));
+    }
+
+    /// C5.19.
+    #[test]
+    fn c5_19_what_ended_is_recorded_only_where_it_was_not_said_while_it_ran() {
+        let ended = |(verdict, reason)| image("r/job:1", "sha256:01", vec![answer("prod", verdict, reason)]);
+        let recorded = |said: &Said, of| of_ended(said, &ended(of), time(10));
+        for of in [GOOD, BAD, DOWN] {
+            let [only] = recorded(&Said::default(), of).try_into().unwrap();
+            let Transition {
+                verdict,
+                reason,
+                news,
+                ..
+            } = only;
+            assert_eq!(((verdict, reason), news), (of, None));
+        }
+        assert!(
+            recorded(&Said::default(), PENDING).is_empty(),
+            "that is no verdict"
+        );
+        let (said, _) = say(&Said::default(), vec![ended(GOOD)]);
+        assert!(recorded(&said, GOOD).is_empty());
+        assert_eq!(recorded(&said, BAD)[0].previous, Some(GOOD));
     }
 
     #[test]

@@ -46,7 +46,6 @@ impl Meanwhile {
     }
 }
 
-#[cfg(test)]
 impl From<&str> for ResourceVersion {
     fn from(version: &str) -> Self {
         ResourceVersion(version.to_owned())

@@ -4,37 +4,42 @@
 //! The life of a change: a fact touches the index; the subjects it touches are covered anew and
 //! judged anew ([`crate::judge`]); what differs waits in the queue to be written.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::ImagePolicySpec;
+use image::Repository;
 use jiff::{SignedDuration, Timestamp};
 use verify::TrustRoot;
 
+use crate::ended::Ended;
+use crate::exceptions::Exceptions;
 use crate::fact::{Fact, KeyFacts, PodFacts, PolicyFacts, RememberedViolation, WorkloadKey};
 use crate::gone::Gone;
-use crate::index::{Index, Touched, Use};
+use crate::index::{Index, Role, Touched, Use};
 use crate::judge::Cause;
 use crate::keys::KeySet;
+use crate::pending::Ahead;
 use crate::policies::PolicyObject;
 use crate::queue::{UpdateQueue, Urgency};
 use crate::report::Target;
+use crate::requested::Requested;
 use crate::schedule::{Agenda, after};
 use crate::store::Store;
-use crate::subject::{Subject, SubjectKey};
-
-use Change::{Fewer, More};
+use crate::subject::{Change, Subject, SubjectKey, Subjects};
+use crate::tags::Tags;
+use crate::tally::Tally;
+use crate::templates::Templates;
+use crate::turns::{Places, Turns};
 
 /// A pod that has not started says nothing until it is this old.
 pub(crate) const START_GRACE: SignedDuration = SignedDuration::from_secs(15);
 /// After a start the first look-ups of everything are under way: for so long a workload waits for
 /// all its images, so that what an earlier process wrote is not taken back in part.
 const START_PHASE: SignedDuration = SignedDuration::from_secs(60);
-/// Totals are gathered for so long before they are handed over.
-const TOTALS_DELAY: SignedDuration = SignedDuration::from_millis(500);
-
 /// The first totals after a start are handed over so late, when most first look-ups ended.
-const FIRST_TOTALS_DELAY: SignedDuration = SignedDuration::from_secs(3);
+pub(crate) const FIRST_TOTALS_DELAY: SignedDuration = SignedDuration::from_secs(3);
 
 /// How often the store is rid of what nothing uses.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(6 * 3600);
@@ -44,38 +49,50 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(6 * 3600);
 pub(crate) struct Counters {
     pub(crate) complete_lookups: u64,
     pub(crate) incomplete_lookups: u64,
+    pub(crate) tags_named: u64,
+    pub(crate) tags_absent: u64,
+    pub(crate) tags_unanswered: u64,
     pub(crate) verifications: u64,
     pub(crate) evaluations: u64,
-}
-
-/// How a use changes a count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
-    More,
-    Fewer,
 }
 
 /// The engine.
 pub(crate) struct Engine {
     pub(crate) store: Arc<Store>,
     pub(crate) index: Index,
-    pub(crate) subjects: HashMap<SubjectKey, Subject>,
+    pub(crate) templates: Templates,
+    pub(crate) tags: Tags,
+    pub(crate) subjects: Subjects,
     pub(crate) policies: BTreeMap<Arc<str>, PolicyObject>,
+    /// The policies that match each repository in use, in order of name.
+    pub(crate) matching: HashMap<Repository, Vec<Arc<str>>>,
     pub(crate) keys: KeySet,
+    pub(crate) exceptions: Exceptions,
+    /// Until when the ends of exceptions were taken in; None before everything that existed was told.
+    pub(crate) exceptions_told: Option<Timestamp>,
+    /// What totals are read from.
+    pub(crate) tally: Tally,
+    /// When totals that changed are handed over.
+    pub(crate) totals_due: Option<Timestamp>,
     pub(crate) queue: UpdateQueue,
-    pub(crate) due: Agenda,
+    pub(crate) ahead: Ahead,
+    /// Whose turn it is to be looked up.
+    pub(crate) turns: Turns<SubjectKey>,
+    pub(crate) places: Places,
     pub(crate) wakes: Agenda,
-    /// Look-ups under way, by registry.
-    pub(crate) under_way: HashMap<String, usize>,
     /// Violations that an earlier process wrote.
     pub(crate) remembered: HashMap<WorkloadKey, Vec<RememberedViolation>>,
     /// Violations of what ran in this process and does not run now.
     pub(crate) gone: Gone,
+    /// What ended since it was last told of its workload.
+    pub(crate) ended: Ended,
     /// When the store is next rid of what nothing uses.
     pub(crate) prune_at: Option<Timestamp>,
     pub(crate) synced: bool,
     /// When everything that existed at the start was told.
     pub(crate) began: Option<Timestamp>,
+    /// What people asked to be looked at now, by policy.
+    pub(crate) requested: Requested,
     pub(crate) counters: Counters,
 }
 
@@ -84,18 +101,28 @@ impl Engine {
         Engine {
             store,
             index: Index::default(),
-            subjects: HashMap::new(),
+            templates: Templates::default(),
+            tags: Tags::default(),
+            subjects: Subjects::default(),
             policies: BTreeMap::new(),
+            matching: HashMap::new(),
             keys: KeySet::default(),
+            exceptions: Exceptions::default(),
+            exceptions_told: None,
+            tally: Tally::default(),
+            totals_due: None,
             queue: UpdateQueue::default(),
-            due: Agenda::default(),
+            ahead: Ahead::default(),
+            turns: Turns::default(),
+            places: Places::default(),
             wakes: Agenda::default(),
-            under_way: HashMap::new(),
             remembered: HashMap::new(),
             gone: Gone::default(),
+            ended: Ended::default(),
             prune_at: None,
             synced: false,
             began: None,
+            requested: Requested::default(),
             counters: Counters::default(),
         }
     }
@@ -108,10 +135,13 @@ impl Engine {
                 let touched = self.index.remove_pod(&uid);
                 self.absorb(touched, now);
             }
+            Fact::Template(template) => self.apply_template(template, now),
+            Fact::TemplateGone(workload) => self.forget_template(&workload, now),
             Fact::Namespace { name, labels } => self.apply_labels(&name, Some(labels), now),
             Fact::NamespaceGone(name) => self.apply_labels(&name, None, now),
             Fact::Policy(facts) => self.apply_policy(*facts, now),
             Fact::PolicyGone(name) => self.forget_policy(&name, now),
+            Fact::RecheckRequested { policy, at } => self.recheck_requested(policy, at, now),
             Fact::Key(facts) => self.apply_key(*facts, now),
             Fact::KeyGone(name) => {
                 let rings = self.keys.remove(&name);
@@ -127,6 +157,15 @@ impl Engine {
             Fact::RevocationGone(name) => {
                 let rings = self.keys.forget_revocation(&name);
                 self.revocation_changed(name, &rings, now);
+            }
+            Fact::Exception(facts) => {
+                let name = facts.name.clone();
+                let old = self.exceptions.insert(*facts);
+                self.exception_changed(name, old, now);
+            }
+            Fact::ExceptionGone(name) => {
+                let old = self.exceptions.remove(&name);
+                self.exception_changed(name, old, now);
             }
             Fact::TrustRoot { name, root } => {
                 self.apply_root(name, Some(root), now);
@@ -148,16 +187,23 @@ impl Engine {
     /// Does what time alone brings: judges again, puts in line what comes back, and prunes the store.
     /// Whether or not anybody pulls updates: a replica that does not write gathers nothing for ever.
     pub(crate) fn wake(&mut self, now: Timestamp) {
-        while let Some(key) = self.wakes.pop_due(now) {
+        while let Some((_, key)) = self.wakes.pop_due(now) {
             if let Some(subject) = self.subjects.get_mut(&key) {
                 subject.wake = None;
             }
             self.judge(&key, now, Cause::Evidence);
         }
+        self.wake_exceptions(now);
+        self.wake_totals(now);
         self.queue.wake(now);
         if self.prune_at.is_some_and(|time| time <= now) {
             self.prune_at = Some(after(now, PRUNE_INTERVAL));
-            let running = self.subjects.keys().map(SubjectKey::text).collect();
+            let running = self
+                .subjects
+                .keys()
+                .map(SubjectKey::text)
+                .chain(self.kept_tags())
+                .collect();
             self.store.prune(running, now);
         }
     }
@@ -171,46 +217,62 @@ impl Engine {
 
     /// The next time at which something is to be done.
     pub(crate) fn next_time(&self) -> Option<Timestamp> {
-        [self.due.next(), self.wakes.next(), self.queue.next_wake()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.turns.next(),
+            self.tags.next_due(),
+            self.next_time_besides_lookups(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// The same while no more look-ups can be started.
     pub(crate) fn next_time_besides_lookups(&self) -> Option<Timestamp> {
-        [self.wakes.next(), self.queue.next_wake()]
-            .into_iter()
-            .flatten()
-            .min()
+        let ends = self
+            .exceptions_told
+            .and_then(|told| self.next_end_of_exception(told));
+        [
+            self.wakes.next(),
+            ends,
+            self.totals_due,
+            self.tally.next_due(),
+            self.queue.next_wake(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn apply_pod(&mut self, pod: PodFacts, now: Timestamp) {
         let workload = pod.workload.key();
         let touched = self.index.insert_pod(pod, now);
-        let mut starting = Vec::new();
         if touched.starting {
             let later = now.checked_add(START_GRACE).unwrap_or(now);
-            for policy in self.policies_for(&workload) {
-                let policy = Target::Policy(policy.name.clone());
-                starting.push((policy, later));
-            }
-            starting.push((Target::Workload(workload), later));
-        }
-        for (target, later) in starting {
-            self.queue.push_later(target, later);
+            self.queue.push_later(Target::Workload(workload), later);
+        } else {
+            self.come_back_without_labels(&workload, now);
         }
         self.absorb(touched, now);
+    }
+
+    /// Nothing is said for a moment of a workload whose namespace's labels are not known; then that is said.
+    fn come_back_without_labels(&mut self, workload: &WorkloadKey, now: Timestamp) {
+        if self.waits_for_labels(workload).next().is_some() {
+            let later = now.checked_add(START_GRACE).unwrap_or(now);
+            self.queue.push_later(Target::Workload(workload.clone()), later);
+        }
     }
 
     fn absorb(&mut self, touched: Touched, now: Timestamp) {
         let mut subjects = BTreeSet::new();
         for used in &touched.begun {
-            subjects.extend(self.count(used, More));
+            subjects.extend(self.count(used, Change::More));
         }
         for used in &touched.ended {
-            subjects.extend(self.count(used, Fewer));
+            subjects.extend(self.count(used, Change::Fewer));
         }
+        self.note_left(touched.left, now);
         if !self.synced {
             return;
         }
@@ -228,14 +290,23 @@ impl Engine {
         now: Timestamp,
         cause: Cause,
     ) {
+        let mut tenants = Vec::new();
         for key in concerned {
-            let unused = |subject: &Subject| subject.users.is_empty();
-            if self.subjects.get(&key).is_some_and(unused) {
+            if self.subjects.get(&key).is_some_and(Subject::is_unused) {
                 self.forget_subject(&key, now);
             } else {
                 self.cover(&key, now);
                 self.judge(&key, now, cause);
+                let waits_in_vain =
+                    |subject: &Subject| subject.covering.is_empty() && !subject.departed.is_empty();
+                if self.subjects.get(&key).is_some_and(waits_in_vain) {
+                    self.tell_departed(&key, now);
+                }
+                tenants.extend(Some(key).filter(|key| key.keychain.is_some()));
             }
+        }
+        if cause == Cause::Edit {
+            self.settle_tenants(tenants, now);
         }
     }
 
@@ -247,47 +318,33 @@ impl Engine {
             .collect()
     }
 
-    /// Counts a use of the subject that a pod begins or ends; those that it is a use of are answered.
-    fn count(&mut self, used: &Use, change: Change) -> Vec<SubjectKey> {
+    /// Counts a use of the subject that a pod or a template begins or ends; those are answered that are used by others, or
+    /// otherwise, than before.
+    pub(crate) fn count(&mut self, used: &Use, change: Change) -> Vec<SubjectKey> {
         let mut counted = vec![used.subject.clone()];
         counted.extend(self.tenant_of(used));
-        for key in &counted {
-            self.count_use(key, used, change);
-        }
+        counted.retain(|key| self.count_use(key, used, change));
         counted
     }
 
-    pub(crate) fn count_use(&mut self, key: &SubjectKey, used: &Use, change: Change) {
-        let subject = self
-            .subjects
-            .entry(key.clone())
-            .or_insert_with(|| Subject::new(key.clone()));
-        let origins = subject.users.entry(used.workload.clone()).or_default();
-        let count = origins.entry(used.origin.clone()).or_default();
-        *count = match change {
-            More => count.saturating_add(1),
-            Fewer => count.saturating_sub(1),
+    /// Answers whether who uses it, and how, is something else than before, or nobody does.
+    pub(crate) fn count_use(&mut self, key: &SubjectKey, used: &Use, change: Change) -> bool {
+        let subject = self.subjects.get_or_insert(key);
+        let is_another = match used.role {
+            Role::Starts => subject.count_start(used, change),
+            Role::Runs => subject.count_run(used, change),
         };
-        if *count == 0 {
-            origins.remove(&used.origin);
-        }
-        if origins.is_empty() {
-            subject.users.remove(&used.workload);
-        }
+        is_another || subject.is_unused()
     }
 
     pub(crate) fn forget_subject(&mut self, key: &SubjectKey, now: Timestamp) {
         if let Some(subject) = self.subjects.remove(key) {
-            self.due.set(key, subject.plan.due, None);
+            self.turns.set(key, subject.plan.due, None);
             self.wakes.set(key, subject.wake, None);
             self.gone.keep(key, subject.violations());
+            self.ended.no_longer_held(subject.departed.len());
             self.tenant_gone(key);
-            for policy in &subject.covering {
-                self.totals_changed(policy, now);
-            }
-            if !subject.covering.is_empty() {
-                self.all_keys_changed(now);
-            }
+            self.vouching_changed(key, now);
         }
     }
 
@@ -295,9 +352,11 @@ impl Engine {
         if !self.index.set_labels(name, labels) || !self.synced {
             return;
         }
-        let workloads: BTreeSet<WorkloadKey> = self.index.in_namespace(name).cloned().collect();
-        let affected = self.subjects_that(|subject| subject.users.keys().any(|user| user.namespace == *name));
+        let mut workloads: BTreeSet<WorkloadKey> = self.index.in_namespace(name).cloned().collect();
+        workloads.extend(self.templates.in_namespace(name).cloned());
+        let affected = self.subjects_that(|subject| subject.workloads().any(|user| user.namespace == *name));
         self.reconsider(affected, now, Cause::Evidence);
+        self.plan_tags_in_namespace(name, now);
         for workload in workloads {
             self.workload_changed(workload, Urgency::Changed, now);
         }
@@ -308,11 +367,15 @@ impl Engine {
         let old = self.policies.remove(&name);
         let before = old.as_ref().and_then(PolicyObject::spec_in_force);
         let policy = PolicyObject::update(old, facts);
-        let edited = before.is_none() || before != policy.spec_in_force();
+        let after = policy.spec_in_force();
+        let edited = before.is_none() || before != after;
+        let is_shown_otherwise = shown(before.as_deref()) != shown(after.as_deref());
         self.policies.insert(name.clone(), policy);
         if edited {
             self.policy_changed(&name, now, Cause::Edit);
-            self.users_changed(&name, now);
+            if is_shown_otherwise {
+                self.users_changed(&name, now);
+            }
         } else {
             // Told again, by a list or after its status was written: nobody takes a violation back by that.
             self.policy_changed(&name, now, Cause::Evidence);
@@ -329,9 +392,7 @@ impl Engine {
             .subjects
             .values()
             .filter(|subject| subject.covering.contains(policy));
-        let users: BTreeSet<WorkloadKey> = covered
-            .flat_map(|subject| subject.users.keys().cloned())
-            .collect();
+        let users: BTreeSet<WorkloadKey> = covered.flat_map(|subject| subject.workloads().cloned()).collect();
         for user in users {
             self.workload_changed(user, Urgency::Changed, now);
         }
@@ -353,21 +414,57 @@ impl Engine {
                 violations.retain(|violation| violation.policy != *name);
             }
         }
-        let policy = self.policies.get(name);
-        let concerned = self.subjects_that(|subject| {
-            subject.covering.contains(name)
-                || policy.is_some_and(|policy| policy.covers_image(&subject.key.repository))
-        });
+        let touched = self.match_anew(name);
+        let matches = |repository: &Repository| {
+            let matching = self.matching.get(repository);
+            matching.is_some_and(|policies| policies.binary_search(name).is_ok())
+        };
+        let concerned =
+            self.subjects_that(|subject| subject.covering.contains(name) || matches(&subject.key.repository));
         self.reconsider(concerned, now, cause);
-        // Images without a digest are judged when their workload is rendered.
-        let workloads: Vec<WorkloadKey> = self.index.workloads().map(|(key, _)| key.clone()).collect();
-        for workload in workloads {
-            if self.has_undetermined_image(&workload, now) {
-                self.workload_changed(workload, Urgency::Changed, now);
-            }
+        let without_labels: Vec<WorkloadKey> = self.index.without_labels().cloned().collect();
+        for workload in without_labels {
+            self.come_back_without_labels(&workload, now);
         }
+        // Images without a digest are judged when their workload is rendered.
+        let undetermined: Vec<WorkloadKey> = self.index.undetermined().cloned().collect();
+        for workload in undetermined {
+            self.workload_changed(workload, Urgency::Changed, now);
+        }
+        self.plan_tags_of_repositories(&touched, now);
+        self.policy_changed_for_templates(name, now);
+        self.recount_differences(name, now);
         self.queue.push(Target::Policy(name.clone()), Urgency::Totals);
+        self.totals_changed(name, now);
         self.all_keys_changed(now);
+    }
+
+    /// Finds out anew which repositories in use the policy matches; gives those that it matches or matched.
+    fn match_anew(&mut self, name: &Arc<str>) -> HashSet<Repository> {
+        let used = self.subjects.keys().map(|key| &key.repository);
+        let used: HashSet<&Repository> = used.chain(self.repositories_of_tags()).collect();
+        let unused: Vec<Repository> = self
+            .matching
+            .keys()
+            .filter(|key| !used.contains(key))
+            .cloned()
+            .collect();
+        for repository in unused {
+            self.matching.remove(&repository);
+        }
+        let policy = self.policies.get(name);
+        let mut touched = HashSet::new();
+        for (repository, policies) in &mut self.matching {
+            let matches = policy.is_some_and(|policy| policy.covers_image(repository));
+            match (policies.binary_search(name), matches) {
+                (Err(_), false) => continue,
+                (Err(place), true) => policies.insert(place, name.clone()),
+                (Ok(place), false) => drop(policies.remove(place)),
+                (Ok(_), true) => {}
+            }
+            touched.insert(repository.clone());
+        }
+        touched
     }
 
     fn apply_key(&mut self, facts: KeyFacts, now: Timestamp) {
@@ -413,6 +510,7 @@ impl Engine {
             }
             self.set_due(&key, Some(now));
         }
+        self.ask_unanswered_tags_again(now);
     }
 
     /// The keys that name the root are other verifiers now: what they say is computed anew, and no claim that was
@@ -443,9 +541,10 @@ impl Engine {
         let concerned = self.subjects_that(|subject| {
             subject.fails() || subject.covering.iter().any(|policy| trusting.contains(policy))
         });
-        for key in concerned {
-            self.judge(&key, now, Cause::Edit);
+        for key in &concerned {
+            self.judge(key, now, Cause::Edit);
         }
+        self.settle_tenants(concerned.into_iter().filter(|key| key.keychain.is_some()), now);
         for policy in trusting {
             self.gone.forget_policy(&policy);
             self.queue.push(Target::Policy(policy), Urgency::Totals);
@@ -460,6 +559,7 @@ impl Engine {
         }
         self.synced = true;
         self.began = Some(now);
+        self.exceptions_told = Some(now);
         self.prune_at = Some(after(now, PRUNE_INTERVAL));
         // Totals wait for the first look-ups: counted at once they would be wrong for a while.
         let later = now.checked_add(FIRST_TOTALS_DELAY).unwrap_or(now);
@@ -471,45 +571,35 @@ impl Engine {
             self.queue.push_gathered(Target::Key(key), later);
         }
         self.revocations_changed();
+        for exception in self.exceptions.names() {
+            self.queue
+                .push_gathered(Target::Exception(exception.clone()), later);
+        }
         let everything = self.subjects_that(|_| true);
         self.reconsider(everything, now, Cause::Edit);
-        let workloads: Vec<WorkloadKey> = self.index.workloads().map(|(key, _)| key.clone()).collect();
+        self.plan_all_tags(now);
+        let running = self.index.workloads();
+        let workloads: BTreeSet<WorkloadKey> = running.chain(self.templates.workloads()).cloned().collect();
         for workload in workloads {
-            self.queue.push(Target::Workload(workload), Urgency::Changed);
+            self.come_back_without_labels(&workload, now);
+            self.workload_changed(workload, Urgency::Changed, now);
         }
     }
 
     /// The answer about a workload may be another one.
     pub(crate) fn workload_changed(&mut self, workload: WorkloadKey, urgency: Urgency, now: Timestamp) {
-        let covering: BTreeSet<Arc<str>> = self
-            .policies
-            .values()
-            .filter(|policy| {
-                policy.covers_namespace(&workload.namespace, self.index.labels(&workload.namespace))
-            })
-            .map(|policy| policy.name.clone())
-            .collect();
-        for policy in covering {
-            self.totals_changed(&policy, now);
-        }
+        self.tally.workload_changed(&workload);
+        self.gather_totals(now);
         self.queue.push(Target::Workload(workload), urgency);
-    }
-
-    /// The totals of a policy may differ.
-    pub(crate) fn totals_changed(&mut self, policy: &Arc<str>, now: Timestamp) {
-        self.queue
-            .push_gathered(Target::Policy(policy.clone()), gathered(now));
-    }
-
-    /// The totals of keys may differ.
-    pub(crate) fn all_keys_changed(&mut self, now: Timestamp) {
-        let keys: Vec<_> = self.keys.names().cloned().collect();
-        for key in keys {
-            self.queue.push_gathered(Target::Key(key), gathered(now));
-        }
     }
 }
 
-fn gathered(now: Timestamp) -> Timestamp {
-    now.checked_add(TOTALS_DELAY).unwrap_or(now)
+/// What of a policy shows in the answer about a workload beside its judgements.
+fn shown(spec: Option<&ImagePolicySpec>) -> Option<ImagePolicySpec> {
+    spec.map(|spec| ImagePolicySpec {
+        description: None,
+        require: Vec::new(),
+        recheck: None,
+        ..spec.clone()
+    })
 }

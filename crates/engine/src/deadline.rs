@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::Verdict;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use policy::{Judgement, badness};
 
 use crate::policies::PolicyObject;
-use crate::schedule::after;
+use crate::schedule::{self, after};
 use crate::subject::{JudgementKey, Subject};
 
 impl Subject {
@@ -45,22 +45,33 @@ impl Subject {
 /// From when on it is told that the answer gets worse by itself; None where it does not.
 pub(crate) fn warning(judgement: &Judgement, before: Duration) -> Option<Timestamp> {
     let until = judgement.valid_until.filter(|_| judgement.falls())?;
-    let start = SignedDuration::try_from(before)
-        .ok()
-        .and_then(|before| until.checked_sub(before).ok());
-    Some(start.unwrap_or(Timestamp::MIN))
+    Some(schedule::before(until, before))
 }
 
-/// A judgement that is kept although the time came at which it would have changed has no such time any more.
-pub(crate) fn without_past_deadline(judgement: Judgement, now: Timestamp) -> Judgement {
-    match judgement.valid_until {
-        Some(until) if until <= now => Judgement {
-            valid_until: None,
-            becomes: None,
-            ..judgement
-        },
-        _ => judgement,
+/// A violation that is kept while nothing can be told; None where none is left to keep. One whose time came has no such
+/// time any more; one that an exception passed over until then is a violation from then on.
+pub(crate) fn kept(before: &Judgement, now: Timestamp) -> Option<Judgement> {
+    let until = before.valid_until.filter(|until| *until <= now);
+    let Some(until) = until else {
+        return Some(before.clone());
+    };
+    let past = Judgement {
+        valid_until: None,
+        becomes: None,
+        ..before.clone()
+    };
+    if before.verdict == Verdict::Violating {
+        return Some(past);
     }
+    let then = before.at(until);
+    (then.verdict == Verdict::Violating).then_some(Judgement {
+        verdict: then.verdict,
+        reason: then.reason,
+        requirement: then.requirement,
+        message: then.message,
+        excepted: None,
+        ..past
+    })
 }
 
 /// When a Compliant verdict that cannot be refreshed is not believed any more.

@@ -10,7 +10,9 @@ use jiff::Timestamp;
 use verify::TrustRoot;
 
 use crate::core::Engine;
-use crate::fact::{Fact, KeyFacts, PodFacts, PodImage, PolicyFacts, RevocationFacts, Workload};
+use crate::fact::{
+    ExceptionFacts, Fact, KeyFacts, PodFacts, PodImage, PolicyFacts, RevocationFacts, Workload,
+};
 use crate::index::ImageOf;
 use crate::lookup::{Bodies, Clients, look_up};
 use crate::report::PolicyAnswer;
@@ -23,6 +25,8 @@ pub struct Question {
     pub image: String,
     /// The namespace it would run in.
     pub namespace: String,
+    /// The workload that it would belong to; None for a pod of its own.
+    pub workload: Option<WorkloadRef>,
     /// The labels of that namespace.
     pub labels: BTreeMap<String, String>,
     /// The policies.
@@ -31,6 +35,8 @@ pub struct Question {
     pub keys: Vec<KeyFacts>,
     /// The revocations.
     pub revocations: Vec<RevocationFacts>,
+    /// The exceptions.
+    pub exceptions: Vec<ExceptionFacts>,
     /// The trust roots, by name.
     pub trust_roots: BTreeMap<Arc<str>, Arc<TrustRoot>>,
 }
@@ -113,7 +119,8 @@ pub async fn examine(client: registry::Client, question: &Question) -> Result<Ex
     engine.apply(Fact::Pod(question.pod(&reference, &resolved)), now);
     engine.apply(Fact::Synced, now);
     let (clients, bodies) = (Clients::new(client, None), Bodies::new(store));
-    for ask in engine.due_lookups(now, usize::MAX) {
+    let asks: Vec<_> = std::iter::from_fn(|| engine.next_lookup(now, &|_| true)).collect();
+    for ask in asks {
         let pass = look_up(clients.clone(), bodies.clone(), ask).await;
         engine.absorb_pass(pass, Timestamp::now());
     }
@@ -162,9 +169,12 @@ fn answers(
     parts: &Parts,
 ) -> Vec<PolicyExamination> {
     let policies = engine.policies_for(key);
-    let all = engine
+    let mut all = engine
         .answers(key, &policies, image, Timestamp::now())
         .unwrap_or_default();
+    for answer in &mut all {
+        engine.add_provenance(answer, key, image);
+    }
     let of = |name: &Arc<str>| {
         all.iter()
             .find(|answer| answer.policy == *name)
@@ -212,12 +222,12 @@ impl Question {
     fn workload(&self) -> Workload {
         Workload {
             namespace: self.namespace.as_str().into(),
-            reference: WorkloadRef {
+            reference: self.workload.clone().unwrap_or_else(|| WorkloadRef {
                 api_version: "v1".into(),
                 kind: "Pod".into(),
                 name: "examined".into(),
                 ..WorkloadRef::default()
-            },
+            }),
             created: Timestamp::UNIX_EPOCH,
         }
     }
@@ -241,6 +251,9 @@ impl Question {
         }
         for revocation in &self.revocations {
             engine.apply(Fact::Revocation(Box::new(revocation.clone())), now);
+        }
+        for exception in &self.exceptions {
+            engine.apply(Fact::Exception(Box::new(exception.clone())), now);
         }
         for policy in &self.policies {
             let alone = parts.entry(policy.name.clone()).or_default();

@@ -5,7 +5,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::{ContainerType, ImagePolicySpec, InForce, KeyRevocationSpec, Reason, SigningKeySpec, WorkloadRef};
+use api::{
+    ContainerType, ImageExceptionSpec, ImagePolicySpec, InForce, KeyRevocationSpec, Reason, SigningKeySpec,
+    WorkloadRef,
+};
 use jiff::Timestamp;
 
 use crate::keychain::Keychain;
@@ -17,6 +20,10 @@ pub enum Fact {
     Pod(PodFacts),
     /// A pod is gone or finished; by uid.
     PodGone(Arc<str>),
+    /// The template of a workload looks like this.
+    Template(TemplateFacts),
+    /// A workload has no template any more.
+    TemplateGone(WorkloadKey),
     /// A namespace has these labels.
     Namespace {
         /// Its name.
@@ -30,6 +37,13 @@ pub enum Fact {
     Policy(Box<PolicyFacts>),
     /// A policy is gone.
     PolicyGone(Arc<str>),
+    /// Somebody who may write the policy asks that everything that it covers be looked at now.
+    RecheckRequested {
+        /// The policy.
+        policy: Arc<str>,
+        /// When it was asked.
+        at: Timestamp,
+    },
     /// A SigningKey says this.
     Key(Box<KeyFacts>),
     /// A SigningKey is gone.
@@ -38,6 +52,10 @@ pub enum Fact {
     Revocation(Box<RevocationFacts>),
     /// A KeyRevocation is gone.
     RevocationGone(Arc<str>),
+    /// An ImageException says this.
+    Exception(Box<ExceptionFacts>),
+    /// An ImageException is gone.
+    ExceptionGone(Arc<str>),
     /// What a TrustRoot holds, or why it cannot be used.
     TrustRoot {
         /// Its name.
@@ -72,7 +90,7 @@ pub struct PodFacts {
 }
 
 /// One image of one container of a pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PodImage {
     /// The container's name, or the volume's.
     pub container: Arc<str>,
@@ -83,6 +101,17 @@ pub struct PodImage {
     /// `imageID` as the runtime wrote it; empty where it wrote none. None where the API has no place
     /// for it (image volumes): then only a digest in the spec tells what runs.
     pub image_id: Option<Arc<str>>,
+}
+
+/// What a workload would start next.
+#[derive(Clone, Debug)]
+pub struct TemplateFacts {
+    /// The workload.
+    pub workload: Arc<Workload>,
+    /// Every image of every container and image volume, as the template writes it.
+    pub images: Vec<Arc<str>>,
+    /// Whose credentials may be used for its images where the operator's do not suffice; None for nobody's.
+    pub keychain: Option<Arc<Keychain>>,
 }
 
 /// A top-level workload.
@@ -157,18 +186,24 @@ pub struct KeyFacts {
     pub spec: Result<SigningKeySpec, UnreadableKey>,
 }
 
-/// A KeyRevocation object.
+/// An object of which it counts when it was made.
 #[derive(Clone, Debug)]
-pub struct RevocationFacts {
-    /// Its name: the fingerprint of the signer.
+pub struct ObjectFacts<Spec> {
+    /// Its name.
     pub name: Arc<str>,
     /// Its `metadata.generation`.
     pub generation: i64,
     /// Its `metadata.creationTimestamp`.
     pub created: Option<Timestamp>,
-    /// Its spec, or why it cannot be read. One that cannot be read revokes.
-    pub spec: Result<KeyRevocationSpec, String>,
+    /// Its spec, or why it cannot be read.
+    pub spec: Result<Spec, String>,
 }
+
+/// A KeyRevocation object, named by the fingerprint of the signer. One that cannot be read revokes.
+pub type RevocationFacts = ObjectFacts<KeyRevocationSpec>;
+
+/// An ImageException object. One that cannot be read passes over nothing.
+pub type ExceptionFacts = ObjectFacts<ImageExceptionSpec>;
 
 /// A SigningKey object that cannot be read.
 #[derive(Clone, Debug)]

@@ -92,6 +92,7 @@ mod tests {
         let key = JudgementKey {
             policy: policy.into(),
             pinned: false,
+            exceptions: Vec::new(),
         };
         let judgement = Judgement {
             verdict: api::Verdict::Violating,
@@ -101,6 +102,7 @@ mod tests {
             valid_until: None,
             becomes: None,
             relied_on: Vec::new(),
+            excepted: None,
         };
         (key, judgement)
     }

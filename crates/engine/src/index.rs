@@ -8,6 +8,7 @@ use api::ContainerRef;
 use image::{Digest, ImageId, Reference, Repository};
 use jiff::Timestamp;
 
+use crate::ended::Left;
 use crate::fact::{PodFacts, PodImage, Workload, WorkloadKey};
 use crate::keychain::Keychain;
 use crate::subject::{Origin, SubjectKey};
@@ -48,21 +49,38 @@ impl ImageUse {
         matches!(self.origin, Some(Origin::Pinned(_)))
     }
 
+    /// The digest that runs as it is said; empty where it cannot be told.
+    pub(crate) fn digest_text(&self) -> String {
+        match &self.running {
+            RunningDigest::Digest(digest) => digest.to_string(),
+            RunningDigest::NotStarted | RunningDigest::Unresolved(_) => String::new(),
+        }
+    }
+
     /// Reads what a pod says of one of its images.
     fn read(image: &PodImage) -> ImageUse {
-        let written = image.written.clone();
+        ImageUse::written(image.written.clone(), |pinned| running(image, pinned))
+    }
+
+    /// Reads an image of a template: what would run is known where a digest is written, and asked for where a tag is.
+    pub(crate) fn of_template(written: &Arc<str>) -> ImageUse {
+        ImageUse::written(written.clone(), |pinned| {
+            pinned.map_or(RunningDigest::NotStarted, |digest| RunningDigest::Digest(*digest))
+        })
+    }
+
+    fn written(written: Arc<str>, running: impl FnOnce(Option<&Digest>) -> RunningDigest) -> ImageUse {
         match written.parse::<Reference>() {
             Ok(reference) => {
                 let origin = match &reference.digest {
                     Some(digest) => Origin::Pinned(*digest),
                     None => Origin::Tag(reference.tag().unwrap_or("latest").into()),
                 };
-                let running = running(image, reference.digest.as_ref());
                 ImageUse {
                     written,
+                    running: running(reference.digest.as_ref()),
                     repository: Some(reference.repository),
                     origin: Some(origin),
-                    running,
                 }
             }
             Err(error) => {
@@ -102,13 +120,74 @@ fn running(image: &PodImage, pinned: Option<&Digest>) -> RunningDigest {
     }
 }
 
-/// One pod.
+/// The uid of a pod: 16 bytes where it is a UUID as the API server makes them, else the text as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum PodUid {
+    Uuid([u8; 16]),
+    Text(Arc<str>),
+}
+
+impl PodUid {
+    fn of(text: &Arc<str>) -> PodUid {
+        PodUid::uuid(text).unwrap_or_else(|| PodUid::Text(text.clone()))
+    }
+
+    /// Only of the one way to write it that no other uid shares.
+    fn uuid(text: &str) -> Option<PodUid> {
+        const DASHES: [usize; 4] = [8, 13, 18, 23];
+        let text = text.as_bytes();
+        let dashes = |at: usize| DASHES.contains(&at);
+        if text.len() != 36 || (0..36).any(|at| dashes(at) != (text[at] == b'-')) {
+            return None;
+        }
+        let mut bytes = [0; 16];
+        let digits = text.iter().filter(|byte| **byte != b'-');
+        for (at, digit) in digits.enumerate() {
+            let value = match digit {
+                b'0'..=b'9' => digit - b'0',
+                b'a'..=b'f' => digit - b'a' + 10,
+                _ => return None,
+            };
+            bytes[at / 2] = bytes[at / 2] << 4 | value;
+        }
+        Some(PodUid::Uuid(bytes))
+    }
+}
+
+/// One pod: what it runs is held once for all pods of a workload that are alike.
 #[derive(Debug)]
 struct PodRow {
-    workload: WorkloadKey,
-    images: Vec<(ContainerRef, Arc<ImageUse>)>,
+    workload: Arc<WorkloadKey>,
+    shape: Arc<PodShape>,
+    first_seen: Second,
+}
+
+/// A time in whole seconds, rounded down: thousands of pods share one.
+type Second = i64;
+
+/// What pods have in common.
+#[derive(Debug, PartialEq, Eq)]
+struct PodShape {
+    images: Box<[(ContainerRef, Arc<ImageUse>)]>,
     keychain: Option<Arc<Keychain>>,
-    first_seen: Timestamp,
+}
+
+/// The pods of a workload that are alike.
+#[derive(Debug)]
+struct PodGroup {
+    shape: Arc<PodShape>,
+    /// How many were first seen when.
+    first_seen: BTreeMap<Second, u32>,
+}
+
+impl PodGroup {
+    fn pods(&self) -> usize {
+        self.first_seen.values().map(|pods| *pods as usize).sum()
+    }
+
+    fn oldest(&self) -> Option<Second> {
+        self.first_seen.keys().next().copied()
+    }
 }
 
 /// An image of a workload, and whose credentials its pods bring.
@@ -118,9 +197,19 @@ pub(crate) struct ImageOf {
     pub(crate) keychain: Option<Arc<Keychain>>,
 }
 
-/// A pod that uses a subject.
-#[derive(Clone, Debug)]
+/// How a workload uses a subject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Role {
+    /// A pod runs it.
+    Runs,
+    /// Its template would start it.
+    Starts,
+}
+
+/// A use of a subject, by a pod or by a template.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Use {
+    pub(crate) role: Role,
     /// The subject as the operator looks it up.
     pub(crate) subject: SubjectKey,
     pub(crate) keychain: Option<Arc<Keychain>>,
@@ -132,18 +221,25 @@ pub(crate) struct Use {
 #[derive(Debug)]
 pub(crate) struct WorkloadRow {
     pub(crate) facts: Arc<Workload>,
-    pub(crate) pods: BTreeSet<Arc<str>>,
+    groups: Vec<PodGroup>,
 }
 
 /// Everything that runs.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    pods: HashMap<Arc<str>, PodRow>,
-    workloads: HashMap<WorkloadKey, WorkloadRow>,
-    by_namespace: BTreeMap<Arc<str>, BTreeSet<WorkloadKey>>,
+    pods: HashMap<PodUid, PodRow>,
+    workloads: HashMap<Arc<WorkloadKey>, WorkloadRow>,
+    by_namespace: BTreeMap<Arc<str>, BTreeSet<Arc<WorkloadKey>>>,
+    /// The workloads that run an image without a digest, so that no subject stands for it.
+    undetermined: HashSet<Arc<WorkloadKey>>,
     labels: BTreeMap<Arc<str>, BTreeMap<String, String>>,
     images: HashSet<Arc<ImageUse>>,
+    /// So many images are held before those are looked for that nobody uses.
+    images_before_sweep: usize,
 }
+
+/// Fewer images are never swept.
+const FIRST_SWEEP: usize = 1024;
 
 /// What a change of the index touches.
 #[derive(Debug, Default)]
@@ -152,6 +248,8 @@ pub(crate) struct Touched {
     /// Uses that went and came.
     pub(crate) ended: Vec<Use>,
     pub(crate) begun: Vec<Use>,
+    /// The images of a pod that ended, or is another one now.
+    pub(crate) left: Vec<Left>,
     /// Some image of the pod has not started.
     pub(crate) starting: bool,
 }
@@ -159,81 +257,120 @@ pub(crate) struct Touched {
 impl Index {
     /// Takes a pod in, new or changed.
     pub(crate) fn insert_pod(&mut self, pod: PodFacts, now: Timestamp) -> Touched {
-        let key = pod.workload.key();
-        let images: Vec<_> = pod
-            .images
-            .iter()
-            .map(|image| {
-                (
-                    ContainerRef {
-                        name: image.container.to_string(),
-                        type_: image.container_type,
-                    },
-                    self.intern(image),
-                )
-            })
-            .collect();
-        let first_seen = self.pods.get(&pod.uid).map_or(now, |row| row.first_seen);
-        let unchanged =
-            self.pods.get(&pod.uid).is_some_and(|row| {
-                row.workload == key && row.images == images && row.keychain == pod.keychain
-            }) && self
+        let (uid, key) = (PodUid::of(&pod.uid), pod.workload.key());
+        let shape = PodShape {
+            images: pod.images.iter().map(|image| self.container(image)).collect(),
+            keychain: pod.keychain,
+        };
+        let known = self.pods.get(&uid);
+        let first_seen = known.map_or(now.as_second(), |row| row.first_seen);
+        let is_told_again = known.is_some_and(|row| *row.workload == key && *row.shape == shape)
+            && self
                 .workloads
                 .get(&key)
                 .is_some_and(|row| row.facts == pod.workload);
-        if unchanged {
+        if is_told_again {
             return Touched::default();
         }
-        let mut touched = self.remove_pod(&pod.uid);
-        touched.starting = images
+        let mut touched = self.remove(&uid);
+        touched.starting = shape
+            .images
             .iter()
             .any(|(_, image)| image.running == RunningDigest::NotStarted);
-        let row = self.workloads.entry(key.clone()).or_insert_with(|| WorkloadRow {
-            facts: pod.workload.clone(),
-            pods: BTreeSet::new(),
-        });
-        row.facts = pod.workload;
-        row.pods.insert(pod.uid.clone());
-        self.by_namespace
-            .entry(key.namespace.clone())
-            .or_default()
-            .insert(key.clone());
+        touched.begun.extend(shape.uses(&key));
+        let workload = self.enter(key.clone(), pod.workload);
+        if shape.is_undetermined() {
+            self.undetermined.insert(workload.clone());
+        }
+        let shape = self.join(&workload, shape, first_seen);
         let row = PodRow {
-            workload: key.clone(),
-            images,
-            keychain: pod.keychain,
+            workload,
+            shape,
             first_seen,
         };
-        touched.begun.extend(row.uses());
-        self.pods.insert(pod.uid, row);
+        self.pods.insert(uid, row);
         touched.workloads.insert(key);
         touched
     }
 
+    /// The key of a workload that has this pod now.
+    fn enter(&mut self, key: WorkloadKey, facts: Arc<Workload>) -> Arc<WorkloadKey> {
+        let known = self.workloads.get_key_value(&key).map(|(key, _)| key.clone());
+        let workload = known.unwrap_or_else(|| {
+            let workload = Arc::new(key);
+            let namespace = self.by_namespace.entry(workload.namespace.clone()).or_default();
+            namespace.insert(workload.clone());
+            workload
+        });
+        let row = self
+            .workloads
+            .entry(workload.clone())
+            .or_insert_with(|| WorkloadRow {
+                facts: facts.clone(),
+                groups: Vec::new(),
+            });
+        row.facts = facts;
+        workload
+    }
+
+    /// Counts a pod to those of its workload that are alike.
+    fn join(&mut self, workload: &WorkloadKey, shape: PodShape, first_seen: Second) -> Arc<PodShape> {
+        let Some(row) = self.workloads.get_mut(workload) else {
+            return Arc::new(shape);
+        };
+        if let Some(group) = row.groups.iter_mut().find(|group| *group.shape == shape) {
+            *group.first_seen.entry(first_seen).or_default() += 1;
+            return group.shape.clone();
+        }
+        let shape = Arc::new(shape);
+        row.groups.push(PodGroup {
+            shape: shape.clone(),
+            first_seen: BTreeMap::from([(first_seen, 1)]),
+        });
+        shape
+    }
+
     /// Forgets a pod.
-    pub(crate) fn remove_pod(&mut self, uid: &str) -> Touched {
+    pub(crate) fn remove_pod(&mut self, uid: &Arc<str>) -> Touched {
+        self.remove(&PodUid::of(uid))
+    }
+
+    fn remove(&mut self, uid: &PodUid) -> Touched {
         let mut touched = Touched::default();
         let Some(row) = self.pods.remove(uid) else {
             return touched;
         };
-        touched.ended.extend(row.uses());
+        touched.ended.extend(row.shape.uses(&row.workload));
         if let Some(workload) = self.workloads.get_mut(&row.workload) {
-            workload.pods.remove(uid);
-            if workload.pods.is_empty() {
+            touched.left = Left::of_pod(&workload.facts, row.shape.images_of());
+            workload.part(&row);
+            if workload.groups.is_empty() {
                 self.workloads.remove(&row.workload);
-                if let Some(keys) = self.by_namespace.get_mut(&row.workload.namespace) {
-                    keys.remove(&row.workload);
-                }
+                self.leave_namespace(&row.workload);
             }
         }
-        for (_, image) in row.images {
-            // Two holders are left when nobody else uses it: the set of images and this binding.
-            if Arc::strong_count(&image) == 2 {
-                self.images.remove(&image);
-            }
+        if row.shape.is_undetermined() {
+            self.note_undetermined(&row.workload);
         }
-        touched.workloads.insert(row.workload);
+        touched.workloads.insert((*row.workload).clone());
         touched
+    }
+
+    fn leave_namespace(&mut self, workload: &Arc<WorkloadKey>) {
+        if let Some(keys) = self.by_namespace.get_mut(&workload.namespace) {
+            keys.remove(workload);
+            if keys.is_empty() {
+                self.by_namespace.remove(&workload.namespace);
+            }
+        }
+    }
+
+    fn note_undetermined(&mut self, workload: &WorkloadKey) {
+        let row = self.workloads.get(workload);
+        let is = row.is_some_and(|row| row.groups.iter().any(|group| group.shape.is_undetermined()));
+        if !is {
+            self.undetermined.remove(workload);
+        }
     }
 
     /// Sets a namespace's labels; answers whether they differ.
@@ -252,16 +389,39 @@ impl Index {
         self.workloads.get(key)
     }
 
-    pub(crate) fn workloads(&self) -> impl Iterator<Item = (&WorkloadKey, &WorkloadRow)> {
-        self.workloads.iter()
+    /// When the first of a workload's pods was seen.
+    pub(crate) fn first_seen(&self, key: &WorkloadKey) -> Option<Timestamp> {
+        let oldest = self.groups(key).filter_map(PodGroup::oldest).min()?;
+        Timestamp::from_second(oldest).ok()
+    }
+
+    pub(crate) fn workloads(&self) -> impl Iterator<Item = &WorkloadKey> {
+        self.workloads.keys().map(|key| &**key)
     }
 
     pub(crate) fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = &WorkloadKey> {
-        self.by_namespace.get(namespace).into_iter().flatten()
+        let keys = self.by_namespace.get(namespace).into_iter().flatten();
+        keys.map(|key| &**key)
+    }
+
+    /// The workloads in namespaces of which the labels are not known.
+    pub(crate) fn without_labels(&self) -> impl Iterator<Item = &WorkloadKey> {
+        let namespaces = self.by_namespace.iter();
+        let unknown = namespaces.filter(|(name, _)| !self.labels.contains_key(*name));
+        unknown.flat_map(|(_, keys)| keys).map(|key| &**key)
+    }
+
+    /// The workloads that run an image without a digest.
+    pub(crate) fn undetermined(&self) -> impl Iterator<Item = &WorkloadKey> {
+        self.undetermined.iter().map(|key| &**key)
     }
 
     pub(crate) fn pod_count(&self) -> usize {
         self.pods.len()
+    }
+
+    fn groups(&self, key: &WorkloadKey) -> impl Iterator<Item = &PodGroup> {
+        self.workloads.get(key).into_iter().flat_map(|row| &row.groups)
     }
 
     /// The distinct images of a workload with their containers. Images that have not started are
@@ -272,67 +432,116 @@ impl Index {
         started_before: Timestamp,
     ) -> BTreeMap<ImageOf, BTreeSet<ContainerRef>> {
         let mut images: BTreeMap<ImageOf, BTreeSet<ContainerRef>> = BTreeMap::new();
-        let pods = self.workloads.get(key).into_iter().flat_map(|row| &row.pods);
-        for row in pods.filter_map(|uid| self.pods.get(uid)) {
-            for (container, image) in &row.images {
-                if image.running != RunningDigest::NotStarted || row.first_seen <= started_before {
-                    let image = ImageOf {
-                        image: image.clone(),
-                        keychain: row.keychain.clone(),
-                    };
-                    images.entry(image).or_default().insert(container.clone());
+        for group in self.groups(key) {
+            let is_old = group
+                .oldest()
+                .is_some_and(|oldest| oldest <= started_before.as_second());
+            for (container, of) in group.shape.images_of() {
+                if of.image.running != RunningDigest::NotStarted || is_old {
+                    images.entry(of).or_default().insert(container);
                 }
             }
         }
         images
     }
 
+    /// The distinct images of each set of pods that are alike, and how many pods these are.
+    pub(crate) fn pods_by_images(
+        &self,
+        key: &WorkloadKey,
+    ) -> impl Iterator<Item = (usize, BTreeSet<ImageOf>)> {
+        self.groups(key).map(|group| {
+            let images = group.shape.images_of().map(|(_, of)| of);
+            (group.pods(), images.collect())
+        })
+    }
+
+    /// When the first pod was seen of which an image has not started, among those that were seen after this time.
+    pub(crate) fn first_starting(&self, key: &WorkloadKey, after: Timestamp) -> Option<Timestamp> {
+        let starts = |(_, image): &(ContainerRef, Arc<ImageUse>)| image.running == RunningDigest::NotStarted;
+        let starting = self
+            .groups(key)
+            .filter(|group| group.shape.images.iter().any(starts));
+        let young = starting.filter_map(|group| group.oldest().filter(|oldest| *oldest > after.as_second()));
+        Timestamp::from_second(young.min()?).ok()
+    }
+
     /// Every use of a subject by the pods of a workload.
     pub(crate) fn uses<'a>(
         &'a self,
-        key: &WorkloadKey,
+        key: &'a WorkloadKey,
         subject: &'a SubjectKey,
     ) -> impl Iterator<Item = Use> + 'a {
-        let pods = self.workloads.get(key).into_iter().flat_map(|row| &row.pods);
-        pods.filter_map(|uid| self.pods.get(uid))
-            .flat_map(PodRow::uses)
-            .filter(move |used| used.is_of(subject))
+        self.groups(key).flat_map(move |group| {
+            let uses = group.shape.uses(key).filter(move |used| used.is_of(subject));
+            uses.flat_map(|used| std::iter::repeat_n(used, group.pods()))
+        })
     }
 
-    /// The pods of a workload that run a subject, by uid.
-    pub(crate) fn pods_running(
-        &self,
-        key: &WorkloadKey,
-        subject: &SubjectKey,
-    ) -> impl Iterator<Item = Arc<str>> {
-        let pods = self.workloads.get(key).into_iter().flat_map(|row| &row.pods);
-        pods.filter(|uid| {
-            let row = self.pods.get(*uid);
-            row.is_some_and(|row| row.uses().any(|used| used.is_of(subject)))
-        })
-        .cloned()
+    fn container(&mut self, image: &PodImage) -> (ContainerRef, Arc<ImageUse>) {
+        let container = ContainerRef {
+            name: image.container.to_string(),
+            type_: image.container_type,
+        };
+        (container, self.intern(image))
     }
 
     fn intern(&mut self, image: &PodImage) -> Arc<ImageUse> {
         let image = ImageUse::read(image);
-        match self.images.get(&image) {
-            Some(known) => known.clone(),
-            None => {
-                let image = Arc::new(image);
-                self.images.insert(image.clone());
-                image
+        if let Some(known) = self.images.get(&image) {
+            return known.clone();
+        }
+        if self.images.len() >= self.images_before_sweep.max(FIRST_SWEEP) {
+            self.images.retain(|image| Arc::strong_count(image) > 1);
+            self.images_before_sweep = 2 * self.images.len();
+        }
+        let image = Arc::new(image);
+        self.images.insert(image.clone());
+        image
+    }
+}
+
+impl WorkloadRow {
+    /// A pod is not one of those that are alike any more.
+    fn part(&mut self, pod: &PodRow) {
+        let Some(at) = self.groups.iter().position(|group| group.shape == pod.shape) else {
+            return;
+        };
+        let group = &mut self.groups[at];
+        if let Some(count) = group.first_seen.get_mut(&pod.first_seen) {
+            *count -= 1;
+            if *count == 0 {
+                group.first_seen.remove(&pod.first_seen);
             }
+        }
+        if group.first_seen.is_empty() {
+            self.groups.swap_remove(at);
         }
     }
 }
 
-impl PodRow {
-    fn uses(&self) -> impl Iterator<Item = Use> + '_ {
-        self.images.iter().filter_map(|(_, image)| {
+impl PodShape {
+    fn images_of(&self) -> impl Iterator<Item = (ContainerRef, ImageOf)> {
+        self.images.iter().map(|(container, image)| {
+            let of = ImageOf {
+                image: image.clone(),
+                keychain: self.keychain.clone(),
+            };
+            (container.clone(), of)
+        })
+    }
+
+    fn is_undetermined(&self) -> bool {
+        self.images.iter().any(|(_, image)| image.subject().is_none())
+    }
+
+    fn uses<'a>(&'a self, workload: &'a WorkloadKey) -> impl Iterator<Item = Use> + 'a {
+        self.images.iter().filter_map(move |(_, image)| {
             Some(Use {
+                role: Role::Runs,
                 subject: image.subject()?,
                 keychain: self.keychain.clone(),
-                workload: self.workload.clone(),
+                workload: workload.clone(),
                 origin: image.origin.clone()?,
             })
         })
@@ -349,7 +558,7 @@ impl Use {
     }
 
     /// It is a use of this subject: as the operator looks it up, or as it is looked up for this pod's keychain.
-    fn is_of(&self, subject: &SubjectKey) -> bool {
+    pub(crate) fn is_of(&self, subject: &SubjectKey) -> bool {
         subject.digest == self.subject.digest
             && subject.repository == self.subject.repository
             && (subject.keychain.is_none() || subject.keychain == self.keychain)

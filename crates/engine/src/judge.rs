@@ -3,23 +3,28 @@
 //! Signatures are verified once per (item, digest, key); judging again after an edit is arithmetic
 //! on what is held.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use api::{Reason, Verdict};
+use image::{Digest, Repository};
 use jiff::Timestamp;
 pub(crate) use policy::badness;
-use policy::{DigestFacts, ImageFacts, Judgement, Running, evaluate, sole_trust};
-use verify::{Verifier, VerifierId};
+use policy::{
+    CompiledException, DigestFacts, ImageFacts, ItemFacts, Judgement, Running, evaluate, rests_on_retiring,
+    sole_trust,
+};
+use verify::{Outcome, Refusal, Verifier, VerifierId};
 
 use crate::core::Engine;
-use crate::deadline::{decays, warning, without_past_deadline, worse};
+use crate::deadline::{decays, kept, worse};
+use crate::exceptions;
 use crate::fact::WorkloadKey;
 use crate::policies::PolicyObject;
 use crate::queue::Urgency;
-use crate::report::Target;
 use crate::schedule::{FIRST_RETRY, after};
-use crate::subject::{FIRST_LOOK_UP, Judged, JudgementKey, Origin, Remembering, Subject, SubjectKey};
+use crate::small::{SmallMap, SmallSet};
+use crate::subject::{Judged, JudgementKey, Remembering, Subject, SubjectKey};
 
 /// Why a subject is judged again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,9 +35,8 @@ pub(crate) enum Cause {
     Edit,
 }
 
-/// A message names an untrusted signer only where it is one of so many keys, the first by name: each
-/// costs a verification.
-const NAMED_SIGNERS: usize = 32;
+/// Exceptions that are about one result, in order of name.
+type Exceptions = Vec<Arc<CompiledException>>;
 
 impl Engine {
     /// Finds the policies that cover the subject for any of its users, and sees to it that it is
@@ -41,19 +45,19 @@ impl Engine {
         let Some(subject) = self.subjects.get(key) else {
             return;
         };
-        let namespaces: BTreeSet<Arc<str>> =
-            subject.users.keys().map(|user| user.namespace.clone()).collect();
-        let covers = |policy: &&PolicyObject| {
-            policy.covers_image(&key.repository)
-                && namespaces
-                    .iter()
-                    .any(|name| policy.covers_namespace(name, self.index.labels(name)))
+        let policies = self
+            .matching
+            .entry(key.repository.clone())
+            .or_insert_with(|| matching(&self.policies, &key.repository));
+        let namespaces: BTreeSet<&Arc<str>> = subject.workloads().map(|user| &user.namespace).collect();
+        let covers = |policy: &PolicyObject| {
+            let mut namespaces = namespaces.iter();
+            namespaces.any(|name| policy.covers_namespace(name, self.index.labels(name)))
         };
-        let covering: BTreeSet<Arc<str>> = self
-            .policies
-            .values()
-            .filter(covers)
-            .map(|policy| policy.name.clone())
+        let covering: SmallSet<Arc<str>> = policies
+            .iter()
+            .filter(|name| self.policies.get(*name).is_some_and(covers))
+            .cloned()
             .collect();
         let changed = subject.covering != covering;
         let new = subject.covering.is_empty() && !covering.is_empty();
@@ -62,7 +66,7 @@ impl Engine {
         };
         subject.covering = covering;
         if changed {
-            let users: Vec<WorkloadKey> = subject.users.keys().cloned().collect();
+            let users: BTreeSet<WorkloadKey> = subject.workloads().cloned().collect();
             for user in users {
                 self.workload_changed(user, Urgency::Changed, now);
             }
@@ -78,10 +82,6 @@ impl Engine {
     fn note_covered(&mut self, key: &SubjectKey, now: Timestamp) {
         if let Some(subject) = self.subjects.get_mut(key) {
             subject.covered_since = Some(now);
-            let later = now.checked_add(FIRST_LOOK_UP).unwrap_or(now);
-            for user in subject.users.keys() {
-                self.queue.push_later(Target::Workload(user.clone()), later);
-            }
         }
     }
 
@@ -89,20 +89,25 @@ impl Engine {
     pub(crate) fn judge(&mut self, key: &SubjectKey, now: Timestamp, cause: Cause) {
         self.note_overdue(key, now);
         let trusted = self.trusted_verifiers(key);
-        let named = self.keys.first_verifiers(NAMED_SIGNERS);
-        self.forget_outcomes_but_of(key, trusted.iter().chain(&named));
+        self.forget_outcomes_but_of(key, &trusted);
         self.verify_by(key, &trusted);
         let mut judgements = self.judgements(key, now);
         let untrusted = |judged: &Judged| judged.judgement.reason == Reason::SignerNotTrusted;
         if judgements.values().any(untrusted) {
             // Nothing is decided by this: the message names who signed instead.
+            let named = self.verifiers_to_name(key);
             self.verify_by(key, &named);
             judgements = self.judgements(key, now);
         }
         if cause == Cause::Evidence {
             self.keep_violations(key, &mut judgements, now);
         }
-        self.replace_judgements(key, judgements, now);
+        self.store.let_go();
+        let changed = self.replace_judgements(key, judgements, now);
+        self.vouching_changed(key, now);
+        if changed && cause == Cause::Evidence {
+            self.tell_beside(key, now);
+        }
     }
 
     /// Finds out since when a regular check is missing, whether or not one was tried.
@@ -115,68 +120,72 @@ impl Engine {
         }
     }
 
-    /// Who was ever asked depends on history; what is said may not. So only what these make of the
-    /// evidence is kept, and nothing of a verifier under another trust root or other demands (B46).
-    fn forget_outcomes_but_of<'a>(
-        &mut self,
-        key: &SubjectKey,
-        verifiers: impl Iterator<Item = &'a Verifier>,
-    ) {
-        let asked: BTreeSet<VerifierId> = verifiers.map(Verifier::id).collect();
+    /// Who was ever asked depends on history; what is said may not. So only what these and those that may be named make
+    /// of the evidence is kept, and nothing of a verifier under another trust root or other demands (B46).
+    fn forget_outcomes_but_of(&mut self, key: &SubjectKey, trusted: &[Verifier]) {
+        let is_trusted = |id: &VerifierId| trusted.iter().any(|verifier| verifier.id() == *id);
+        let items = self.subjects.get(key).into_iter().flat_map(Subject::items);
+        if items
+            .flat_map(|item| &item.outcomes)
+            .all(|(id, _)| is_trusted(id))
+        {
+            return;
+        }
+        let named = self.verifiers_to_name(key);
+        let is_kept = |id: &VerifierId| is_trusted(id) || named.iter().any(|verifier| verifier.id() == *id);
         let items = self
             .subjects
             .get_mut(key)
             .into_iter()
             .flat_map(Subject::items_mut);
         for (_, item) in items {
-            item.outcomes.retain(|(verifier, _)| asked.contains(verifier));
+            item.outcomes.retain(|(verifier, _)| is_kept(verifier));
         }
     }
 
     /// A violation stays until positive evidence, or until keys or policies change: what cannot be
-    /// read, whoever put it there, does not take it back.
+    /// read, whoever put it there and with whatever pull secret, does not take it back.
     fn keep_violations(
         &self,
         key: &SubjectKey,
-        judgements: &mut HashMap<JudgementKey, Judged>,
+        judgements: &mut SmallMap<JudgementKey, Judged>,
         now: Timestamp,
     ) {
         let Some(subject) = self.subjects.get(key) else {
             return;
         };
-        for (name, judged) in judgements {
+        for (name, judged) in judgements.iter_mut() {
             let unreadable = judged.judgement.verdict == Verdict::Unknown && is_gap(judged.judgement.reason);
-            let before = subject
-                .judgements
-                .get(name)
-                .filter(|old| old.judgement.verdict == Verdict::Violating);
-            if let Some(before) = before.filter(|_| unreadable) {
-                judged.judgement = without_past_deadline(before.judgement.clone(), now);
-                judged.warned = before.warned && judged.judgement.falls();
-            }
+            let before = unreadable
+                .then(|| self.violation_to_keep(subject, name))
+                .flatten();
+            let Some(judgement) = before.and_then(|before| kept(&before.judgement, now)) else {
+                continue;
+            };
+            judged.judgement = judgement;
+            judged.warned = self
+                .policies
+                .get(&name.policy)
+                .and_then(|policy| policy.warned_from(&judged.judgement))
+                .is_some_and(|start| start <= now);
         }
     }
 
-    pub(crate) fn judgements(&mut self, key: &SubjectKey, now: Timestamp) -> HashMap<JudgementKey, Judged> {
-        let mut judgements = HashMap::new();
+    pub(crate) fn judgements(&mut self, key: &SubjectKey, now: Timestamp) -> SmallMap<JudgementKey, Judged> {
+        let mut judgements = SmallMap::new();
         let Some(subject) = self.subjects.get(key) else {
             return judgements;
         };
-        let pinned: BTreeSet<bool> = subject
-            .users
-            .values()
-            .flat_map(BTreeMap::keys)
-            .map(|origin| matches!(origin, Origin::Pinned(_)))
-            .collect();
         let past = subject.with_the_past();
         for policy in subject.covering.iter().filter_map(|name| self.policies.get(name)) {
-            for pinned in &pinned {
-                let judged = self.judged(policy, subject, past.as_ref(), *pinned, now);
+            for (pinned, exceptions) in self.ways_of_use(policy, subject) {
+                let judged = self.judged(policy, subject, past.as_ref(), (pinned, &exceptions), now);
                 self.counters.evaluations += 1;
                 judgements.insert(
                     JudgementKey {
                         policy: policy.name.clone(),
-                        pinned: *pinned,
+                        pinned,
+                        exceptions: exceptions::names(&exceptions),
                     },
                     judged,
                 );
@@ -185,23 +194,41 @@ impl Engine {
         judgements
     }
 
+    /// The distinct ways in which a policy may answer the subject's users: whether the image is named by digest, and
+    /// which exceptions mean the workload.
+    fn ways_of_use(&self, policy: &PolicyObject, subject: &Subject) -> Vec<(bool, Exceptions)> {
+        let about = self.exceptions.about(&policy.name, &subject.key.repository);
+        let mut ways: Vec<(bool, Exceptions)> = Vec::new();
+        for (user, origin) in subject.uses() {
+            let way = (origin.is_pinned(), exceptions::of_workload(&about, user));
+            if !ways.contains(&way) {
+                ways.push(way);
+            }
+        }
+        ways
+    }
+
     fn judged(
         &self,
         policy: &PolicyObject,
         subject: &Subject,
         past: Option<&Remembering>,
-        pinned: bool,
+        way: (bool, &[Arc<CompiledException>]),
         now: Timestamp,
     ) -> Judged {
-        let mut told = vec![image_of(subject, pinned, subject.facts())];
-        told.extend(past.map(|past| image_of(subject, pinned, subject.facts_with(past))));
+        let mut told = vec![image_of(subject, way, subject.facts())];
+        told.extend(past.map(|past| image_of(subject, way, subject.facts_with(past))));
         let mut judgement = self.judgement(policy, &told[0], now);
         for past in &told[1..] {
             judgement = worse(judgement, self.judgement(policy, past, now));
         }
         let mut resting = Vec::new();
+        let mut by_retiring = false;
         if let Some(version) = &policy.in_force {
             resting = sole_trust(&version.compiled, &told, self.keys.rings(), now);
+            by_retiring = !subject.starters.is_empty()
+                && judgement.verdict == Verdict::Compliant
+                && rests_on_retiring(&version.compiled, &told, self.keys.rings(), now);
             if judgement.verdict == Verdict::Compliant
                 && subject.overdue_since.is_some()
                 && decays(subject, version.compiled.max_staleness()).is_some_and(|time| time <= now)
@@ -209,16 +236,13 @@ impl Engine {
                 judgement = stale(subject);
             }
         }
-        let before = policy
-            .in_force
-            .as_ref()
-            .map(|version| version.compiled.warn_before());
-        let warned = before.and_then(|before| warning(&judgement, before));
+        let warned = policy.warned_from(&judgement);
         Judged {
             warned: warned.is_some_and(|start| start <= now),
             judgement,
             stale_since: subject.overdue_since,
             sole_trust: resting,
+            by_retiring,
         }
     }
 
@@ -243,18 +267,20 @@ impl Engine {
                 valid_until: None,
                 becomes: None,
                 relied_on: Vec::new(),
+                excepted: None,
             },
         }
     }
 
+    /// Answers whether any of them differs from the one before.
     fn replace_judgements(
         &mut self,
         key: &SubjectKey,
-        judgements: HashMap<JudgementKey, Judged>,
+        judgements: SmallMap<JudgementKey, Judged>,
         now: Timestamp,
-    ) {
+    ) -> bool {
         let Some(subject) = self.subjects.get_mut(key) else {
-            return;
+            return false;
         };
         let old = std::mem::replace(&mut subject.judgements, judgements);
         let differing: BTreeSet<&JudgementKey> = old
@@ -267,25 +293,18 @@ impl Engine {
             rank(subject.judgements.get(judgement)) > rank(old.get(judgement))
         });
         let changed = !differing.is_empty();
-        let policies: BTreeSet<Arc<str>> = differing
-            .into_iter()
-            .map(|judgement| judgement.policy.clone())
-            .collect();
         let wake = subject.next_wake(&self.policies, now);
         self.wakes.set(key, subject.wake, wake);
         subject.wake = wake;
         if !changed {
-            return;
+            return false;
         }
-        let users: Vec<WorkloadKey> = subject.users.keys().cloned().collect();
+        let users: BTreeSet<WorkloadKey> = subject.workloads().cloned().collect();
         for user in users {
             self.workload_changed(user, if worse { Urgency::Worse } else { Urgency::Changed }, now);
         }
-        for policy in &policies {
-            self.totals_changed(policy, now);
-        }
-        self.all_keys_changed(now);
         self.retry_soon(key, now);
+        true
     }
 
     /// What fails now is asked again soon: a new signature is only seen by asking.
@@ -311,42 +330,103 @@ impl Engine {
             .get(key)
             .into_iter()
             .flat_map(|subject| &subject.covering);
-        let rings: BTreeSet<&str> = covering
+        let mut rings: Vec<&Arc<str>> = covering
             .filter_map(|name| self.policies.get(name)?.in_force.as_ref())
             .flat_map(|version| version.compiled.rings())
-            .map(|ring| &**ring)
             .collect();
-        rings
-            .iter()
-            .flat_map(|ring| self.keys.verifiers(ring))
-            .cloned()
-            .collect()
+        rings.sort_unstable();
+        rings.dedup();
+        let verifiers = rings.into_iter().flat_map(|ring| self.keys.verifiers(ring));
+        verifiers.cloned().collect()
     }
 
-    /// Asks each of them about every item that it was not asked about.
+    /// Asks each of them about every item that it was not asked about. Where one key signed an item no other one is asked;
+    /// so first the one that a hint or an earlier process names, then those that signed no other item here.
     pub(crate) fn verify_by(&mut self, key: &SubjectKey, verifiers: &[Verifier]) {
-        let items = self
-            .subjects
-            .get_mut(key)
-            .into_iter()
-            .flat_map(Subject::items_mut);
-        for (digest, item) in items {
-            for verifier in verifiers {
-                if item.outcome(&verifier.id()).is_none() {
-                    let outcome = verify::verify(&item.item, &digest, verifier);
-                    item.outcomes.push((verifier.id(), outcome));
-                    self.counters.verifications += 1;
-                }
+        let Some(subject) = self.subjects.get_mut(key) else {
+            return;
+        };
+        let likely_signers = std::mem::take(&mut subject.likely_signers);
+        let mut signed_before: Vec<VerifierId> = Vec::new();
+        for (digest, item) in subject.items_mut() {
+            item.outcomes.retain(|(_, outcome)| !passes(outcome));
+            let is_not_asked = |verifier: &&Verifier| item.outcome(&verifier.id()).is_none();
+            let mut not_asked: Vec<&Verifier> = verifiers.iter().filter(is_not_asked).collect();
+            if !not_asked.is_empty() {
+                let hint = item.item.key_hint();
+                let likely = likely_signers.get(item.item.id());
+                not_asked.sort_by_cached_key(|verifier| {
+                    let fingerprint = verifier.fingerprint();
+                    let is_likely = likely.is_some_and(|likely| *likely == fingerprint.to_string());
+                    let is_hinted = is_likely || hint == Some(fingerprint);
+                    (!is_hinted, signed_before.contains(&verifier.id()))
+                });
+                self.counters.verifications += ask(item, &digest, &not_asked, verifiers);
             }
+            let signed = verifiers.iter().filter(|verifier| is_signed_by(item, verifier));
+            signed_before.extend(signed.map(Verifier::id));
         }
     }
 }
 
-pub(crate) fn image_of<'a>(subject: &'a Subject, pinned: bool, digest: DigestFacts<'a>) -> ImageFacts<'a> {
+/// Asks these of the verifiers about the item, in their order; how many had to look at it.
+fn ask(item: &mut ItemFacts, digest: &Digest, not_asked: &[&Verifier], all: &[Verifier]) -> u64 {
+    let mut verifications = 0;
+    let evidence = item.item.clone();
+    let mut opened = None;
+    item.outcomes.reserve_exact(not_asked.len());
+    for verifier in not_asked {
+        let outcome = if is_anothers(item, verifier, all) {
+            Outcome::Refused(Refusal::SignatureMismatch)
+        } else {
+            verifications += 1;
+            verify::verify(opened.get_or_insert_with(|| evidence.opened()), digest, verifier)
+        };
+        // The next look brings its bytes again, and then it is asked. Another answer that passes is told until the next time.
+        if outcome != Outcome::CannotTell(verify::Cause::NotKept) {
+            item.outcomes.push((verifier.id(), outcome));
+        }
+    }
+    verifications
+}
+
+/// What may be answered otherwise a moment later.
+fn passes(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::CannotTell(cause) if cause.passes())
+}
+
+/// One of the verifiers that is another key signed the item.
+fn is_anothers(item: &ItemFacts, verifier: &Verifier, verifiers: &[Verifier]) -> bool {
+    let mut others = verifiers
+        .iter()
+        .filter(|other| other.is_another_key_than(verifier));
+    others.any(|other| is_signed_by(item, other))
+}
+
+fn is_signed_by(item: &ItemFacts, verifier: &Verifier) -> bool {
+    matches!(item.outcome(&verifier.id()), Some(Outcome::Verified(_)))
+}
+
+/// The policies that may cover images of the repository, in order of name.
+pub(crate) fn matching(
+    policies: &BTreeMap<Arc<str>, PolicyObject>,
+    repository: &Repository,
+) -> Vec<Arc<str>> {
+    let policies = policies.values();
+    let matching = policies.filter(|policy| policy.covers_image(repository));
+    matching.map(|policy| policy.name.clone()).collect()
+}
+
+pub(crate) fn image_of<'a>(
+    subject: &'a Subject,
+    (pinned, exceptions): (bool, &'a [Arc<CompiledException>]),
+    digest: DigestFacts<'a>,
+) -> ImageFacts<'a> {
     ImageFacts {
         repository: Some(&subject.key.repository),
         pinned,
         running: Running::Digest(digest),
+        exceptions,
     }
 }
 
@@ -366,6 +446,7 @@ fn stale(subject: &Subject) -> Judgement {
         valid_until: None,
         becomes: None,
         relied_on: Vec::new(),
+        excepted: None,
     }
 }
 

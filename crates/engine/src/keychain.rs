@@ -43,6 +43,9 @@ pub struct PullCredentials {
     pub credentials: Credentials,
     /// What could not, each with the object and what to do: for the owner of the workload.
     pub troubles: Vec<String>,
+    /// Something could not be read for the moment, so that a refusal by the registry says nothing of the workload's
+    /// credentials.
+    pub incomplete: bool,
 }
 
 /// Brings the credentials behind keychains.

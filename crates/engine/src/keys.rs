@@ -30,6 +30,8 @@ pub(crate) struct KeySet {
     roots: BTreeMap<Arc<str>, Root>,
     revocations: Revocations,
     rings: KeyRings,
+    /// Who answers for the readable keys of each ring, in order of name.
+    verifiers: BTreeMap<Arc<str>, Vec<Verifier>>,
 }
 
 impl KeySet {
@@ -69,12 +71,13 @@ impl KeySet {
         self.revocations.report(name, self.names_of(&[name.to_owned()]))
     }
 
-    /// The fingerprint of a key that is Revoked, where no KeyRevocation is there that would outlast it.
+    /// The fingerprint of a key that is Revoked, where no KeyRevocation is there that would outlast it: a Hold, which
+    /// anybody who keeps the keys may delete, would not.
     pub(crate) fn lacks_revocation(&self, name: &str) -> Option<String> {
         let object = self.objects.get(name)?;
         let fingerprint = object.fingerprint()?.to_string();
-        let lacks = object.stage() == Some(Stage::Revoked) && self.revocations.stage(&fingerprint).is_none();
-        lacks.then_some(fingerprint)
+        let lasts = self.revocations.stage(&fingerprint) == Some(Stage::Revoked);
+        (object.stage() == Some(Stage::Revoked) && !lasts).then_some(fingerprint)
     }
 
     /// Takes in what a TrustRoot holds, None where it is gone, and reads the keys anew that name it; answers the rings
@@ -132,20 +135,29 @@ impl KeySet {
     }
 
     /// Who answers for the first readable keys, by name.
-    pub(crate) fn first_verifiers(&self, limit: usize) -> Vec<Verifier> {
+    pub(crate) fn first_verifiers(&self, limit: usize) -> impl Iterator<Item = &Verifier> {
         let readable = self
             .objects
             .values()
             .filter_map(|object| object.verifier.as_ref().ok());
-        readable.take(limit).cloned().collect()
+        readable.take(limit)
+    }
+
+    /// Who answers for the readable keys with these fingerprints.
+    pub(crate) fn verifiers_of(&self, fingerprints: &BTreeSet<Fingerprint>) -> Vec<Verifier> {
+        let readable = self
+            .objects
+            .values()
+            .filter_map(|object| object.verifier.as_ref().ok());
+        readable
+            .filter(|verifier| fingerprints.contains(&verifier.fingerprint()))
+            .cloned()
+            .collect()
     }
 
     /// Who answers for the readable keys of one ring.
     pub(crate) fn verifiers(&self, ring: &str) -> impl Iterator<Item = &Verifier> {
-        self.objects
-            .values()
-            .filter(move |object| object.ring() == Some(ring))
-            .filter_map(|object| object.verifier.as_ref().ok())
+        self.verifiers.get(ring).into_iter().flatten()
     }
 
     /// The stage that counts for an object: the most restrictive of all with its fingerprint.
@@ -188,12 +200,17 @@ impl KeySet {
     /// Groups the keys anew; answers the rings whose keys differ. What is vetoed concerns all rings.
     fn regroup(&mut self) -> BTreeSet<Arc<str>> {
         let mut rings: BTreeMap<Arc<str>, Vec<Key>> = BTreeMap::new();
+        self.verifiers.clear();
         for (name, object) in &self.objects {
             if let Some(ring) = object.ring() {
                 rings
                     .entry(ring.into())
                     .or_default()
                     .push(self.evaluated(name, object));
+                if let Ok(verifier) = &object.verifier {
+                    let verifiers = self.verifiers.entry(ring.into()).or_default();
+                    verifiers.push(verifier.clone());
+                }
             }
         }
         let vetoes = self.objects.iter();

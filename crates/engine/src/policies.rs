@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::{ImagePolicySpec, Mode, Requirement, SignatureRequirement};
+use api::{ImagePolicySpec, Mode, OnUnknown, Reason, Requirement, SignatureRequirement};
 use image::Repository;
-use policy::CompiledPolicy;
+use jiff::Timestamp;
+use policy::{CompiledPolicy, Judgement, is_outage};
 
+use crate::deadline::warning;
 use crate::fact::PolicyFacts;
 
 /// One ImagePolicy object.
@@ -72,15 +74,30 @@ impl PolicyObject {
         }
     }
 
-    /// Whether the policy covers the namespace; true where that cannot be told.
+    /// Whether the policy covers the namespace; true where the policy says nothing of that. What rests on labels that
+    /// are not known is not covered yet: see [`PolicyObject::waits_for_labels`].
     pub(crate) fn covers_namespace(
         &self,
         namespace: &str,
         labels: Option<&BTreeMap<String, String>>,
     ) -> bool {
         let empty = BTreeMap::new();
-        self.coverage()
-            .is_none_or(|coverage| coverage.covers_namespace(namespace, labels.unwrap_or(&empty)))
+        !self.waits_for_labels(namespace, labels)
+            && self
+                .coverage()
+                .is_none_or(|coverage| coverage.covers_namespace(namespace, labels.unwrap_or(&empty)))
+    }
+
+    /// Whether the policy covers the namespace cannot be told before its labels are known.
+    pub(crate) fn waits_for_labels(
+        &self,
+        namespace: &str,
+        labels: Option<&BTreeMap<String, String>>,
+    ) -> bool {
+        labels.is_none()
+            && self
+                .coverage()
+                .is_some_and(|coverage| coverage.asks_for_labels(namespace))
     }
 
     /// Whether the policy covers the repository; true where that cannot be told.
@@ -101,11 +118,34 @@ impl PolicyObject {
         self.in_force.as_ref().map(|version| version.spec.clone())
     }
 
+    /// From when on it is told that the answer gets worse by itself; None where it does not.
+    pub(crate) fn warned_from(&self, judgement: &Judgement) -> Option<Timestamp> {
+        warning(judgement, self.in_force.as_ref()?.compiled.warn_before())
+    }
+
     /// Whether the policy trusts the ring.
     pub(crate) fn trusts(&self, ring: &str) -> bool {
-        self.in_force
-            .as_ref()
-            .is_some_and(|version| version.compiled.rings().any(|name| &**name == ring))
+        self.rings().any(|name| &**name == ring)
+    }
+
+    /// The rings that the policy trusts.
+    pub(crate) fn rings(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.in_force.iter().flat_map(|version| version.compiled.rings())
+    }
+
+    /// An admission check would let start what is Unknown for this reason. Only what a registry keeps from being told:
+    /// everything else fails closed.
+    pub(crate) fn admits_unknown(&self, reason: Reason) -> bool {
+        is_outage(reason)
+            && self
+                .in_force
+                .as_ref()
+                .is_some_and(|version| version.spec.on_unknown == Some(OnUnknown::Admit))
+    }
+
+    /// The policy that it is to take the place of.
+    pub(crate) fn supersedes(&self) -> Option<&str> {
+        self.in_force.as_ref()?.spec.supersedes.as_deref()
     }
 
     /// The version in force has a requirement of this name.
@@ -153,6 +193,8 @@ fn scope_of(name: &str, spec: &ImagePolicySpec) -> Option<CompiledPolicy> {
         bind_repository: None,
         recheck: None,
         warn_before: None,
+        on_unknown: None,
+        supersedes: None,
     };
     CompiledPolicy::compile(name, &only_match).ok()
 }

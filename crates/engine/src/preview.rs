@@ -1,6 +1,7 @@
-//! What would change if keys, policies and revocations were others: judged with the very state and by the very
+//! What would change if keys, policies, revocations and exceptions were others: judged with the very state and by the very
 //! functions that judge what is, and taken back before anything else happens. Nothing is requested or written.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -8,23 +9,26 @@ use api::{Mode, Reason, Verdict};
 use jiff::Timestamp;
 
 use crate::core::Engine;
+use crate::exceptions::Exceptions;
 use crate::fact::{Fact, WorkloadKey};
-use crate::index::{ImageUse, RunningDigest};
+use crate::index::ImageUse;
 use crate::keys::KeySet;
 use crate::policies::PolicyObject;
-use crate::render::started_before;
-use crate::report::{PreviewReport, PreviewResult};
+use crate::render::{covers, started_before};
+use crate::report::{PreviewReport, PreviewResult, StartsOnly};
+use crate::small::{SmallMap, SmallSet};
 use crate::subject::{Judged, JudgementKey, Subject, SubjectKey};
+use crate::tags::Named;
 
 /// The policies that a change concerns, by name.
-type Concerned = BTreeSet<Arc<str>>;
+pub(crate) type Concerned = BTreeSet<Arc<str>>;
 
 /// One result: a workload, an image of it, a policy.
-type Place = (WorkloadKey, Arc<ImageUse>, Arc<str>);
+pub(crate) type Place = (WorkloadKey, Arc<ImageUse>, Arc<str>);
 
 /// What a policy says of an image.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Standing {
+pub(crate) struct Standing {
     failing: Failing,
     verdict: Verdict,
     reason: Reason,
@@ -32,7 +36,7 @@ struct Standing {
 
 /// How much it matters that something violates a policy.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Failing {
+pub(crate) enum Failing {
     No,
     InDryRun,
     Really,
@@ -57,17 +61,27 @@ impl Standing {
     }
 }
 
+/// What is supposed, and which policies say something else then.
+pub(crate) struct Supposed {
+    keys: KeySet,
+    exceptions: Exceptions,
+    /// None for one that would be gone.
+    policies: BTreeMap<Arc<str>, Option<PolicyObject>>,
+    pub(crate) concerned: Concerned,
+}
+
 /// What is put aside while something else is supposed.
 struct Aside {
     keys: KeySet,
+    exceptions: Exceptions,
     policies: BTreeMap<Arc<str>, Option<PolicyObject>>,
     subjects: HashMap<SubjectKey, Before>,
 }
 
 /// What was held of a subject.
 struct Before {
-    covering: Concerned,
-    judgements: HashMap<JudgementKey, Judged>,
+    covering: SmallSet<Arc<str>>,
+    judgements: SmallMap<JudgementKey, Judged>,
     /// How many keys each item of evidence was asked about.
     asked: Vec<usize>,
 }
@@ -79,26 +93,31 @@ impl Engine {
             return None;
         }
         let mut problems = Vec::new();
-        let (keys, policies, concerned) = self.supposed(changes, &mut problems);
+        let supposed = self.supposed(changes, &mut problems);
+        let concerned = supposed.concerned.clone();
         let before = self.standings(&concerned, now);
-        let aside = self.suppose(keys, policies, &concerned, now);
+        let starts_before = self.standings_of_starts(&concerned, &before, now);
+        let aside = self.suppose(supposed, now);
         let after = self.standings(&concerned, now);
+        let starts_after = self.standings_of_starts(&concerned, &after, now);
         self.take_back(aside);
+        let running = differences(&before, &after);
+        let starting = differences(&starts_before, &starts_after);
         Some(PreviewReport {
             problems,
-            ..differences(&before, &after)
+            start_only: StartsOnly {
+                newly_failing: besides(starting.newly_failing, &running.newly_failing),
+                newly_unknown: besides(starting.newly_unknown, &running.newly_unknown),
+            },
+            ..running
         })
     }
 
-    /// The keys and policies as they would be, and the policies that say something else then. A policy that could not
+    /// Everything as it would be. A policy that could not
     /// be evaluated would leave its last version in force, so it changes nothing, and is a problem.
-    fn supposed(
-        &self,
-        changes: Vec<Fact>,
-        problems: &mut Vec<String>,
-    ) -> (KeySet, BTreeMap<Arc<str>, Option<PolicyObject>>, Concerned) {
-        let mut keys = self.keys.clone();
-        let mut rings = BTreeSet::new();
+    pub(crate) fn supposed(&self, changes: Vec<Fact>, problems: &mut Vec<String>) -> Supposed {
+        let (mut keys, mut exceptions) = (self.keys.clone(), self.exceptions.clone());
+        let (mut rings, mut excepted) = (BTreeSet::new(), Concerned::new());
         let mut policies: BTreeMap<Arc<str>, Option<PolicyObject>> = BTreeMap::new();
         for change in changes {
             match change {
@@ -114,6 +133,18 @@ impl Engine {
                 Fact::KeyGone(name) => rings.extend(keys.remove(&name)),
                 Fact::Revocation(facts) => rings.extend(keys.revoke(*facts)),
                 Fact::RevocationGone(name) => rings.extend(keys.forget_revocation(&name)),
+                Fact::Exception(facts) => {
+                    let name = facts.name.clone();
+                    let before = exceptions.insert(*facts);
+                    let after = exceptions.get(&name).map(|object| &object.read);
+                    problems.extend(after.and_then(|read| read.as_ref().err()).cloned());
+                    let after = after.and_then(|read| read.as_ref().ok());
+                    excepted.extend(before.iter().chain(after).flat_map(|one| one.policies().clone()));
+                }
+                Fact::ExceptionGone(name) => {
+                    let before = exceptions.remove(&name);
+                    excepted.extend(before.iter().flat_map(|one| one.policies().clone()));
+                }
                 Fact::Policy(facts) => {
                     let policy = PolicyObject::update(None, *facts);
                     match &policy.problem {
@@ -122,24 +153,30 @@ impl Engine {
                     }
                 }
                 Fact::PolicyGone(name) => drop(policies.insert(name, None)),
-                _ => problems.push("only keys, revocations and policies can be previewed".to_owned()),
+                _ => problems
+                    .push("only keys, revocations, policies and exceptions can be previewed".to_owned()),
             }
         }
         let trusts = |policy: &&PolicyObject| rings.iter().any(|ring| policy.trusts(ring));
-        let mut concerned: Concerned = policies.keys().cloned().collect();
+        let mut concerned: Concerned = policies.keys().cloned().chain(excepted).collect();
         concerned.extend(
             self.policies
                 .values()
                 .filter(trusts)
                 .map(|policy| policy.name.clone()),
         );
-        (keys, policies, concerned)
+        Supposed {
+            keys,
+            exceptions,
+            policies,
+            concerned,
+        }
     }
 
     /// What these policies say of everything that they cover.
-    fn standings(&self, concerned: &Concerned, now: Timestamp) -> BTreeMap<Place, Standing> {
+    pub(crate) fn standings(&self, concerned: &Concerned, now: Timestamp) -> BTreeMap<Place, Standing> {
         let mut found: BTreeMap<Place, Standing> = BTreeMap::new();
-        for (workload, _) in self.index.workloads() {
+        for workload in self.index.workloads() {
             let mut policies = self.policies_for(workload);
             policies.retain(|policy| concerned.contains(&policy.name));
             if policies.is_empty() {
@@ -174,20 +211,71 @@ impl Engine {
         found
     }
 
-    /// Puts the keys and policies in force, and judges by them what they concern.
-    fn suppose(
-        &mut self,
-        keys: KeySet,
-        policies: BTreeMap<Arc<str>, Option<PolicyObject>>,
+    /// What these policies say of everything that templates would start, and that does not run in the same workload.
+    fn standings_of_starts(
+        &self,
         concerned: &Concerned,
+        running: &BTreeMap<Place, Standing>,
         now: Timestamp,
-    ) -> Aside {
+    ) -> BTreeMap<Place, Standing> {
+        let mut found = BTreeMap::new();
+        for workload in self.templates.workloads() {
+            let mut policies = self.policies_for(workload);
+            policies.retain(|policy| concerned.contains(&policy.name));
+            let Some(row) = self.templates.get(workload).filter(|_| !policies.is_empty()) else {
+                continue;
+            };
+            // Most workloads run what they would start, and nothing is to be judged for them.
+            let runs = |image: &Arc<ImageUse>| {
+                let mut covering = policies.iter().filter(|policy| covers(policy, image));
+                match self.as_it_would_run(row, image) {
+                    Named::As(of) => covering.all(|policy| {
+                        let place = (workload.clone(), of.image.clone(), policy.name.clone());
+                        running.contains_key(&place)
+                    }),
+                    Named::NotYet | Named::Unresolved(_) => covering.next().is_none(),
+                }
+            };
+            if row.images.iter().all(runs) {
+                continue;
+            }
+            let mut note = |image: &Arc<ImageUse>, policy: Arc<str>, standing: Standing| {
+                let place = (workload.clone(), image.clone(), policy);
+                if !running.contains_key(&place) {
+                    found.insert(place, standing);
+                }
+            };
+            match self.starts(workload, row, now) {
+                Some(starts) => {
+                    for start in starts {
+                        let of_concerned = start.answers.iter();
+                        for answer in of_concerned.filter(|answer| concerned.contains(&answer.policy)) {
+                            let standing = Standing::of(answer.mode, answer.verdict, answer.reason);
+                            note(&start.of.image, answer.policy.clone(), standing);
+                        }
+                    }
+                }
+                // Nobody looked it up yet.
+                None => row.images.iter().for_each(|image| {
+                    for policy in policies.iter().filter(|policy| covers(policy, image)) {
+                        let standing = Standing::of(policy.mode(), Verdict::Unknown, Reason::Pending);
+                        note(image, policy.name.clone(), standing);
+                    }
+                }),
+            }
+        }
+        found
+    }
+
+    /// Puts it in force, and judges by it what it concerns.
+    fn suppose(&mut self, supposed: Supposed, now: Timestamp) -> Aside {
         let mut aside = Aside {
-            keys: std::mem::replace(&mut self.keys, keys),
+            keys: std::mem::replace(&mut self.keys, supposed.keys),
+            exceptions: std::mem::replace(&mut self.exceptions, supposed.exceptions),
             policies: BTreeMap::new(),
             subjects: HashMap::new(),
         };
-        for (name, policy) in policies {
+        for (name, policy) in supposed.policies {
             let before = match policy {
                 Some(policy) => self.policies.insert(name.clone(), policy),
                 None => self.policies.remove(&name),
@@ -197,7 +285,7 @@ impl Engine {
         let covered: Vec<(SubjectKey, Concerned)> = self
             .subjects
             .values()
-            .map(|subject| (subject.key.clone(), self.covering(subject, concerned)))
+            .map(|subject| (subject.key.clone(), self.covering(subject, &supposed.concerned)))
             .filter(|(_, covering)| !covering.is_empty())
             .collect();
         for (key, covering) in covered {
@@ -205,7 +293,7 @@ impl Engine {
                 continue;
             };
             let asked = subject.items_mut().map(|(_, item)| item.outcomes.len()).collect();
-            let covering = std::mem::replace(&mut subject.covering, covering);
+            let covering = std::mem::replace(&mut subject.covering, covering.into_iter().collect());
             let verifiers = self.trusted_verifiers(&key);
             self.verify_by(&key, &verifiers);
             let judgements = self.judgements(&key, now);
@@ -226,7 +314,7 @@ impl Engine {
         let covers = |policy: &&PolicyObject| {
             let covers = |namespace: &str| policy.covers_namespace(namespace, self.index.labels(namespace));
             policy.covers_image(&subject.key.repository)
-                && subject.users.keys().any(|user| covers(&user.namespace))
+                && subject.workloads().any(|user| covers(&user.namespace))
         };
         let policies = concerned.iter().filter_map(|name| self.policies.get(name));
         policies
@@ -237,6 +325,7 @@ impl Engine {
 
     fn take_back(&mut self, aside: Aside) {
         self.keys = aside.keys;
+        self.exceptions = aside.exceptions;
         for (name, policy) in aside.policies {
             match policy {
                 Some(policy) => drop(self.policies.insert(name, policy)),
@@ -256,14 +345,10 @@ impl Engine {
     }
 }
 
-fn covers(policy: &PolicyObject, image: &ImageUse) -> bool {
-    image
-        .repository
-        .as_ref()
-        .is_none_or(|repository| policy.covers_image(repository))
-}
-
-fn differences(before: &BTreeMap<Place, Standing>, after: &BTreeMap<Place, Standing>) -> PreviewReport {
+pub(crate) fn differences(
+    before: &BTreeMap<Place, Standing>,
+    after: &BTreeMap<Place, Standing>,
+) -> PreviewReport {
     let mut report = PreviewReport::default();
     let places: BTreeSet<&Place> = before.keys().chain(after.keys()).collect();
     for place in places {
@@ -271,16 +356,33 @@ fn differences(before: &BTreeMap<Place, Standing>, after: &BTreeMap<Place, Stand
             standings.get(place).copied().unwrap_or_else(Standing::of_nothing)
         };
         let (was, is) = (standing(before), standing(after));
-        if is.verdict == Verdict::Unknown {
-            report.unknown += 1;
-        }
+        let is_unknown = is.verdict == Verdict::Unknown;
+        report.unknown += i64::from(is_unknown);
+        // What cannot be told passes nothing, whatever it was.
         match is.failing.cmp(&was.failing) {
-            std::cmp::Ordering::Greater => report.newly_failing.push(result(place, is.reason)),
-            std::cmp::Ordering::Less => report.newly_passing.push(result(place, is.reason)),
-            std::cmp::Ordering::Equal => report.unchanged += 1,
+            Ordering::Greater => report.newly_failing.push(result(place, is.reason)),
+            _ if is_unknown && was.verdict != Verdict::Unknown => {
+                report.newly_unknown.push(result(place, is.reason));
+            }
+            Ordering::Less => report.newly_passing.push(result(place, is.reason)),
+            Ordering::Equal => report.unchanged += 1,
         }
     }
     report
+}
+
+/// Without what is said already of what runs: of a workload and a policy.
+fn besides(starting: Vec<PreviewResult>, running: &[PreviewResult]) -> Vec<PreviewResult> {
+    let place = |result: &PreviewResult| {
+        (
+            result.namespace.clone(),
+            result.workload.clone(),
+            result.policy.clone(),
+        )
+    };
+    let said: BTreeSet<_> = running.iter().map(place).collect();
+    let is_new = |result: &PreviewResult| !said.contains(&place(result));
+    starting.into_iter().filter(is_new).collect()
 }
 
 fn result((workload, image, policy): &Place, reason: Reason) -> PreviewResult {
@@ -288,10 +390,7 @@ fn result((workload, image, policy): &Place, reason: Reason) -> PreviewResult {
         namespace: workload.namespace.to_string(),
         workload: format!("{}/{}", workload.kind, workload.name),
         image: image.written.to_string(),
-        digest: match &image.running {
-            RunningDigest::Digest(digest) => digest.to_string(),
-            RunningDigest::NotStarted | RunningDigest::Unresolved(_) => String::new(),
-        },
+        digest: image.digest_text(),
         policy: policy.to_string(),
         reason,
     }

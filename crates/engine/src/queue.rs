@@ -1,4 +1,5 @@
-//! What waits to be written, the most urgent first, each target once.
+//! What waits to be written, the most urgent first, each target once; totals have their turn in between, so that they
+//! do not wait for the last of thousands of workloads.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
@@ -17,6 +18,9 @@ pub(crate) enum Urgency {
     Totals,
 }
 
+/// So many workloads are handed over before totals that wait have a turn.
+const WORKLOADS_BEFORE_TOTALS: usize = 9;
+
 /// The queue. A target that is handed over is not handed over again until it is done.
 #[derive(Debug, Default)]
 pub(crate) struct UpdateQueue {
@@ -26,6 +30,8 @@ pub(crate) struct UpdateQueue {
     again: BTreeMap<Target, Urgency>,
     later: BTreeSet<(Timestamp, Target)>,
     gathered: HashSet<Target>,
+    /// Workloads handed over since totals were.
+    workloads_in_a_row: usize,
 }
 
 impl UpdateQueue {
@@ -56,19 +62,40 @@ impl UpdateQueue {
         }
     }
 
-    /// Takes the most urgent target.
+    /// Takes the most urgent target, or totals where it is their turn.
     pub(crate) fn pop(&mut self, now: Timestamp) -> Option<Target> {
         self.wake(now);
-        for (urgency, line) in &mut self.waiting {
-            while let Some(target) = line.pop_front() {
-                if self.queued.get(&target) == Some(urgency) {
-                    self.queued.remove(&target);
-                    self.in_flight.insert(target.clone());
-                    return Some(target);
-                }
+        let turn = self.workloads_in_a_row >= WORKLOADS_BEFORE_TOTALS;
+        let order = [Urgency::Worse, Urgency::Changed, Urgency::Totals];
+        let first = turn.then_some(Urgency::Totals);
+        let target = first
+            .into_iter()
+            .chain(order)
+            .find_map(|urgency| self.pop_line(urgency))?;
+        self.workloads_in_a_row = match target {
+            Target::Workload(_) => self.workloads_in_a_row + 1,
+            Target::Policy(_) | Target::Key(_) | Target::Revocation(_) | Target::Exception(_) => 0,
+        };
+        self.in_flight.insert(target.clone());
+        Some(target)
+    }
+
+    fn pop_line(&mut self, urgency: Urgency) -> Option<Target> {
+        let line = self.waiting.get_mut(&urgency)?;
+        while let Some(target) = line.pop_front() {
+            if self.queued.get(&target) == Some(&urgency) {
+                self.queued.remove(&target);
+                return Some(target);
             }
         }
         None
+    }
+
+    /// How many workloads wait to be handed over.
+    pub(crate) fn waiting_workloads(&self) -> usize {
+        // Workloads come before everything else in the order of targets, and the others are few.
+        let others = self.queued.range(Target::Policy("".into())..).count();
+        self.queued.len() - others
     }
 
     /// What was handed over is written, or wanted again at a time.
@@ -100,7 +127,9 @@ impl UpdateQueue {
                 self.gathered.remove(&target);
                 let urgency = match target {
                     Target::Workload(_) => Urgency::Changed,
-                    Target::Policy(_) | Target::Key(_) | Target::Revocation(_) => Urgency::Totals,
+                    Target::Policy(_) | Target::Key(_) | Target::Revocation(_) | Target::Exception(_) => {
+                        Urgency::Totals
+                    }
                 };
                 self.push(target, urgency);
             }
@@ -126,6 +155,42 @@ mod tests {
         assert_eq!(queue.pop(now), Some(policy("a")));
         assert_eq!(queue.pop(now), Some(policy("b")));
         assert_eq!(queue.pop(now), None);
+    }
+
+    fn workload(number: usize) -> Target {
+        Target::Workload(crate::fact::WorkloadKey {
+            namespace: "shop".into(),
+            group: "apps".into(),
+            kind: "Deployment".into(),
+            name: format!("web-{number:05}").into(),
+        })
+    }
+
+    /// F18.
+    #[test]
+    fn f18_totals_have_their_turn_before_the_last_of_many_workloads_and_these_come_in_order() {
+        let now = Timestamp::now();
+        let mut queue = UpdateQueue::default();
+        for number in 0..50_000 {
+            queue.push(workload(number), Urgency::Worse);
+        }
+        let totals: Vec<Target> = (0..20).map(|number| policy(&number.to_string())).collect();
+        for target in &totals {
+            queue.push(target.clone(), Urgency::Totals);
+        }
+        assert_eq!(queue.waiting_workloads(), 50_000);
+        let order: Vec<Target> = std::iter::from_fn(|| queue.pop(now)).collect();
+        assert_eq!(order.len(), 50_020);
+        let is_workload = |target: &&Target| matches!(target, Target::Workload(_));
+        assert!(
+            order[..9].iter().all(|target| is_workload(&target)),
+            "violations come first"
+        );
+        let last = order.iter().rposition(|target| !is_workload(&target)).unwrap();
+        assert!(last < 200, "the last totals come after {last} updates");
+        let workloads: Vec<&Target> = order.iter().filter(is_workload).collect();
+        assert!(workloads.is_sorted(), "in the order in which they changed");
+        assert_eq!(queue.waiting_workloads(), 0);
     }
 
     #[test]

@@ -51,7 +51,6 @@ impl Revocations {
     pub(crate) fn report(&self, name: &str, keys: Vec<Arc<str>>) -> Option<RevocationReport> {
         let facts = self.objects.get(name)?;
         let spared = spared(facts).unwrap_or_default();
-        let spec = facts.spec.as_ref().ok();
         let problem = match &facts.spec {
             Err(problem) => Some(format!(
                 "{problem}; the signer of this name is revoked, and nothing of it is accepted"
@@ -63,10 +62,8 @@ impl Revocations {
             generation: facts.generation,
             problem,
             keys,
-            stage: stage(facts),
             honoured: i64::try_from(spared.honoured.len()).unwrap_or(i64::MAX),
             dated_before: spared.dated_before,
-            reason: spec.map(|spec| spec.reason),
         })
     }
 

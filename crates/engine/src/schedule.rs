@@ -2,7 +2,8 @@
 //! and after 30 s doubling where something is missing or unknown.
 
 use std::collections::BTreeSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -36,12 +37,12 @@ impl Plan {
     }
 }
 
-/// A share of the way from `now` to `due`, the same for the same subject, by which its regular
-/// checks come early so that the checks of a fleet do not fall together.
-pub(crate) fn spread(key: &SubjectKey, now: Timestamp, due: Timestamp) -> Timestamp {
-    let mut hasher = DefaultHasher::new();
-    key.hash(&mut hasher);
-    let share = i64::try_from(hasher.finish() % 1000).unwrap_or(0);
+/// A share of the way from `now` to `due`, by which regular checks come early so that the checks of a fleet do not fall
+/// together. It is the same for the same subject in one process, and another one in each: replicas do not ask for the same
+/// at the same moment.
+pub(crate) fn spread(key: &impl Hash, now: Timestamp, due: Timestamp) -> Timestamp {
+    static OF_THIS_PROCESS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    let share = i64::try_from(OF_THIS_PROCESS.hash_one(key) % 1000).unwrap_or(0);
     let whole = due.as_millisecond().saturating_sub(now.as_millisecond()).max(0);
     let early = whole * SPREAD_PERCENT / 100 * share / 1000;
     due.checked_sub(SignedDuration::from_millis(early)).unwrap_or(due)
@@ -55,15 +56,31 @@ pub(crate) fn after(time: Timestamp, pause: Duration) -> Timestamp {
         .unwrap_or(Timestamp::MAX)
 }
 
-/// Subjects in order of a time.
-#[derive(Debug, Default)]
-pub(crate) struct Agenda {
-    entries: BTreeSet<(Timestamp, SubjectKey)>,
+/// So long before a time.
+pub(crate) fn before(time: Timestamp, pause: Duration) -> Timestamp {
+    SignedDuration::try_from(pause)
+        .ok()
+        .and_then(|pause| time.checked_sub(pause).ok())
+        .unwrap_or(Timestamp::MIN)
 }
 
-impl Agenda {
-    /// Moves a subject from its old time to a new one.
-    pub(crate) fn set(&mut self, key: &SubjectKey, old: Option<Timestamp>, new: Option<Timestamp>) {
+/// Subjects, or others that are asked for, in order of a time.
+#[derive(Debug)]
+pub(crate) struct Agenda<K = SubjectKey> {
+    entries: BTreeSet<(Timestamp, K)>,
+}
+
+impl<K: Ord> Default for Agenda<K> {
+    fn default() -> Self {
+        Agenda {
+            entries: BTreeSet::new(),
+        }
+    }
+}
+
+impl<K: Ord + Clone> Agenda<K> {
+    /// Moves an entry from its old time to a new one.
+    pub(crate) fn set(&mut self, key: &K, old: Option<Timestamp>, new: Option<Timestamp>) {
         if old == new {
             return;
         }
@@ -75,13 +92,13 @@ impl Agenda {
         }
     }
 
-    /// Takes the first subject whose time has come.
-    pub(crate) fn pop_due(&mut self, now: Timestamp) -> Option<SubjectKey> {
+    /// Takes the first entry whose time has come, with that time.
+    pub(crate) fn pop_due(&mut self, now: Timestamp) -> Option<(Timestamp, K)> {
         let (time, _) = self.entries.first()?;
         if *time > now {
             return None;
         }
-        self.entries.pop_first().map(|(_, key)| key)
+        self.entries.pop_first()
     }
 
     /// The next time at which something is due.
@@ -146,7 +163,7 @@ mod tests {
         agenda.set(&key("first"), None, Some(at(10)));
         agenda.set(&key("moved"), None, Some(at(5)));
         agenda.set(&key("moved"), Some(at(5)), Some(at(40)));
-        assert_eq!(agenda.pop_due(at(20)), Some(key("first")));
+        assert_eq!(agenda.pop_due(at(20)), Some((at(10), key("first"))));
         assert_eq!(agenda.pop_due(at(20)), None);
         assert_eq!(agenda.next(), Some(at(30)));
     }

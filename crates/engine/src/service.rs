@@ -1,10 +1,11 @@
 //! The engine's task: takes facts, runs the look-ups whose time has come, hands updates over.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use image::Repository;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -12,8 +13,8 @@ use tokio::task::JoinSet;
 use crate::core::Engine;
 use crate::handle::{Handle, Request};
 use crate::keychain::PullSecrets;
-use crate::lookup::{Bodies, Clients, Pass, look_up};
-use crate::report::{Target, Update};
+use crate::lookup::{Bodies, Clients, Pass, Resolved, look_up, resolve};
+use crate::report::{Target, Totals, Update};
 use crate::schedule::after;
 use crate::store::{Store, StoreError};
 
@@ -23,6 +24,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 const QUEUE: usize = 1024;
 /// Requests that are handled before look-ups and updates get their turn.
 const BATCH: usize = 256;
+/// Every so many look-ups one belongs to a tag in a template, however many images wait.
+const TAG_EVERY: u64 = 4;
 
 /// How the engine runs.
 #[derive(Clone, Debug)]
@@ -57,17 +60,26 @@ pub fn start(
         clients: Clients::new(client, options.pull_secrets.clone()),
         bodies: Bodies::new(store),
         lookups: JoinSet::new(),
+        begun: 0,
         concurrent_lookups: options.concurrent_lookups.max(1),
         waiting: VecDeque::new(),
     };
     Ok((Handle { requests }, tokio::spawn(service.run(receive))))
 }
 
+/// What a look-up found out.
+enum Found {
+    Pass(Box<Pass>),
+    Tag(Resolved),
+}
+
 struct Service {
     engine: Engine,
     clients: Clients,
     bodies: Bodies,
-    lookups: JoinSet<Pass>,
+    lookups: JoinSet<Found>,
+    /// Look-ups begun so far.
+    begun: u64,
     concurrent_lookups: usize,
     /// Those who wait for an update.
     waiting: VecDeque<oneshot::Sender<Update>>,
@@ -102,9 +114,8 @@ impl Service {
             Request::Fact(fact) => self.engine.apply(fact, now),
             Request::NextUpdate(answer) => self.waiting.push_back(answer),
             Request::Done(target, again_after) => {
-                self.engine
-                    .queue
-                    .done(target, again_after.map(|pause| after(now, pause)));
+                let again_at = again_after.map(|pause| after(now, pause));
+                self.engine.done(target, again_at, now);
             }
             Request::Wanted(target, pause) => self.engine.queue.push_later(target, after(now, pause)),
             Request::Preview(changes, answer) => {
@@ -113,27 +124,70 @@ impl Service {
                 }
             }
             Request::Totals(answer) => {
-                if answer.send(self.engine.totals(now)).is_err() {
+                let delays = self.delays(now);
+                let totals = self.engine.totals(now);
+                if answer.send(Totals { delays, ..totals }).is_err() {
                     tracing::debug!("whoever asked for the totals is gone");
                 }
             }
         }
     }
 
-    fn absorb(&mut self, ended: Result<Pass, tokio::task::JoinError>) {
+    fn absorb(&mut self, ended: Result<Found, tokio::task::JoinError>) {
         match ended {
-            Ok(pass) => self.engine.absorb_pass(pass, Timestamp::now()),
+            Ok(Found::Pass(pass)) => self.engine.absorb_pass(*pass, Timestamp::now()),
+            Ok(Found::Tag(resolved)) => self.engine.absorb_tag(resolved, Timestamp::now()),
             // Look-ups catch their own panics; only the end of the runtime comes here.
             Err(error) => tracing::error!(%error, "a look-up ended without an answer"),
         }
     }
 
     fn start_lookups(&mut self, now: Timestamp) {
-        let room = self.concurrent_lookups.saturating_sub(self.lookups.len());
-        for ask in self.engine.due_lookups(now, room) {
-            let (clients, bodies) = (self.clients.clone(), self.bodies.clone());
-            self.lookups.spawn(look_up(clients, bodies, ask));
+        while self.lookups.len() < self.concurrent_lookups {
+            let is_for_a_tag = self.begun % TAG_EVERY == TAG_EVERY - 1;
+            let begins = match is_for_a_tag {
+                true => self.ask_for_a_tag(now) || self.look_up_an_image(now),
+                false => self.look_up_an_image(now) || self.ask_for_a_tag(now),
+            };
+            if !begins {
+                return;
+            }
+            self.begun += 1;
         }
+    }
+
+    fn look_up_an_image(&mut self, now: Timestamp) -> bool {
+        let has_room = |repository: &Repository| self.clients.has_room_for_regular_work(repository);
+        let Some(ask) = self.engine.next_lookup(now, &has_room) else {
+            return false;
+        };
+        let (clients, bodies) = (self.clients.clone(), self.bodies.clone());
+        let look_up = async move { Found::Pass(Box::new(look_up(clients, bodies, ask).await)) };
+        self.lookups.spawn(look_up);
+        true
+    }
+
+    fn ask_for_a_tag(&mut self, now: Timestamp) -> bool {
+        let has_room = |repository: &Repository| self.clients.has_room_for_regular_work(repository);
+        let Some(ask) = self.engine.next_tag(now, &has_room) else {
+            return false;
+        };
+        let (clients, bodies) = (self.clients.clone(), self.bodies.clone());
+        self.lookups
+            .spawn(async move { Found::Tag(resolve(clients, bodies, ask).await) });
+        true
+    }
+
+    /// For how long regular look-ups have waited for their turn, by registry and RegistryConfig.
+    fn delays(&self, now: Timestamp) -> BTreeMap<(String, Option<String>), Duration> {
+        let mut delays: BTreeMap<_, Duration> = BTreeMap::new();
+        for (repository, due) in self.engine.turns.regular_in_line() {
+            let place = (repository.registry().to_owned(), self.clients.route(repository));
+            let delay = Duration::try_from(now.duration_since(due)).unwrap_or_default();
+            let longest = delays.entry(place).or_default();
+            *longest = delay.max(*longest);
+        }
+        delays
     }
 
     fn hand_over(&mut self, now: Timestamp) {
@@ -145,13 +199,16 @@ impl Service {
             let Some(target) = self.engine.queue.pop(now) else {
                 return;
             };
-            let update = self.engine.update(&target, now);
+            let update = self.engine.handed_over(&target, now);
             let Some(answer) = self.waiting.pop_front() else {
                 return;
             };
-            if answer.send(update).is_err() {
+            if let Err(update) = answer.send(update) {
                 // Whoever waited is gone; the next one gets it.
-                self.engine.queue.done(target, Some(now));
+                if let Update::Workload(key, _, ended) = update {
+                    self.engine.ended.put_back(&key, ended, now);
+                }
+                self.engine.done(target, Some(now), now);
             }
         }
     }
@@ -173,11 +230,24 @@ impl Service {
 }
 
 impl Engine {
-    fn update(&self, target: &Target, now: Timestamp) -> Update {
+    /// What is to be written about a target that was taken from the queue.
+    pub(crate) fn handed_over(&mut self, target: &Target, now: Timestamp) -> Update {
+        let mut update = self.update(target, now);
+        self.note_pending(&mut update);
+        update
+    }
+
+    fn update(&mut self, target: &Target, now: Timestamp) -> Update {
         match target {
-            Target::Workload(key) => Update::Workload(key.clone(), self.answer(key, now)),
+            Target::Workload(key) => {
+                let ended = self.ended.take(key, now);
+                Update::Workload(key.clone(), self.answer(key, now), ended)
+            }
             Target::Policy(name) => Update::Policy(name.clone(), self.policy_report(name, now).map(Box::new)),
-            Target::Key(name) => Update::Key(name.clone(), self.key_report(name).map(Box::new)),
+            Target::Key(name) => Update::Key(name.clone(), self.key_report(name, now).map(Box::new)),
+            Target::Exception(name) => {
+                Update::Exception(name.clone(), self.exception_report(name, now).map(Box::new))
+            }
             Target::Revocation(name) => {
                 Update::Revocation(name.clone(), self.revocation_report(name).map(Box::new))
             }

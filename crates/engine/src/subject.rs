@@ -1,6 +1,6 @@
 //! One (repository, digest) that runs: what is known of it, who uses it, and what each policy says.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +9,14 @@ use jiff::{SignedDuration, Timestamp};
 use policy::{Completeness, DigestFacts, Gap, ItemFacts, Judgement, Knowledge, Nature};
 use verify::Fingerprint;
 
+use crate::ended::Departed;
 use crate::fact::WorkloadKey;
+use crate::index::Use;
 use crate::keychain::Keychain;
 use crate::lookup::Seen;
+use crate::past::Past;
 use crate::schedule::{Plan, after};
+use crate::small::{SmallMap, SmallSet};
 
 /// An image whose first look-up takes longer is shown as Pending.
 pub(crate) const FIRST_LOOK_UP: SignedDuration = SignedDuration::from_secs(60);
@@ -40,6 +44,13 @@ impl SubjectKey {
     }
 }
 
+/// How a use changes a count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    More,
+    Fewer,
+}
+
 /// How a user of the subject names the image; what may lead to an index that lists the digest.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Origin {
@@ -49,11 +60,20 @@ pub(crate) enum Origin {
     Pinned(Digest),
 }
 
-/// A judgement is the same for all users that name the image alike in this respect.
+impl Origin {
+    /// The image is named by digest.
+    pub(crate) fn is_pinned(&self) -> bool {
+        matches!(self, Origin::Pinned(_))
+    }
+}
+
+/// A judgement is the same for all users that name the image alike in this respect and that the same exceptions mean.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct JudgementKey {
     pub(crate) policy: Arc<str>,
     pub(crate) pinned: bool,
+    /// The exceptions that are about it, by name, in order.
+    pub(crate) exceptions: Vec<Arc<str>>,
 }
 
 /// Everything held about one subject.
@@ -65,35 +85,41 @@ pub(crate) struct Subject {
     /// Those for whom it is looked up apart from the operator, while it is refused.
     pub(crate) tenants: BTreeSet<Arc<Keychain>>,
     /// The workloads that run it, with how many pods use it under which origin.
-    pub(crate) users: HashMap<WorkloadKey, BTreeMap<Origin, u32>>,
+    pub(crate) users: HashMap<WorkloadKey, SmallMap<Origin, u32>>,
+    /// The workloads of which the template would start it, each with how the template names it.
+    pub(crate) starters: HashSet<(WorkloadKey, Origin)>,
+    /// Of workloads whose last pod with it ended before its first look-up did.
+    pub(crate) departed: Vec<Departed>,
     /// What is known of the digest itself.
     pub(crate) own: Knowledge,
     /// What is known of indexes that list it, and of platform manifests it lists.
     pub(crate) relatives: BTreeMap<Digest, Knowledge>,
     /// Indexes that are proven to list it. Membership once proven is permanent.
-    pub(crate) indexes: BTreeSet<Digest>,
+    pub(crate) indexes: SmallSet<Digest>,
     /// Platform manifests that it lists and that a policy needs.
     pub(crate) children: Vec<Digest>,
     /// A candidate for an index could not be read.
     pub(crate) index_gap: Option<Gap>,
     /// What tags resolved to when they were first seen here.
-    pub(crate) first_resolved: BTreeMap<Arc<str>, Digest>,
+    pub(crate) first_resolved: SmallMap<Arc<str>, Digest>,
     /// What each way of discovery said where everything behind it was read, by digest.
-    pub(crate) seen: BTreeMap<Digest, Seen>,
+    pub(crate) seen: SmallMap<Digest, Seen>,
     /// Digests for which a repository's referrers API listed something when it was last heard.
-    pub(crate) listed: BTreeSet<(Digest, Repository)>,
+    pub(crate) listed: SmallSet<(Digest, Repository)>,
+    /// Whose each item was when an earlier process looked at it: who is asked first.
+    pub(crate) likely_signers: SmallMap<Digest, String>,
     /// The manifest that each item was found in.
-    pub(crate) found_in: BTreeMap<Digest, Digest>,
+    pub(crate) found_in: SmallMap<Digest, Digest>,
     /// Attestations that verified and are not found any more, by digest: they can only worsen a verdict.
-    pub(crate) past: BTreeMap<Digest, Vec<ItemFacts>>,
+    pub(crate) past: BTreeMap<Digest, Past>,
     /// What each digest names, as read.
-    pub(crate) shapes: BTreeMap<Digest, crate::lookup::Shape>,
+    pub(crate) shapes: SmallMap<Digest, crate::lookup::Shape>,
     /// Why the last attempt was not complete.
     pub(crate) last_gap: Option<Gap>,
     /// When a pass last saw every item that is held; it may not have been complete.
     pub(crate) evidence_seen: Option<Timestamp>,
     /// Names that may lead to an index and were followed.
-    pub(crate) asked_origins: BTreeSet<Origin>,
+    pub(crate) asked_origins: SmallSet<Origin>,
     /// Such a name was not followed yet.
     pub(crate) unasked: Option<Gap>,
     /// Which relatives were asked about.
@@ -111,13 +137,51 @@ pub(crate) struct Subject {
     /// Since when a policy covers it.
     pub(crate) covered_since: Option<Timestamp>,
     /// Policies that cover it for at least one user.
-    pub(crate) covering: BTreeSet<Arc<str>>,
+    pub(crate) covering: SmallSet<Arc<str>>,
     /// The current answers.
-    pub(crate) judgements: HashMap<JudgementKey, Judged>,
+    pub(crate) judgements: SmallMap<JudgementKey, Judged>,
     /// When it is looked up again.
     pub(crate) plan: Plan,
     /// When it is judged again although nothing changed.
     pub(crate) wake: Option<Timestamp>,
+}
+
+/// Every subject, each in a place of its own: a table has room for more than it holds.
+#[derive(Debug, Default)]
+pub(crate) struct Subjects(HashMap<SubjectKey, Box<Subject>>);
+
+impl Subjects {
+    pub(crate) fn get(&self, key: &SubjectKey) -> Option<&Subject> {
+        self.0.get(key).map(|subject| &**subject)
+    }
+
+    pub(crate) fn get_mut(&mut self, key: &SubjectKey) -> Option<&mut Subject> {
+        self.0.get_mut(key).map(|subject| &mut **subject)
+    }
+
+    /// A new one where there is none.
+    pub(crate) fn get_or_insert(&mut self, key: &SubjectKey) -> &mut Subject {
+        self.0
+            .entry(key.clone())
+            .or_insert_with(|| Box::new(Subject::new(key.clone())))
+    }
+
+    pub(crate) fn remove(&mut self, key: &SubjectKey) -> Option<Box<Subject>> {
+        self.0.remove(key)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &SubjectKey> {
+        self.0.keys()
+    }
+
+    pub(crate) fn values(&self) -> impl Iterator<Item = &Subject> {
+        self.0.values().map(|subject| &**subject)
+    }
 }
 
 /// One answer with what it rests on.
@@ -129,6 +193,8 @@ pub(crate) struct Judged {
     pub(crate) warned: bool,
     /// Keys without any one of which the answer would be worse.
     pub(crate) sole_trust: Vec<Fingerprint>,
+    /// It holds by keys that are Retiring alone; told only where a template would start the image.
+    pub(crate) by_retiring: bool,
 }
 
 /// What is known, with what is not found any more as if it were.
@@ -138,6 +204,38 @@ pub(crate) struct Remembering {
 }
 
 impl Subject {
+    /// A template begins to start it under a name, or ends; whether that is another use than before.
+    pub(crate) fn count_start(&mut self, used: &Use, change: Change) -> bool {
+        let starter = (used.workload.clone(), used.origin.clone());
+        match change {
+            Change::More => {
+                // The name leads to the subject itself: for whoever runs it under that name it was followed.
+                self.asked_origins.insert(used.origin.clone());
+                self.starters.insert(starter)
+            }
+            Change::Fewer => self.starters.remove(&starter),
+        }
+    }
+
+    /// A pod begins to run it under a name, or ends; whether its workload begins or ends to use it.
+    pub(crate) fn count_run(&mut self, used: &Use, change: Change) -> bool {
+        let origins = self.users.entry(used.workload.clone()).or_default();
+        let count = origins.get_or_insert_with(used.origin.clone(), || 0);
+        let before = *count;
+        *count = match change {
+            Change::More => count.saturating_add(1),
+            Change::Fewer => count.saturating_sub(1),
+        };
+        let after = *count;
+        if after == 0 {
+            origins.remove(&used.origin);
+        }
+        if origins.is_empty() {
+            self.users.remove(&used.workload);
+        }
+        (before == 0) != (after == 0)
+    }
+
     pub(crate) fn new(key: SubjectKey) -> Self {
         Subject {
             own: unknown(key.digest),
@@ -145,19 +243,22 @@ impl Subject {
             refused: false,
             tenants: BTreeSet::new(),
             users: HashMap::new(),
+            starters: HashSet::new(),
+            departed: Vec::new(),
             relatives: BTreeMap::new(),
-            indexes: BTreeSet::new(),
+            indexes: SmallSet::new(),
             children: Vec::new(),
             index_gap: None,
-            first_resolved: BTreeMap::new(),
-            seen: BTreeMap::new(),
-            listed: BTreeSet::new(),
-            found_in: BTreeMap::new(),
+            first_resolved: SmallMap::new(),
+            seen: SmallMap::new(),
+            listed: SmallSet::new(),
+            likely_signers: SmallMap::new(),
+            found_in: SmallMap::new(),
             past: BTreeMap::new(),
-            shapes: BTreeMap::new(),
+            shapes: SmallMap::new(),
             last_gap: None,
             evidence_seen: None,
-            asked_origins: BTreeSet::new(),
+            asked_origins: SmallSet::new(),
             unasked: None,
             asked: crate::passes::Wants::default(),
             checked: None,
@@ -166,11 +267,41 @@ impl Subject {
             attempted: false,
             from_disk: false,
             covered_since: None,
-            covering: BTreeSet::new(),
-            judgements: HashMap::new(),
+            covering: SmallSet::new(),
+            judgements: SmallMap::new(),
             plan: Plan::default(),
             wake: None,
         }
+    }
+
+    /// No pod runs it, no template would start it, and nobody waits for its first look-up.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.users.is_empty() && self.starters.is_empty() && self.departed.is_empty()
+    }
+
+    /// The workloads that run it, would start it, or ran it and wait for its first look-up; one may come several times.
+    pub(crate) fn workloads(&self) -> impl Iterator<Item = &WorkloadKey> {
+        let starters = self.starters.iter().map(|(workload, _)| workload);
+        let departed = self.departed.iter().map(|departed| &departed.workload);
+        self.users.keys().chain(starters).chain(departed)
+    }
+
+    /// The same with how each names it.
+    pub(crate) fn uses(&self) -> impl Iterator<Item = (&WorkloadKey, &Origin)> {
+        let users = self
+            .users
+            .iter()
+            .flat_map(|(user, origins)| origins.keys().map(move |origin| (user, origin)));
+        let starters = self.starters.iter().map(|(workload, origin)| (workload, origin));
+        let departed = self.departed.iter();
+        let departed = departed.map(|departed| (&departed.workload, &departed.origin));
+        users.chain(starters).chain(departed)
+    }
+
+    /// How those name it that run or ran it: what they name may be an index that lists it. What a template names is it.
+    pub(crate) fn names_of_what_ran(&self) -> impl Iterator<Item = &Origin> {
+        let departed = self.departed.iter().map(|departed| &departed.origin);
+        self.users.values().flat_map(SmallMap::keys).chain(departed)
     }
 
     /// What evaluation is given.
@@ -197,25 +328,31 @@ impl Subject {
         }
     }
 
-    /// Every item held, those that are not found any more among them, with the digest that it is about.
+    /// Every item held, those that are not found any more among them.
+    pub(crate) fn items(&self) -> impl Iterator<Item = &ItemFacts> {
+        let known = std::iter::once(&self.own).chain(self.relatives.values());
+        let found = known.flat_map(|known| known.items.iter());
+        found.chain(self.past.values().flat_map(Past::items))
+    }
+
+    /// The same, each with the digest that it is about.
     pub(crate) fn items_mut(&mut self) -> impl Iterator<Item = (Digest, &mut ItemFacts)> {
         let known = std::iter::once(&mut self.own).chain(self.relatives.values_mut());
         let found = known.flat_map(|known| known.items.iter_mut().map(|item| (known.digest, item)));
         let past = self.past.iter_mut();
-        found.chain(past.flat_map(|(digest, items)| items.iter_mut().map(|item| (*digest, item))))
+        found.chain(past.flat_map(|(digest, past)| past.items_mut().iter_mut().map(|item| (*digest, item))))
     }
 
     /// The same as [`Subject::facts`] reads, with what is not found any more as if it were.
     pub(crate) fn with_the_past(&self) -> Option<Remembering> {
-        if self.past.values().all(Vec::is_empty) {
+        if self.past.values().all(Past::is_empty) {
             return None;
         }
         let remembering = |known: &Knowledge| {
             let mut known = known.clone();
-            known
-                .items
-                .extend(self.past.get(&known.digest).into_iter().flatten().cloned());
-            known.items.sort_by_key(|item| *item.item.id());
+            if let Some(past) = self.past.get(&known.digest) {
+                past.added_to(&mut known);
+            }
             known
         };
         Some(Remembering {
@@ -231,12 +368,6 @@ impl Subject {
     /// Every knowledge held, the own first.
     pub(crate) fn knowledge(&self) -> impl Iterator<Item = &Knowledge> {
         std::iter::once(&self.own).chain(self.relatives.values())
-    }
-
-    /// What the totals of keys are counted from, besides the answers: whether anything can be told, and the evidence.
-    pub(crate) fn what_keys_count(&self) -> (bool, BTreeSet<Digest>) {
-        let items = self.knowledge().flat_map(|known| &known.items);
-        (self.is_undecided(), items.map(|item| *item.item.id()).collect())
     }
 
     /// No look-up of it ended in this process, and what an earlier one kept does not suffice.
@@ -255,6 +386,11 @@ impl Subject {
                 .is_none_or(|since| now.duration_since(since) < FIRST_LOOK_UP)
     }
 
+    /// Its first look-up should have ended by then.
+    pub(crate) fn first_look_up_ends(&self) -> Option<Timestamp> {
+        self.covered_since?.checked_add(FIRST_LOOK_UP).ok()
+    }
+
     /// When it is noticed that a check is missing: a little after it is due, because a look-up takes
     /// its time; the first look-up of a process has more of it.
     pub(crate) fn overdue_at(&self) -> Option<Timestamp> {
@@ -262,17 +398,15 @@ impl Subject {
         if self.attempted {
             return Some(after(due, CHECK_TAKES));
         }
-        let first = self
-            .covered_since
-            .and_then(|since| since.checked_add(FIRST_LOOK_UP).ok());
+        let first = self.first_look_up_ends();
         Some(after(due, CHECK_TAKES).max(first.unwrap_or(due)))
     }
 
-    /// The answers that are Violating.
+    /// The answers that are Violating, those that an exception passes over among them.
     pub(crate) fn violations(&self) -> Vec<(JudgementKey, Judgement)> {
         self.judgements
             .iter()
-            .filter(|(_, judged)| judged.judgement.verdict == api::Verdict::Violating)
+            .filter(|(_, judged)| is_violation(judged.judgement.verdict))
             .map(|(key, judged)| (key.clone(), judged.judgement.clone()))
             .collect()
     }
@@ -280,6 +414,11 @@ impl Subject {
     /// When what it rests on was last seen at the registry.
     pub(crate) fn last_seen(&self) -> Option<Timestamp> {
         self.checked.max(self.evidence_seen)
+    }
+
+    /// How far look-ups have come: what is said of it may depend on that although no judgement does.
+    pub(crate) fn progress(&self) -> (bool, bool, bool) {
+        (self.attempted, self.is_complete(), self.is_settled())
     }
 
     /// Everything that is known of it and of its relatives stems from complete passes of this process.
@@ -311,6 +450,11 @@ impl Subject {
     }
 }
 
+/// A requirement is known not to hold, whether or not an exception passes over it.
+pub(crate) fn is_violation(verdict: api::Verdict) -> bool {
+    matches!(verdict, api::Verdict::Violating | api::Verdict::Excepted)
+}
+
 /// A digest of which nothing is known yet.
 pub(crate) fn unknown(digest: Digest) -> Knowledge {
     Knowledge {
@@ -319,5 +463,6 @@ pub(crate) fn unknown(digest: Digest) -> Knowledge {
         items: Vec::new(),
         completeness: Completeness::NeverAsked,
         attestations: Completeness::NeverAsked,
+        forgotten: BTreeMap::new(),
     }
 }

@@ -8,14 +8,17 @@ use std::sync::Arc;
 use api::{Reason, Verdict};
 use image::Digest;
 use jiff::Timestamp;
-use policy::{ItemFacts, Judgement};
+use policy::{Forgotten, ItemFacts, Judgement};
 
-use crate::core::{Change, Engine};
+use crate::core::Engine;
+use crate::fact::{RememberedViolation, WorkloadKey};
 use crate::index::{ImageOf, Use};
 use crate::judge::{Cause, is_gap};
 use crate::keychain::Keychain;
-use crate::passes::counts_when_gone;
-use crate::subject::{Judged, JudgementKey, Subject, SubjectKey};
+use crate::past::counts_when_gone;
+use crate::queue::Urgency;
+use crate::store::SubjectRecord;
+use crate::subject::{Change, Judged, JudgementKey, Subject, SubjectKey, is_violation};
 
 impl Engine {
     /// The subject that a use is counted for besides the operator's.
@@ -37,15 +40,14 @@ impl Engine {
         }
         subject.refused = refused;
         if !refused {
-            let tenants = std::mem::take(&mut subject.tenants);
-            self.keep_refusal(key, !tenants.is_empty());
-            for keychain in tenants {
-                self.forget_subject(&key.with(keychain), now);
-            }
+            self.forget_tenants(key, now);
             return;
         }
         let users: Vec<_> = subject.users.keys().cloned().collect();
-        let uses: Vec<Use> = users.iter().flat_map(|user| self.index.uses(user, key)).collect();
+        let starters: BTreeSet<_> = subject.starters.iter().map(|(user, _)| user.clone()).collect();
+        let mut uses: Vec<Use> = users.iter().flat_map(|user| self.index.uses(user, key)).collect();
+        let starts = starters.iter().flat_map(|user| self.template_uses(user));
+        uses.extend(starts.filter(|used| used.is_of(key)));
         let mut tenants = BTreeSet::new();
         for used in &uses {
             if let Some(tenant) = self.tenant_of(used) {
@@ -53,15 +55,114 @@ impl Engine {
                 tenants.insert(tenant);
             }
         }
-        self.keep_refusal(key, !tenants.is_empty());
+        tenants.extend(self.departed_to_tenants(key));
+        if !tenants.is_empty() {
+            self.keep_refusal(key, true);
+        }
         self.reconsider(tenants, now, Cause::Evidence);
     }
 
-    /// A later process finds at once what was held for those who run it, although the registry may be down then.
-    fn keep_refusal(&self, key: &SubjectKey, has_tenants: bool) {
-        if let Some(subject) = self.subjects.get(key).filter(|_| has_tenants) {
-            self.store.keep_subject(key.text(), &subject.record());
+    /// Pods that ended before the operator was refused wait for what their own credentials bring.
+    fn departed_to_tenants(&mut self, key: &SubjectKey) -> BTreeSet<SubjectKey> {
+        let mut tenants = BTreeSet::new();
+        let Some(operators) = self.subjects.get_mut(key) else {
+            return tenants;
+        };
+        let (others, own): (Vec<_>, Vec<_>) = std::mem::take(&mut operators.departed)
+            .into_iter()
+            .partition(|departed| departed.keychain().is_some());
+        operators.departed = own;
+        for departed in others {
+            let Some(keychain) = departed.keychain().cloned() else {
+                continue;
+            };
+            if let Some(operators) = self.subjects.get_mut(key) {
+                operators.tenants.insert(keychain.clone());
+            }
+            let tenant = key.with(keychain);
+            let subject = self.subjects.get_or_insert(&tenant);
+            subject.departed.push(departed);
+            tenants.insert(tenant);
         }
+        tenants
+    }
+
+    /// The operator is served: its answer is everybody's, also where it is the one that it gave before.
+    fn forget_tenants(&mut self, key: &SubjectKey, now: Timestamp) {
+        let Some(subject) = self.subjects.get_mut(key) else {
+            return;
+        };
+        let tenants = std::mem::take(&mut subject.tenants);
+        if !tenants.is_empty() {
+            self.keep_refusal(key, false);
+        }
+        for keychain in tenants {
+            let tenant = key.with(keychain);
+            let users: BTreeSet<WorkloadKey> = self
+                .subjects
+                .get(&tenant)
+                .into_iter()
+                .flat_map(|subject| subject.workloads().cloned())
+                .collect();
+            for user in &users {
+                self.remember_attested(&tenant, user, now);
+            }
+            self.forget_subject(&tenant, now);
+            for user in users {
+                self.workload_changed(user, Urgency::Changed, now);
+            }
+        }
+    }
+
+    /// What a secret let be seen of an attestation goes on counting for the workload that brought it: the operator, who is
+    /// served now, may come too late to see it (B47).
+    fn remember_attested(&mut self, tenant: &SubjectKey, user: &WorkloadKey, now: Timestamp) {
+        let images = self.index.images(user, now).into_keys();
+        let written: BTreeSet<Arc<str>> = images
+            .filter(|of| {
+                of.image.subject() == Some(tenant.of_the_operator()) && of.keychain == tenant.keychain
+            })
+            .map(|of| of.image.written.clone())
+            .collect();
+        let violations = self
+            .subjects
+            .get(tenant)
+            .map(Subject::violations)
+            .unwrap_or_default();
+        let remembered = violations.iter().flat_map(|(name, judgement)| {
+            let about = |written: &Arc<str>| RememberedViolation {
+                workload: user.clone(),
+                written: written.clone(),
+                digest: tenant.digest.to_string().into(),
+                policy: name.policy.clone(),
+                requirement: judgement.requirement.as_deref().map(Into::into),
+                reason: judgement
+                    .excepted
+                    .as_ref()
+                    .map_or(judgement.reason, |excepted| excepted.reason),
+                message: judgement.message.clone(),
+                since: now,
+                stale_since: None,
+            };
+            written.iter().map(about)
+        });
+        let remembered: Vec<_> = remembered
+            .filter(RememberedViolation::is_of_an_attestation)
+            .collect();
+        if !remembered.is_empty() {
+            self.remembered
+                .entry(user.clone())
+                .or_default()
+                .extend(remembered);
+        }
+    }
+
+    /// A later process finds at once what was held for those who run it, although the registry may be down then. Of
+    /// what is kept of the subject nothing else changes: the look that was refused saw less.
+    fn keep_refusal(&self, key: &SubjectKey, refused: bool) {
+        let kept = self.store.subject(&key.text()).unwrap_or_default();
+        self.store
+            .keep_subject(key.text(), &SubjectRecord { refused, ..kept });
     }
 
     /// A subject is forgotten that was looked up for a keychain.
@@ -88,6 +189,9 @@ impl Engine {
 
     /// Some pod's image is judged by this subject, rather than all by others.
     pub(crate) fn decides_for_somebody(&self, subject: &Subject) -> bool {
+        if subject.users.is_empty() {
+            return false;
+        }
         if subject.key.keychain.is_some() {
             let operators = self.subjects.get(&subject.key.of_the_operator());
             return operators.is_none_or(|operators| decides(operators, subject));
@@ -108,13 +212,79 @@ impl Engine {
         self.beside(key).flat_map(Subject::violations).collect()
     }
 
+    /// The violation that a subject that cannot tell goes on with: its own from before, unless a complete look with
+    /// another keychain of the namespace says otherwise, or one that such a look found. The operator has only its own,
+    /// by the same name of the image: another name may lead to an index that was not looked at.
+    pub(crate) fn violation_to_keep<'a>(
+        &'a self,
+        subject: &'a Subject,
+        name: &JudgementKey,
+    ) -> Option<&'a Judged> {
+        if subject.key.keychain.is_none() {
+            return subject.judgements.get(name).filter(violates);
+        }
+        let looked = || self.beside(&subject.key).filter(|beside| beside.is_complete());
+        let otherwise = |beside: &Subject| {
+            let judged = beside.judgements.get(name).map(|judged| &judged.judgement);
+            judged.is_some_and(|judged| !is_violation(judged.verdict) && !is_gap(judged.reason))
+        };
+        let own = subject.violation(name).filter(|_| !looked().any(otherwise));
+        own.or_else(|| looked().find_map(|beside| beside.violation(name)))
+    }
+
+    /// What a complete look with one keychain found holds for pods of the namespace whose own keychains do not let
+    /// them look.
+    pub(crate) fn tell_beside(&mut self, key: &SubjectKey, now: Timestamp) {
+        if self
+            .subjects
+            .get(key)
+            .is_none_or(|subject| !subject.is_complete())
+        {
+            return;
+        }
+        let waiting: Vec<SubjectKey> = self
+            .beside(key)
+            .filter(|beside| !beside.is_complete())
+            .map(|beside| beside.key.clone())
+            .collect();
+        for beside in waiting {
+            self.judge(&beside, now, Cause::Evidence);
+        }
+    }
+
+    /// After an edit all are judged by what they saw themselves; then those that cannot tell learn from the others.
+    pub(crate) fn settle_tenants(&mut self, tenants: impl IntoIterator<Item = SubjectKey>, now: Timestamp) {
+        for tenant in tenants {
+            self.judge(&tenant, now, Cause::Evidence);
+        }
+    }
+
+    /// Attestations that one keychain let be seen are known to the others of its namespace from then on, so that
+    /// they go on counting wherever the pods turn when they are deleted (B47).
+    pub(crate) fn share_attestations(&mut self, key: &SubjectKey, now: Timestamp) {
+        let Some(subject) = self.subjects.get(key).filter(|_| key.keychain.is_some()) else {
+            return;
+        };
+        let attested = vec![subject.attestations()];
+        let beside: Vec<SubjectKey> = self.beside(key).map(|beside| beside.key.clone()).collect();
+        for other in beside {
+            let learns = self
+                .subjects
+                .get_mut(&other)
+                .is_some_and(|other| other.recall_attestations(&attested));
+            if learns {
+                self.judge(&other, now, Cause::Evidence);
+            }
+        }
+    }
+
     /// The attestations that were seen with another keychain of the same namespace, or by the operator: those that are
     /// not there any more go on counting whatever pull secrets are named (B47).
-    pub(crate) fn attestations_beside(&self, key: &SubjectKey) -> Vec<Attested> {
+    pub(crate) fn attestations_beside(&self, key: &SubjectKey) -> Vec<Attestations> {
         let operators = key.keychain.as_ref();
         let operators = operators.and_then(|_| self.subjects.get(&key.of_the_operator()));
         let sources = operators.into_iter().chain(self.beside(key));
-        sources.flat_map(Subject::attestations).collect()
+        sources.map(Subject::attestations).collect()
     }
 
     /// The same image as it is looked up for other keychains of the same namespace.
@@ -131,8 +301,15 @@ impl Engine {
     }
 }
 
+/// What was seen of a subject elsewhere.
+pub(crate) struct Attestations {
+    attested: Vec<Attested>,
+    /// What was forgotten there.
+    forgotten: Vec<(Digest, Forgotten)>,
+}
+
 /// An attestation, the digest that it is about, and the manifest that it was found in.
-pub(crate) struct Attested {
+struct Attested {
     digest: Digest,
     item: ItemFacts,
     manifest: Option<Digest>,
@@ -140,28 +317,41 @@ pub(crate) struct Attested {
 
 impl Subject {
     /// Every attestation that may go on counting when it is gone.
-    pub(crate) fn attestations(&self) -> Vec<Attested> {
+    fn attestations(&self) -> Attestations {
         let found = self
             .knowledge()
             .flat_map(|known| known.items.iter().map(|item| (known.digest, item)));
         let past = self
             .past
             .iter()
-            .flat_map(|(digest, items)| items.iter().map(|item| (*digest, item)));
+            .flat_map(|(digest, past)| past.items().iter().map(|item| (*digest, item)));
         let counting = found.chain(past).filter(|(_, item)| counts_when_gone(item));
-        counting
-            .map(|(digest, item)| Attested {
-                digest,
-                manifest: self.found_in.get(item.item.id()).copied(),
-                item: item.clone(),
-            })
-            .collect()
+        let attested = counting.map(|(digest, item)| Attested {
+            digest,
+            manifest: self.found_in.get(item.item.id()).copied(),
+            item: item.clone(),
+        });
+        let past = self.past.iter();
+        Attestations {
+            attested: attested.collect(),
+            forgotten: past
+                .map(|(digest, past)| (*digest, past.forgotten().clone()))
+                .collect(),
+        }
     }
 
-    /// Takes in what was seen of it elsewhere; what the next look finds itself is taken for found.
-    pub(crate) fn recall_attestations(&mut self, attested: Vec<Attested>) {
+    /// Takes in what was seen of it elsewhere; what the next look finds itself is taken for found. Answers whether any
+    /// of it was not known.
+    pub(crate) fn recall_attestations(&mut self, elsewhere: &[Attestations]) -> bool {
+        let mut learns = false;
+        for (digest, forgotten) in elsewhere.iter().flat_map(|seen| &seen.forgotten) {
+            if !forgotten.is_empty() {
+                learns |= self.past.entry(*digest).or_default().forget_until(forgotten);
+            }
+        }
         let known: BTreeSet<Digest> = self
             .attestations()
+            .attested
             .iter()
             .map(|own| *own.item.item.id())
             .collect();
@@ -169,34 +359,49 @@ impl Subject {
             digest,
             item,
             manifest,
-        } in attested
+        } in elsewhere.iter().flat_map(|seen| &seen.attested)
         {
             let id = *item.item.id();
-            let past = self.past.entry(digest).or_default();
-            if known.contains(&id) || past.iter().any(|held| *held.item.id() == id) {
+            let past = self.past.entry(*digest).or_default();
+            if known.contains(&id) || past.items().iter().any(|held| *held.item.id() == id) {
                 continue;
             }
             self.found_in.extend(manifest.map(|manifest| (id, manifest)));
-            past.push(item);
+            let forgotten = past.remember([item.clone()]);
+            learns |= !forgotten.contains(&id);
+            for id in forgotten {
+                self.found_in.remove(&id);
+            }
         }
+        learns
     }
 }
 
+fn is_for_want_of_a_digest(judgement: &Judgement) -> bool {
+    let passed_over = judgement.excepted.as_ref().map(|excepted| excepted.reason);
+    passed_over.unwrap_or(judgement.reason) == Reason::TagNotPinned
+}
+
+fn violates(judged: &&Judged) -> bool {
+    is_violation(judged.judgement.verdict)
+}
+
 /// Where the registry refuses the operator, the one who brings credentials decides; but what the operator learned
-/// before stays until that one was served.
+/// before stays until that one was served, or a violation is known of another one of the namespace.
 fn decides(operators: &Subject, tenant: &Subject) -> bool {
-    operators.refused && (tenant.is_complete() || !operators.is_known())
+    let knows_more = || tenant.is_complete() || !tenant.violations().is_empty();
+    operators.refused && (knows_more() || !operators.is_known())
 }
 
 impl SubjectKey {
-    fn of_the_operator(&self) -> SubjectKey {
+    pub(crate) fn of_the_operator(&self) -> SubjectKey {
         SubjectKey {
             keychain: None,
             ..self.clone()
         }
     }
 
-    fn with(&self, keychain: Arc<Keychain>) -> SubjectKey {
+    pub(crate) fn with(&self, keychain: Arc<Keychain>) -> SubjectKey {
         SubjectKey {
             keychain: Some(keychain),
             ..self.clone()
@@ -212,6 +417,20 @@ impl Subject {
             Some(Reason::RegistryDenied | Reason::ImageNotFound) => true,
             _ => self.refused,
         }
+    }
+
+    /// The violation by this judgement. One by the same policy that is not for want of a pinned digest holds however
+    /// the digest is named.
+    fn violation(&self, name: &JudgementKey) -> Option<&Judged> {
+        let however_named = JudgementKey {
+            pinned: !name.pinned,
+            ..name.clone()
+        };
+        let same = self.judgements.get(name).filter(violates);
+        same.or_else(|| {
+            let other = self.judgements.get(&however_named).filter(violates);
+            other.filter(|judged| !is_for_want_of_a_digest(&judged.judgement))
+        })
     }
 
     /// Some answer says more than that nothing could be asked.

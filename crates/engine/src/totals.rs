@@ -1,26 +1,110 @@
-//! The totals of policies and keys, and the figures for metrics, counted from the current answers.
+//! The totals of policies and keys, and the figures for metrics, read from the sums that [`crate::tally`] keeps.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::{PolicyViolation, Reason, SoleTrust, Verdict, WorkloadSample};
+use api::{SoleTrust, Verdict, WorkloadSample};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::core::Engine;
-use crate::fact::WorkloadKey;
-use crate::judge::badness;
+use crate::core::{Engine, FIRST_TOTALS_DELAY};
 use crate::policies::PolicyObject;
-use crate::render::started_before;
+use crate::queue::Urgency;
 use crate::report::{
-    KeyIdentity, KeyReport, PolicyAnswer, PolicyProblem, PolicyReport, RevocationReport, Totals, Within,
+    KeyIdentity, KeyReport, PolicyProblem, PolicyReport, RevocationReport, Target, Totals, Within,
 };
+use crate::share::display;
+use crate::subject::SubjectKey;
+use crate::tally::{NamespaceSums, RestingSums};
 
 /// How many samples a status holds.
 const SAMPLE: usize = 20;
+/// Totals are gathered for so long before they are handed over.
+const TOTALS_DELAY: SignedDuration = SignedDuration::from_millis(500);
 
 impl Engine {
+    /// Counts what changed, and what changes by now although nothing did.
+    pub(crate) fn count_changes(&mut self, now: Timestamp) {
+        if !self.synced {
+            return;
+        }
+        while let Some(workload) = self.tally.pop_due(now) {
+            self.workload_changed(workload, Urgency::Changed, now);
+        }
+        if !self.tally.is_stale() {
+            return;
+        }
+        let (workloads, subjects) = self.tally.take_stale();
+        for workload in workloads {
+            let share = self.share_of(&workload, now);
+            self.tally.set_workload(workload, share);
+        }
+        for subject in subjects {
+            let vouching = self.vouching_of(&subject);
+            self.tally.set_subject(subject, vouching);
+        }
+    }
+
+    /// Hands over the totals that changed, gathered for a while.
+    pub(crate) fn wake_totals(&mut self, now: Timestamp) {
+        let is_due = |time: Option<Timestamp>| time.is_some_and(|time| time <= now);
+        if is_due(self.tally.next_due()) {
+            self.count_changes(now);
+        }
+        if !is_due(self.totals_due) {
+            return;
+        }
+        self.count_changes(now);
+        self.totals_due = None;
+        let touched = self.tally.take_touched();
+        for target in touched.targets {
+            self.queue.push(target, Urgency::Totals);
+        }
+        if touched.keys {
+            for key in self.keys.names() {
+                self.queue.push(Target::Key(key.clone()), Urgency::Totals);
+            }
+        }
+    }
+
+    /// What the subject adds to the totals of keys may differ.
+    pub(crate) fn vouching_changed(&mut self, key: &SubjectKey, now: Timestamp) {
+        self.tally.subject_changed(key);
+        // Whether somebody's image is judged by it depends on how it is looked up for others.
+        if key.keychain.is_some() {
+            self.tally.subject_changed(&key.of_the_operator());
+        } else if let Some(subject) = self.subjects.get(key) {
+            for keychain in &subject.tenants {
+                self.tally.subject_changed(&key.with(keychain.clone()));
+            }
+        }
+        self.gather_totals(now);
+    }
+
+    /// What is said of a policy may differ, whatever its sums are.
+    pub(crate) fn totals_changed(&mut self, policy: &Arc<str>, now: Timestamp) {
+        self.tally.touch(Target::Policy(policy.clone()));
+        self.gather_totals(now);
+    }
+
+    /// What is said of keys may differ, whatever their sums are.
+    pub(crate) fn all_keys_changed(&mut self, now: Timestamp) {
+        self.tally.touch_keys();
+        self.gather_totals(now);
+    }
+
+    /// Totals are handed over after a while, once for all that changes until then.
+    pub(crate) fn gather_totals(&mut self, now: Timestamp) {
+        if self.totals_due.is_none() && self.synced {
+            let first = self
+                .began
+                .and_then(|began| began.checked_add(FIRST_TOTALS_DELAY).ok());
+            self.totals_due = Some(first.map_or(gathered(now), |first| first.max(gathered(now))));
+        }
+    }
+
     /// The totals of a policy; None where it is gone.
-    pub(crate) fn policy_report(&self, name: &str, now: Timestamp) -> Option<PolicyReport> {
+    pub(crate) fn policy_report(&mut self, name: &str, now: Timestamp) -> Option<PolicyReport> {
+        self.count_changes(now);
         let policy = self.policies.get(name)?;
         let mut report = PolicyReport {
             name: policy.name.clone(),
@@ -36,64 +120,33 @@ impl Engine {
             compliant: 0,
             trusted: 0,
             violating: 0,
+            excepted: 0,
             unknown: 0,
             violations: Vec::new(),
             violations_total: 0,
             next_deadline: None,
+            pending_status_writes: 0,
+            comparison: self.comparison(policy),
         };
-        let mut images = BTreeSet::new();
-        let mut violations = BTreeSet::new();
-        for (key, _) in self.index.workloads() {
-            if !policy.covers_namespace(&key.namespace, self.index.labels(&key.namespace)) {
-                continue;
-            }
-            let answers = self.answers_of(key, policy, now);
-            let worst = answers
-                .iter()
-                .map(|(_, _, answer)| answer.verdict)
-                .max_by_key(|verdict| badness(*verdict));
-            match worst {
-                None => continue,
-                Some(Verdict::Compliant) => {
-                    let passed = answers
-                        .iter()
-                        .any(|(_, _, answer)| answer.reason == Reason::Trusted);
-                    report.compliant += 1;
-                    report.trusted += i64::from(passed);
-                }
-                Some(Verdict::Violating) => report.violating += 1,
-                Some(_) => report.unknown += 1,
-            }
-            report.workloads += 1;
-            for (image, digest, answer) in answers {
-                report.next_deadline = [report.next_deadline, answer.valid_until]
-                    .into_iter()
-                    .flatten()
-                    .min();
-                if answer.verdict == Verdict::Violating {
-                    violations.insert(PolicyViolation {
-                        namespace: key.namespace.to_string(),
-                        workload: display(key),
-                        image: image.to_string(),
-                        digest: digest.clone(),
-                        reason: answer.reason,
-                    });
-                }
-                images.insert((image, digest));
-            }
+        if let Some(sums) = self.tally.policy(name) {
+            report.images = count(sums.images.len());
+            report.workloads = count(sums.worst.all());
+            report.compliant = count(sums.worst.compliant);
+            report.trusted = count(sums.trusted);
+            report.violating = count(sums.worst.violating);
+            report.excepted = count(sums.worst.excepted);
+            report.unknown = count(sums.worst.unknown);
+            report.violations_total = count(sums.violations.len());
+            let sample = sums.violations.iter().take(SAMPLE);
+            report.violations = sample.map(|violation| (**violation).clone()).collect();
+            report.next_deadline = sums.deadlines.first().copied();
         }
-        let digests: BTreeSet<&str> = images
-            .iter()
-            .map(|(image, digest)| if digest.is_empty() { &**image } else { digest })
-            .collect();
-        report.images = count(digests.len());
-        report.violations_total = count(violations.len());
-        report.violations = violations.into_iter().take(SAMPLE).collect();
         Some(report)
     }
 
     /// The totals of a key; None where it is gone.
-    pub(crate) fn key_report(&self, name: &str) -> Option<KeyReport> {
+    pub(crate) fn key_report(&mut self, name: &str, now: Timestamp) -> Option<KeyReport> {
+        self.count_changes(now);
         let object = self.keys.object(name)?;
         let spec = object.facts.spec.as_ref().ok();
         let ring = spec.map(|spec| spec.key_ring.as_str());
@@ -115,73 +168,15 @@ impl Engine {
             sole_trust: SoleTrust::default(),
             undecided: 0,
             revocation_missing: self.keys.lacks_revocation(name),
+            pending_status_writes: 0,
         };
-        let mut digests = BTreeSet::new();
-        let mut resting = BTreeSet::new();
-        let mut workloads: BTreeMap<&WorkloadKey, (BTreeSet<Arc<str>>, String)> = BTreeMap::new();
-        let mut undecided = BTreeSet::new();
-        let deciding = self
-            .subjects
-            .values()
-            .filter(|subject| self.decides_for_somebody(subject));
-        for subject in deciding {
-            let trusted = subject.covering.iter().any(|policy| {
-                self.policies
-                    .get(policy)
-                    .is_some_and(|policy| ring.is_some_and(|ring| policy.trusts(ring)))
-            });
-            let unsettled = |judged: &crate::subject::Judged| {
-                judged.judgement.verdict == Verdict::Unknown || judged.stale_since.is_some()
-            };
-            if trusted && (subject.is_undecided() || subject.judgements.values().any(unsettled)) {
-                undecided.insert(subject.key.digest);
-            }
-            let Ok(verifier) = &object.verifier else {
-                continue;
-            };
-            let (fingerprint, id) = (verifier.fingerprint(), verifier.id());
-            let vouches =
-                |item: &policy::ItemFacts| matches!(item.outcome(&id), Some(verify::Outcome::Verified(_)));
-            if trusted && subject.knowledge().flat_map(|known| &known.items).any(vouches) {
-                digests.insert(subject.key.digest);
-            }
-            let policies: BTreeSet<&Arc<str>> = subject
-                .judgements
-                .iter()
-                .filter(|(_, judged)| judged.sole_trust.contains(&fingerprint))
-                .map(|(key, _)| &key.policy)
-                .collect();
-            for user in subject
-                .users
-                .keys()
-                .filter(|user| self.covered_by_any(user, &policies))
-            {
-                resting.insert(subject.key.digest);
-                let digest = subject.key.digest.to_string();
-                let entry = workloads
-                    .entry(user)
-                    .or_insert_with(|| (BTreeSet::new(), digest.clone()));
-                // The same one whatever order the images are held in.
-                entry.1 = std::mem::take(&mut entry.1).min(digest);
-                entry.0.extend(self.index.pods_running(user, &subject.key));
-            }
+        let ring = ring.unwrap_or_default();
+        report.undecided = count(self.tally.undecided(ring) + self.unanswered_tags(ring));
+        if let Ok(verifier) = &object.verifier {
+            report.images = count(self.tally.vouched_by(ring, verifier.id()));
+            let sums = self.tally.resting_on(&verifier.fingerprint());
+            report.sole_trust = sums.map(sole_trust).unwrap_or_default();
         }
-        report.images = count(digests.len());
-        report.undecided = count(undecided.len());
-        report.sole_trust = SoleTrust {
-            images: count(resting.len()),
-            workloads: count(workloads.len()),
-            pods: count(workloads.values().map(|(pods, _)| pods.len()).sum()),
-            sample: workloads
-                .into_iter()
-                .take(SAMPLE)
-                .map(|(key, (_, digest))| WorkloadSample {
-                    namespace: key.namespace.to_string(),
-                    workload: display(key),
-                    digest,
-                })
-                .collect(),
-        };
         Some(report)
     }
 
@@ -191,10 +186,22 @@ impl Engine {
     }
 
     /// The figures for metrics.
-    pub(crate) fn totals(&self, now: Timestamp) -> Totals {
+    pub(crate) fn totals(&mut self, now: Timestamp) -> Totals {
+        self.count_changes(now);
         let mut totals = Totals {
             pods: count(self.index.pod_count()),
-            subjects: count(self.subjects.len()),
+            subjects: count(
+                self.subjects
+                    .values()
+                    .filter(|subject| !subject.users.is_empty())
+                    .count(),
+            ),
+            tags: BTreeMap::from([
+                ("named", self.counters.tags_named),
+                ("absent", self.counters.tags_absent),
+                ("failed", self.counters.tags_unanswered),
+            ]),
+            tag_drift: self.moved_by_namespace(),
             lookups: BTreeMap::from([
                 ("complete", self.counters.complete_lookups),
                 ("incomplete", self.counters.incomplete_lookups),
@@ -210,35 +217,15 @@ impl Engine {
                 .min(),
             ..Totals::default()
         };
-        for (key, _) in self.index.workloads() {
-            let mut covered = false;
-            for policy in self.policies_for(key) {
-                let answers = self.answers_of(key, policy, now);
-                let Some(worst) = answers
-                    .iter()
-                    .map(|(_, _, answer)| answer.verdict)
-                    .max_by_key(|verdict| badness(*verdict))
-                else {
-                    continue;
-                };
-                covered = true;
-                let labels = (key.namespace.clone(), policy.name.clone(), policy.mode(), worst);
-                *totals.workloads.entry(labels).or_default() += 1;
-                for within in falls_within(&answers, now) {
-                    let labels = (key.namespace.clone(), policy.name.clone(), policy.mode(), within);
-                    *totals.falling.entry(labels).or_default() += 1;
-                }
-                if answers.iter().any(|(_, _, answer)| answer.stale_since.is_some()) {
-                    *totals
-                        .stale
-                        .entry((key.namespace.clone(), policy.name.clone()))
-                        .or_default() += 1;
-                }
-            }
-            if !covered {
-                *totals.uncovered.entry(key.namespace.clone()).or_default() += 1;
+        for ((namespace, name), sums) in self.tally.namespaces() {
+            if let Some(policy) = self.policies.get(name) {
+                totals.add(namespace, policy, sums, now);
             }
         }
+        let uncovered = self.tally.uncovered().iter();
+        totals.uncovered = uncovered
+            .map(|(namespace, workloads)| (namespace.clone(), count(workloads)))
+            .collect();
         let policies = self
             .policies
             .values()
@@ -254,41 +241,13 @@ impl Engine {
         totals
             .not_ready
             .extend(keys.map(|name| ("SigningKey", name.clone())));
+        let ends = self.keys.names().filter_map(|name| {
+            let spec = self.keys.object(name)?.facts.spec.as_ref().ok()?;
+            Some((name.clone(), spec.not_after.as_ref()?.0))
+        });
+        totals.key_ends = ends.collect();
+        self.count_exceptions(&mut totals);
         totals
-    }
-
-    fn answers_of(
-        &self,
-        key: &WorkloadKey,
-        policy: &PolicyObject,
-        now: Timestamp,
-    ) -> Vec<(Arc<str>, String, PolicyAnswer)> {
-        let images = self.index.images(key, started_before(now));
-        let mut answers = Vec::new();
-        for of in images.keys() {
-            let image = &of.image;
-            let digest = image
-                .subject()
-                .map(|subject| subject.digest.to_string())
-                .unwrap_or_default();
-            match self.answers(key, &[policy], of, now) {
-                Some(found) => answers.extend(
-                    found
-                        .into_iter()
-                        .map(|answer| (image.written.clone(), digest.clone(), answer)),
-                ),
-                None => answers.push((image.written.clone(), digest, pending(policy))),
-            }
-        }
-        answers
-    }
-
-    fn covered_by_any(&self, user: &WorkloadKey, policies: &BTreeSet<&Arc<str>>) -> bool {
-        let labels = self.index.labels(&user.namespace);
-        policies
-            .iter()
-            .filter_map(|name| self.policies.get(*name))
-            .any(|policy| policy.covers_namespace(&user.namespace, labels))
     }
 
     fn problem(&self, policy: &PolicyObject) -> Option<PolicyProblem> {
@@ -311,52 +270,67 @@ impl Engine {
     }
 }
 
-/// The spans within which one of the answers gets worse by itself.
-fn falls_within(answers: &[(Arc<str>, String, PolicyAnswer)], now: Timestamp) -> Vec<Within> {
-    let falling = || {
-        answers
-            .iter()
-            .map(|(_, _, answer)| answer)
-            .filter(|answer| answer.falls())
-    };
-    let first = falling().filter_map(|answer| answer.valid_until).min();
-    let within = |days: i64| {
-        let end = now.checked_add(SignedDuration::from_hours(24 * days));
-        first.is_some_and(|first| end.is_ok_and(|end| first <= end))
-    };
-    [
-        (Within::WarnBefore, falling().any(|answer| answer.warned)),
-        (Within::Week, within(7)),
-        (Within::Month, within(30)),
-    ]
-    .into_iter()
-    .filter_map(|(span, falls)| falls.then_some(span))
-    .collect()
-}
-
-/// An image whose first look-up is under way.
-fn pending(policy: &PolicyObject) -> PolicyAnswer {
-    PolicyAnswer {
-        policy: policy.name.clone(),
-        generation: policy.generation,
-        mode: policy.mode(),
-        verdict: Verdict::Unknown,
-        requirement: None,
-        reason: Reason::Pending,
-        message: Arc::from(""),
-        valid_until: None,
-        becomes: None,
-        warned: false,
-        stale_since: None,
-        evidence: Vec::new(),
-        signers: Vec::new(),
+impl Totals {
+    fn add(&mut self, namespace: &Arc<str>, policy: &PolicyObject, sums: &NamespaceSums, now: Timestamp) {
+        let (name, mode) = (&policy.name, policy.mode());
+        let by_verdict = [
+            (Verdict::Compliant, sums.worst.compliant),
+            (Verdict::Violating, sums.worst.violating),
+            (Verdict::Excepted, sums.worst.excepted),
+            (Verdict::Unknown, sums.worst.unknown),
+        ];
+        for (verdict, workloads) in by_verdict.into_iter().filter(|(_, workloads)| *workloads > 0) {
+            let labels = (namespace.clone(), name.clone(), mode, verdict);
+            self.workloads.insert(labels, count(workloads));
+        }
+        let within = |days: i64| {
+            let end = now.checked_add(SignedDuration::from_hours(24 * days));
+            sums.falls.until(end.unwrap_or(Timestamp::MAX))
+        };
+        let falling = [
+            (Within::WarnBefore, sums.warned),
+            (Within::Week, within(7)),
+            (Within::Month, within(30)),
+        ];
+        for (span, workloads) in falling.into_iter().filter(|(_, workloads)| *workloads > 0) {
+            let labels = (namespace.clone(), name.clone(), mode, span);
+            self.falling.insert(labels, count(workloads));
+        }
+        for (exception, workloads) in sums.exceptions.iter() {
+            let labels = (namespace.clone(), name.clone(), exception.clone());
+            self.excepted.insert(labels, count(workloads));
+        }
+        if sums.stale > 0 {
+            self.stale
+                .insert((namespace.clone(), name.clone()), count(sums.stale));
+        }
     }
 }
 
-fn display(key: &WorkloadKey) -> String {
-    format!("{}/{}", key.kind, key.name)
+fn sole_trust(sums: &RestingSums) -> SoleTrust {
+    let sample = sums
+        .workloads
+        .iter()
+        .take(SAMPLE)
+        .map(|(workload, digest)| WorkloadSample {
+            namespace: workload.namespace.to_string(),
+            workload: display(workload),
+            digest: digest.to_string(),
+        });
+    SoleTrust {
+        images: count(sums.images.len()),
+        workloads: count(sums.workloads.len()),
+        pods: count(sums.pods),
+        start_only: count(sums.start_only),
+        sample: sample.collect(),
+    }
 }
 
-fn count(number: usize) -> i64 {
+pub(crate) fn count(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// When totals that changed now are handed over.
+pub(crate) fn gathered(now: Timestamp) -> Timestamp {
+    now.checked_add(TOTALS_DELAY).unwrap_or(now)
 }

@@ -9,13 +9,13 @@ use api::Reason;
 use image::{Digest, Repository};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use verify::VerifierId;
+use verify::{Statement, VerifierId};
 
 use crate::attested::{Attested, Check, Search};
 use crate::expression::{Evaluation, Expression, Inputs};
 use crate::facts::DigestFacts;
 use crate::memo::Memo;
-use crate::own_time;
+use crate::own_time::{self, OwnTimes};
 use crate::rule::{self, Circumstances, Ruling};
 
 /// The requirement, checked.
@@ -25,6 +25,7 @@ pub(crate) struct AttestationRule {
     rings: Vec<Arc<str>>,
     max_age: Option<MaxAge>,
     validations: Arc<[Validation]>,
+    times: OwnTimes,
     memo: Memo<Evidence, Check>,
 }
 
@@ -67,6 +68,7 @@ impl AttestationRule {
             rings,
             max_age,
             validations: validations.into(),
+            times: OwnTimes::under(own_time::ANY_PREDICATE),
             memo: Memo::default(),
         }
     }
@@ -125,7 +127,7 @@ impl AttestationRule {
         Search {
             signers: circumstances.signers(&self.rings),
             wanted,
-            times: own_time::ANY_PREDICATE,
+            times: Some(&self.times),
         }
     }
 
@@ -138,10 +140,14 @@ impl AttestationRule {
             ring: attested.ring.clone(),
             key: attested.key.name.clone(),
         };
-        self.memo.get(evidence, || self.evaluate(attested, repository))
+        let checked = self.memo.get(evidence, || {
+            let statement = attested.reading.statement()?;
+            Ok(self.evaluate(attested, &statement, repository))
+        });
+        checked.unwrap_or_else(Check::CannotTell)
     }
 
-    fn evaluate(&self, attested: &Attested<'_>, repository: &Repository) -> Check {
+    fn evaluate(&self, attested: &Attested<'_>, statement: &Statement, repository: &Repository) -> Check {
         let signer = signer(attested);
         let image = json!({
             "registry": repository.registry(),
@@ -149,8 +155,8 @@ impl AttestationRule {
             "digest": attested.subject.to_string(),
         });
         let inputs = Inputs {
-            statement: &attested.statement.value,
-            predicate: &attested.statement.predicate,
+            statement: &statement.value,
+            predicate: statement.predicate(),
             signer: &signer,
             image: &image,
         };

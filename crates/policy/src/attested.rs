@@ -14,8 +14,10 @@
 //!
 //! **The newest decides**, in whatever order they are found. Of several with one time all must hold. Only where none is
 //! dated and no age is asked for is one that holds enough: undated ones have no order. Where there are more than are
-//! read, nobody knows the newest: whoever may push could hide a bad one behind junk.
+//! read, nobody knows the newest: whoever may push could hide a bad one behind junk. Nor where a signer that counts
+//! signed one that is larger than what is read, or where one that was deleted and forgotten may be as new.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,11 +25,12 @@ use std::time::Duration;
 use api::Reason;
 use image::Digest;
 use jiff::Timestamp;
-use verify::{Claim, ClaimKind, Fingerprint, Format, ItemKind, Statement};
+use verify::{Claim, ClaimKind, Fingerprint, Format, Item, ItemKind, Statement};
 
 use crate::facts::{ItemFacts, Key, Knowledge};
-use crate::own_time;
+use crate::own_time::{self, OwnTimes};
 use crate::signers::{Doubt, Findings, Signers, Standing};
+use crate::vex;
 
 /// What is looked for.
 #[derive(Clone, Copy)]
@@ -35,8 +38,8 @@ pub(crate) struct Search<'a> {
     pub(crate) signers: Signers<'a>,
     /// Whether a predicate type is looked for.
     pub(crate) wanted: &'a dyn Fn(&str) -> bool,
-    /// Where such predicates keep their time.
-    pub(crate) times: &'a [&'a str],
+    /// The times that they give themselves; None where these do not count.
+    pub(crate) times: Option<&'a OwnTimes>,
 }
 
 /// What was found.
@@ -46,21 +49,56 @@ pub(crate) struct Found<'a> {
     pub(crate) attestations: Vec<Attested<'a>>,
     /// What may make up for what is missing.
     pub(crate) doubts: BTreeSet<Doubt>,
-    /// There are more than were read: a newer one may be among those that were not.
+    /// There are more than could be read: a newer one may be among those that could not.
     pub(crate) excess: Option<Doubt>,
+    /// Those that were deleted and forgotten since are no newer than this.
+    pub(crate) forgotten: Option<Timestamp>,
     pub(crate) findings: Findings,
 }
 
 /// An attestation by a signer that counts.
 #[derive(Clone)]
 pub(crate) struct Attested<'a> {
-    pub(crate) statement: Arc<Statement>,
+    pub(crate) reading: Reading<'a>,
+    /// It is only remembered.
+    pub(crate) is_gone: bool,
     pub(crate) subject: &'a Digest,
     pub(crate) ring: &'a Arc<str>,
     pub(crate) key: &'a Key,
     pub(crate) claim: &'a Claim,
     /// None where it is undated.
     pub(crate) created: Option<Timestamp>,
+}
+
+/// What an attestation says, read when it is asked for and held no longer than that: it may be large.
+#[derive(Clone)]
+pub(crate) struct Reading<'a> {
+    item: &'a Item,
+    statement: OnceCell<Arc<Statement>>,
+}
+
+impl<'a> Reading<'a> {
+    fn of(item: &'a Item) -> Self {
+        Self {
+            item,
+            statement: OnceCell::new(),
+        }
+    }
+
+    /// The item that is read.
+    pub(crate) fn item(&self) -> &'a Digest {
+        self.item.id()
+    }
+
+    /// The statement; a doubt where it cannot be read.
+    pub(crate) fn statement(&self) -> Result<Arc<Statement>, Doubt> {
+        if let Some(statement) = self.statement.get() {
+            return Ok(statement.clone());
+        }
+        let statement = self.item.statement().map_err(|cause| Doubt::of_item(&cause))?;
+        let statement = Arc::new(statement.ok_or_else(Doubt::of_unknown_kind)?);
+        Ok(self.statement.get_or_init(|| statement).clone())
+    }
 }
 
 /// What an attestation says on a requirement.
@@ -70,6 +108,8 @@ pub(crate) enum Check {
     Passes(BTreeSet<Fingerprint>),
     /// Something else.
     Fails(Reason, String),
+    /// It cannot be read.
+    CannotTell(Doubt),
 }
 
 /// What all attestations together say.
@@ -96,6 +136,14 @@ impl<'a> Search<'a> {
             let doubt = Doubt::of(&knowledge.attestations);
             found.excess = found.excess.or(doubt.clone().filter(Doubt::is_of_excess));
             found.doubts.extend(doubt);
+            let forgotten = knowledge.forgotten.iter();
+            let forgotten = forgotten.filter(|(kind, _)| (self.wanted)(kind));
+            let by_these = forgotten
+                .flat_map(|(_, signers)| signers)
+                .filter(|(signer, _)| !self.signers.are_without(signer));
+            found.forgotten = by_these
+                .map(|(_, time)| Some(*time))
+                .fold(found.forgotten, Option::max);
             for item in &knowledge.items {
                 unexplained |= self.take_in(item, &knowledge.digest, &mut found);
             }
@@ -158,12 +206,11 @@ impl<'a> Search<'a> {
                 signed |= !matches!(standing, Standing::NotSigned | Standing::MayCount(_));
                 found.findings.note(&standing, ring, key);
                 match standing {
-                    Standing::Counts(claim) => found
-                        .attestations
-                        .extend(self.attested(item, subject, ring, key, claim)),
-                    Standing::MayCount(doubt) => {
-                        found.doubts.insert(doubt);
-                    }
+                    Standing::Counts(claim) => match self.attested(item, subject, ring, key, claim) {
+                        Ok(attested) => found.attestations.push(attested),
+                        Err(doubt) => found.doubt(doubt),
+                    },
+                    Standing::MayCount(doubt) => found.doubt(doubt),
                     Standing::Discounted(..) | Standing::Invalid(_) | Standing::NotSigned => {}
                 }
             }
@@ -186,12 +233,13 @@ impl<'a> Search<'a> {
         ring: &'a Arc<str>,
         key: &'a Key,
         claim: &'a Claim,
-    ) -> Option<Attested<'a>> {
-        let statement = item.item.statement()?;
-        let own = own_time::earliest(&statement.predicate, self.times);
-        Some(Attested {
+    ) -> Result<Attested<'a>, Doubt> {
+        let reading = Reading::of(&item.item);
+        let own = self.own_time(&reading)?;
+        Ok(Attested {
             created: created(claim, own, self.signers.now),
-            statement,
+            reading,
+            is_gone: item.is_gone,
             subject,
             ring,
             key,
@@ -206,8 +254,11 @@ impl<'a> Search<'a> {
         max_age: Option<Duration>,
     ) -> BTreeSet<Timestamp> {
         let mut times = BTreeSet::new();
-        for (statement, claims) in self.claimed(places) {
-            let own = own_time::earliest(&statement.predicate, self.times);
+        for (reading, claims) in self.claimed(places) {
+            // What cannot be read has no time; that nobody can tell what it says is for `over` to find.
+            let Ok(own) = self.own_time(&reading) else {
+                continue;
+            };
             for claim in claims {
                 times.extend(own);
                 if let Some(created) = created(claim, own, Timestamp::MAX) {
@@ -219,8 +270,12 @@ impl<'a> Search<'a> {
         times
     }
 
+    fn own_time(&self, reading: &Reading<'_>) -> Result<Option<Timestamp>, Doubt> {
+        self.times.map_or(Ok(None), |times| times.of(reading))
+    }
+
     /// The attestations of the type that somebody signed who may count. Others are not read: anybody may attach them.
-    pub(crate) fn claimed(&self, places: &[&'a Knowledge]) -> Vec<(Arc<Statement>, Vec<&'a Claim>)> {
+    pub(crate) fn claimed(&self, places: &[&'a Knowledge]) -> Vec<(Reading<'a>, Vec<&'a Claim>)> {
         let is_wanted = |item: &&ItemFacts| match item.item.kind() {
             ItemKind::Attestation { predicate_type } => (self.wanted)(&predicate_type),
             _ => false,
@@ -230,8 +285,7 @@ impl<'a> Search<'a> {
             .filter(is_wanted)
             .filter_map(|item| {
                 let claims: Vec<_> = self.claims(item).collect();
-                let statement = (!claims.is_empty()).then(|| item.item.statement()).flatten()?;
-                Some((statement, claims))
+                (!claims.is_empty()).then(|| (Reading::of(&item.item), claims))
             })
             .collect()
     }
@@ -264,7 +318,46 @@ pub(crate) fn created(claim: &Claim, own: Option<Timestamp>, now: Timestamp) -> 
     (time <= now).then_some(time)
 }
 
+/// A time after which no requirement dates the attestation; None where every one takes it for undated. One that nobody
+/// can date may be the newest.
+pub fn latest_date(item: &ItemFacts) -> Option<Timestamp> {
+    let ItemKind::Attestation { predicate_type } = item.item.kind() else {
+        return None;
+    };
+    let reading = Reading::of(&item.item);
+    let own = OnceCell::new();
+    let own = || *own.get_or_init(|| latest_own_time(&reading, &predicate_type));
+    let date = |claim: &Claim| match claim.created_after {
+        Some(certified) => Some(certified),
+        None => created(claim, own(), Timestamp::MAX),
+    };
+    let verified = |(_, outcome): &(_, verify::Outcome)| match outcome {
+        verify::Outcome::Verified(claim) => Some(date(claim)),
+        _ => None,
+    };
+    let dates = item.outcomes.iter().filter_map(verified);
+    dates.max().unwrap_or(Some(Timestamp::MAX))
+}
+
+fn latest_own_time(reading: &Reading<'_>, predicate_type: &str) -> Option<Timestamp> {
+    let Ok(statement) = reading.statement() else {
+        return Some(Timestamp::MAX);
+    };
+    match vex::is_predicate_type(predicate_type) {
+        true => vex::latest(statement.predicate()),
+        false => own_time::latest(statement.predicate(), own_time::ANY_PREDICATE),
+    }
+}
+
 impl Found<'_> {
+    /// What may make up for what is missing, or may hide a newer one.
+    pub(crate) fn doubt(&mut self, doubt: Doubt) {
+        if self.excess.is_none() && doubt.may_hide_a_newer_one() {
+            self.excess = Some(doubt.clone());
+        }
+        self.doubts.insert(doubt);
+    }
+
     /// When the newest one was made.
     pub(crate) fn newest(&self) -> Option<Timestamp> {
         let created = self.attestations.iter().filter_map(|attested| attested.created);
@@ -293,6 +386,11 @@ impl Found<'_> {
             ),
             None => self.undated(check),
         };
+        if let (Answer::Holds(_), Some(forgotten)) = (&answer, self.forgotten)
+            && self.newest().is_none_or(|newest| newest <= forgotten)
+        {
+            return Answer::CannotTell(Doubt::of_forgotten());
+        }
         match (answer, &self.excess, self.doubts.first()) {
             (Answer::Holds(_), Some(doubt), _)
             | (Answer::Fails { .. } | Answer::Missing(_), _, Some(doubt)) => {
@@ -325,8 +423,9 @@ impl Found<'_> {
         let mut keys = BTreeSet::new();
         for one in by_item(newest()).values() {
             match first_that_passes(one, &check) {
-                Ok(relied_on) => keys.extend(relied_on),
-                Err((reason, found)) => return self.fails(reason, Some(found)),
+                Check::Passes(relied_on) => keys.extend(relied_on),
+                Check::Fails(reason, found) => return self.fails(reason, Some(found)),
+                Check::CannotTell(doubt) => return Answer::CannotTell(doubt),
             }
         }
         Answer::Holds(keys)
@@ -334,13 +433,20 @@ impl Found<'_> {
 
     fn undated(&self, check: impl Fn(&Attested<'_>) -> Check) -> Answer {
         let mut failure = None;
+        let mut doubt = None;
         for one in by_item(self.attestations.iter()).values() {
             match first_that_passes(one, &check) {
-                Ok(keys) => return Answer::Holds(keys),
-                Err(why) => {
-                    failure.get_or_insert(why);
+                Check::Passes(keys) => return Answer::Holds(keys),
+                Check::Fails(reason, found) => {
+                    failure.get_or_insert((reason, found));
+                }
+                Check::CannotTell(unread) => {
+                    doubt.get_or_insert(unread);
                 }
             }
+        }
+        if let Some(doubt) = doubt {
+            return Answer::CannotTell(doubt);
         }
         match failure {
             Some((reason, found)) => self.fails(reason, Some(found)),
@@ -368,11 +474,8 @@ fn by_item<'a, 'f: 'a>(
 }
 
 /// One item may have several signers that count, when a key is in several rings: one of them is enough.
-fn first_that_passes(
-    signers: &[&Attested<'_>],
-    check: &impl Fn(&Attested<'_>) -> Check,
-) -> Result<BTreeSet<Fingerprint>, (Reason, String)> {
-    let mut failure = None;
+fn first_that_passes(signers: &[&Attested<'_>], check: &impl Fn(&Attested<'_>) -> Check) -> Check {
+    let mut other = None;
     let mut keys = BTreeSet::new();
     let mut passed = false;
     for attested in signers {
@@ -382,14 +485,14 @@ fn first_that_passes(
                 keys.extend(attested.key.fingerprint);
                 keys.extend(others);
             }
-            Check::Fails(reason, why) => {
-                failure.get_or_insert((reason, why));
+            fails_or_unread => {
+                other.get_or_insert(fails_or_unread);
             }
         }
     }
-    match failure {
-        Some(failure) if !passed => Err(failure),
-        _ => Ok(keys),
+    match other {
+        Some(other) if !passed => other,
+        _ => Check::Passes(keys),
     }
 }
 

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{ImagePolicySpec, Match, Mode, Recheck, RunsAs};
+use api::{ImagePolicySpec, Match, Mode, OnUnknown, Recheck, RunsAs};
 use image::{GlobError, NameGlob, Repository, RepositoryGlob};
 
 use crate::recheck::{self, DEFAULT_MAX_STALENESS, DEFAULT_WARN_BEFORE, RecheckError, RecheckPlan};
@@ -24,6 +24,8 @@ pub struct CompiledPolicy {
     namespaces: NamespaceMatch,
     images: Globs<RepositoryGlob>,
     rules: Vec<Rule>,
+    /// The key rings that a rule trusts, each once, in order.
+    rings: BTreeSet<Arc<str>>,
     accept: Accept,
     accept_index_attestations: bool,
     require_digest: bool,
@@ -113,11 +115,7 @@ impl CompiledPolicy {
 
     /// The names of all key rings that a requirement trusts, each once, in order.
     pub fn rings(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.rules
-            .iter()
-            .flat_map(Rule::rings)
-            .collect::<BTreeSet<_>>()
-            .into_iter()
+        self.rings.iter()
     }
 
     /// Whether images in this namespace are covered if their repository is.
@@ -126,15 +124,15 @@ impl CompiledPolicy {
             && self.namespaces.selector.selects(labels)
     }
 
+    /// Whether the labels of a namespace of this name decide if it is covered.
+    pub fn asks_for_labels(&self, name: &str) -> bool {
+        self.namespaces.selector != Selector::default()
+            && self.namespaces.names.covers(|glob| glob.matches(name), true)
+    }
+
     /// Whether this repository is covered in a covered namespace.
     pub fn covers_image(&self, repository: &Repository) -> bool {
         self.images.covers(|glob| glob.matches(repository), false)
-    }
-
-    /// An image reference that cannot be read may mean any repository, so every policy covers it whose namespaces
-    /// match: nobody leaves coverage by writing nonsense.
-    pub fn may_cover_unparsable_image(&self) -> bool {
-        true
     }
 
     /// Whether a requirement asks for attestations.
@@ -200,15 +198,25 @@ impl<G> Globs<G> {
 }
 
 fn read(name: Arc<str>, spec: &ImagePolicySpec) -> Result<CompiledPolicy, Flaw> {
+    if spec.supersedes.as_deref() == Some(&*name) {
+        return Err(unexpected(
+            "spec.supersedes",
+            "the policy's own name",
+            "the name of another policy",
+        ));
+    }
+    check_on_unknown(spec)?;
     let all_defaults = Recheck::default();
     let recheck = spec.recheck.as_ref().unwrap_or(&all_defaults);
+    let rules = require::rules(spec)?;
     Ok(CompiledPolicy {
         name,
         mode: mode(spec.mode)?,
         remediation: spec.remediation.as_deref().unwrap_or("").trim().into(),
         namespaces: namespaces(&spec.match_)?,
         images: images(&spec.match_)?,
-        rules: require::rules(spec)?,
+        rings: rules.iter().flat_map(Rule::rings).cloned().collect(),
+        rules,
         accept: accept(spec)?,
         accept_index_attestations: spec
             .multi_arch
@@ -246,6 +254,18 @@ fn mode(mode: Mode) -> Result<Mode, Flaw> {
             "spec.mode",
             "a mode that this version does not know",
             "DryRun, Warn or Enforce",
+        )),
+    }
+}
+
+/// Nothing is evaluated by it: it is what an admission check makes of a verdict.
+fn check_on_unknown(spec: &ImagePolicySpec) -> Result<(), Flaw> {
+    match spec.on_unknown {
+        None | Some(OnUnknown::Deny | OnUnknown::Admit) => Ok(()),
+        Some(OnUnknown::Other) => Err(unexpected(
+            "spec.onUnknown",
+            "a value that this version does not know",
+            "Deny or Admit",
         )),
     }
 }
@@ -290,7 +310,7 @@ fn images(match_: &Match) -> Result<Globs<RepositoryGlob>, Flaw> {
     })
 }
 
-fn globs<G: FromStr<Err = GlobError>>(field: &str, patterns: &[String]) -> Result<Vec<G>, Flaw> {
+pub(crate) fn globs<G: FromStr<Err = GlobError>>(field: &str, patterns: &[String]) -> Result<Vec<G>, Flaw> {
     let read = |(at, pattern): (usize, &String)| {
         pattern
             .parse()
@@ -424,6 +444,10 @@ mod tests {
             field_of_error(|spec| spec.multi_arch = other),
             "spec.multiArch.accept"
         );
+        assert_eq!(
+            field_of_error(|spec| spec.on_unknown = Some(OnUnknown::Other)),
+            "spec.onUnknown"
+        );
         let expression = LabelSelectorRequirement {
             key: "env".into(),
             operator: "Like".into(),
@@ -465,6 +489,13 @@ mod tests {
         };
         assert_eq!(ring("release"), "spec.require[0].signature.signedBy[2]");
         assert_eq!(ring(""), "spec.require[0].signature.signedBy[2]");
+    }
+
+    #[test]
+    fn a_policy_does_not_supersede_itself() {
+        let supersedes = |name: &str| compile(|spec| spec.supersedes = Some(name.into()));
+        assert_eq!(supersedes("prod-signed").unwrap_err().field, "spec.supersedes");
+        assert!(supersedes("prod-signed-1").is_ok());
     }
 
     #[test]

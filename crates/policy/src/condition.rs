@@ -5,6 +5,7 @@
 //! |---|---|
 //! | one fails | False, the worst reason |
 //! | none fails, one is Unknown | Unknown, its worst reason |
+//! | of the others one passes only by an exception | Unknown/Excepted |
 //! | all are covered and hold | True/AllVerified; True/Trusted where one holds without evidence |
 //! | some are covered and hold, others are covered by none | True/PartlyCovered |
 //! | only policies in dry run cover | Unknown/DryRunOnly |
@@ -48,7 +49,7 @@ pub fn workload_condition(images: impl Iterator<Item = ImageSummary>) -> (Status
     }
 }
 
-/// The worst of several answers: Violating, Unknown, NotCovered, Compliant; among equals the one with the most severe
+/// The worst of several answers: Violating, Unknown, Excepted, NotCovered, Compliant; among equals the one with the most severe
 /// reason. None of none.
 pub fn worst(answers: impl Iterator<Item = (Verdict, Reason)>) -> Option<(Verdict, Reason)> {
     answers.max_by_key(|(verdict, reason)| (rank(*verdict, *reason), *reason))
@@ -62,10 +63,11 @@ pub fn rank(verdict: Verdict, reason: Reason) -> (u8, u8) {
 /// How severe a reason is among reasons of one verdict: what hints at an attack before what was forgotten, what a person
 /// must mend before what passes by itself.
 pub fn severity(reason: Reason) -> u8 {
-    const ASCENDING: [Reason; 32] = [
+    const ASCENDING: [Reason; 33] = [
         Reason::NotCovered,
         Reason::AllVerified,
         Reason::Trusted,
+        Reason::Excepted,
         Reason::NothingRunning,
         Reason::PartlyCovered,
         Reason::DryRunOnly,
@@ -113,6 +115,7 @@ mod tests {
 
     const HOLDS: ImageSummary = Judged(Verdict::Compliant, Reason::AllVerified);
     const FAILS: ImageSummary = Judged(Verdict::Violating, Reason::SignatureMissing);
+    const EXCEPTED: ImageSummary = Judged(Verdict::Excepted, Reason::Excepted);
     const PENDING: ImageSummary = Judged(Verdict::Unknown, Reason::Pending);
 
     #[test]
@@ -120,6 +123,9 @@ mod tests {
         let cases: &[(&[ImageSummary], Status, Reason)] = &[
             (&[HOLDS, FAILS, PENDING], Status::False, Reason::SignatureMissing),
             (&[HOLDS, PENDING], Status::Unknown, Reason::Pending),
+            (&[HOLDS, EXCEPTED, NotCovered], Status::Unknown, Reason::Excepted),
+            (&[EXCEPTED, PENDING], Status::Unknown, Reason::Pending),
+            (&[EXCEPTED, FAILS], Status::False, Reason::SignatureMissing),
             (&[HOLDS, HOLDS], Status::True, Reason::AllVerified),
             (&[HOLDS, NotCovered], Status::True, Reason::PartlyCovered),
             (&[HOLDS, DryRunOnly], Status::True, Reason::PartlyCovered),

@@ -6,8 +6,9 @@
 //! | its reference cannot be read | Unknown/DigestUnresolved |
 //! | no digest in the reference, and the policy asks for one | Violating/TagNotPinned |
 //! | it has not started; its digest cannot be told | Unknown/Pending; Unknown/DigestUnresolved |
-//! | a requirement fails whatever may still be learnt | Violating, its reason |
-//! | none fails, one cannot be told | Unknown, its reason |
+//! | a requirement fails whatever may still be learnt, and no exception passes over it | Violating, its reason |
+//! | none fails but for exceptions, one cannot be told | Unknown, its reason; an outage's only where all others hold or are in one |
+//! | one fails and an exception passes over it, the others hold | Excepted |
 //! | every requirement holds | Compliant/AllVerified |
 //! | every requirement holds, one without evidence (`trusted`) | Compliant/Trusted |
 
@@ -20,14 +21,16 @@ use jiff::Timestamp;
 use verify::{Fingerprint, Outcome, VerifierId};
 
 use crate::compile::CompiledPolicy;
+use crate::exception::{CompiledException, Excepted, passing_over};
 use crate::facts::{DigestFacts, ImageFacts, ItemFacts, Key, KeyRings, Running};
 use crate::message;
 use crate::rule::{self, Circumstances, Rule, Ruling};
+use crate::signers::Doubt;
 
 /// The answer of one policy about one image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judgement {
-    /// Compliant, Violating or Unknown.
+    /// Compliant, Violating, Unknown or Excepted.
     pub verdict: Verdict,
     /// Why.
     pub reason: Reason,
@@ -41,12 +44,14 @@ pub struct Judgement {
     pub becomes: Option<Arc<Becomes>>,
     /// The keys that made it hold, in order; empty where the verdict is not Compliant.
     pub relied_on: Vec<Fingerprint>,
+    /// What an exception passes over; with the verdict Excepted only.
+    pub excepted: Option<Excepted>,
 }
 
 /// What a judgement turns into at its `valid_until`, as long as nothing else changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Becomes {
-    /// Compliant, Violating or Unknown.
+    /// Compliant, Violating, Unknown or Excepted.
     pub verdict: Verdict,
     /// Why.
     pub reason: Reason,
@@ -156,6 +161,30 @@ pub fn sole_trust(
     candidates.into_iter().filter(rests).collect()
 }
 
+/// Whether what holds would not hold without the keys that are Retiring: they count for what runs, and what starts is
+/// warned about. Where the facts are told in several ways, the worst of their verdicts is meant.
+pub fn rests_on_retiring(
+    policy: &CompiledPolicy,
+    facts: &[ImageFacts<'_>],
+    keys: &KeyRings,
+    now: Timestamp,
+) -> bool {
+    let retires = |key: &Key| key.stage == Stage::Retiring;
+    let mut trusted = policy.rings().filter_map(|ring| keys.rings.get(ring)).flatten();
+    if !trusted.any(retires) {
+        return false;
+    }
+    let mut without = keys.clone();
+    for ring in without.rings.values_mut() {
+        ring.retain(|key| !retires(key));
+    }
+    let holds = |keys: &KeyRings| {
+        let holds = |facts| judge(policy, facts, keys, now).verdict == Verdict::Compliant;
+        facts.iter().all(holds)
+    };
+    holds(keys) && !holds(&without)
+}
+
 /// The keys of the policy's rings that signed something here.
 fn vouching(policy: &CompiledPolicy, facts: &[ImageFacts<'_>], keys: &KeyRings) -> BTreeSet<Fingerprint> {
     let running = facts.iter().filter_map(|facts| match &facts.running {
@@ -187,13 +216,14 @@ fn fingerprints(
     trusted.filter(which).filter_map(|key| key.fingerprint).collect()
 }
 
-/// How bad a verdict is: Compliant, NotCovered, Unknown, Violating.
+/// How bad a verdict is: Compliant, NotCovered, Excepted, Unknown, Violating.
 pub fn badness(verdict: Verdict) -> u8 {
     match verdict {
         Verdict::Compliant => 0,
         Verdict::NotCovered => 1,
-        Verdict::Unknown | Verdict::Other => 2,
-        Verdict::Violating => 3,
+        Verdict::Excepted => 2,
+        Verdict::Unknown | Verdict::Other => 3,
+        Verdict::Violating => 4,
     }
 }
 
@@ -207,9 +237,14 @@ pub(crate) fn judge(
     let Some(repository) = facts.repository else {
         return before_requirements(Verdict::Unknown, Reason::DigestUnresolved, message::unparsable());
     };
+    let mut passed_over = None;
     if policy.require_digest() && !facts.pinned {
         let message = message::not_pinned(policy.remediation());
-        return before_requirements(Verdict::Violating, Reason::TagNotPinned, message);
+        let violation = before_requirements(Verdict::Violating, Reason::TagNotPinned, message);
+        match passing_over(facts.exceptions, &BTreeSet::from([Reason::TagNotPinned]), now) {
+            Some(exception) => passed_over = Some(excepted(violation, exception)),
+            None => return violation,
+        }
     }
     match &facts.running {
         Running::NotStarted => before_requirements(Verdict::Unknown, Reason::Pending, message::not_started()),
@@ -218,30 +253,48 @@ pub(crate) fn judge(
             Reason::DigestUnresolved,
             message::unresolved(why),
         ),
-        Running::Digest(digest) => judge_digest(policy, repository, digest, keys, now),
+        Running::Digest(digest) => {
+            let circumstances = circumstances(policy, repository, digest, keys, now);
+            judge_digest(policy, digest, &circumstances, facts.exceptions, passed_over)
+        }
     }
 }
 
-/// The worst of the requirements; of equally bad ones the first.
+/// What passes by itself when the registry answers again; the reasons that an ImagePolicy's `onUnknown` is about.
+pub fn is_outage(reason: Reason) -> bool {
+    matches!(reason, Reason::RegistryUnavailable | Reason::RateLimited)
+}
+
+/// The worst of the requirements; of equally bad ones the first, an outage after every other doubt. `passed_over`: what an exception passed over already.
 fn judge_digest(
     policy: &CompiledPolicy,
-    repository: &Repository,
     digest: &DigestFacts<'_>,
-    keys: &KeyRings,
-    now: Timestamp,
+    circumstances: &Circumstances<'_>,
+    exceptions: &[Arc<CompiledException>],
+    mut passed_over: Option<Judgement>,
 ) -> Judgement {
-    let circumstances = circumstances(policy, repository, digest, keys, now);
     let mut doubted = None;
     let mut trusted = None;
     let mut relied_on = BTreeSet::new();
     for rule in policy.rules() {
-        match rule.judge(digest, &circumstances) {
+        match rule.judge(digest, circumstances) {
             Ruling::Fails(failure) => {
                 let message = message::failure(rule, &failure, policy.remediation());
-                return by_requirement(Verdict::Violating, failure.reason, rule, message);
+                let violation = by_requirement(Verdict::Violating, failure.reason, rule, message);
+                match passing_over(exceptions, &failure.reasons(), circumstances.now) {
+                    Some(exception) => {
+                        passed_over.get_or_insert_with(|| excepted(violation, exception));
+                    }
+                    None => return violation,
+                }
             }
             Ruling::CannotTell(doubt) => {
-                doubted.get_or_insert((rule, doubt));
+                // An admission check may be told to overlook an outage, so it hides no other doubt.
+                let is_hidden =
+                    |first: &(&Rule, Doubt)| is_outage(first.1.reason) && !is_outage(doubt.reason);
+                if doubted.as_ref().is_none_or(is_hidden) {
+                    doubted = Some((rule, doubt));
+                }
             }
             Ruling::Trusted => {
                 trusted.get_or_insert(rule);
@@ -249,12 +302,27 @@ fn judge_digest(
             Ruling::Holds(keys) => relied_on.extend(keys),
         }
     }
-    match doubted {
-        Some((rule, doubt)) => {
+    match (doubted, passed_over) {
+        (Some((rule, doubt)), _) => {
             let message = message::doubt(rule, &doubt, policy.remediation());
             by_requirement(Verdict::Unknown, doubt.reason, rule, message)
         }
-        None => compliant(relied_on, trusted),
+        (None, Some(excepted)) => excepted,
+        (None, None) => compliant(relied_on, trusted),
+    }
+}
+
+/// The violation that the exception passes over, as it is told.
+fn excepted(violation: Judgement, exception: &CompiledException) -> Judgement {
+    Judgement {
+        verdict: Verdict::Excepted,
+        reason: Reason::Excepted,
+        message: exception.message(&violation.message),
+        excepted: Some(Excepted {
+            exception: exception.name().clone(),
+            reason: violation.reason,
+        }),
+        ..violation
     }
 }
 
@@ -285,6 +353,7 @@ fn before_requirements(verdict: Verdict, reason: Reason, message: String) -> Jud
         valid_until: None,
         becomes: None,
         relied_on: Vec::new(),
+        excepted: None,
     }
 }
 
@@ -305,7 +374,7 @@ fn compliant(relied_on: BTreeSet<Fingerprint>, trusted: Option<&Rule>) -> Judgem
 }
 
 /// The times at which something in a judgement may change: a key of the policy's rings begins or ceases to count, a
-/// time that is vouched for is reached, evidence becomes too old. Between two of them nothing depends on time.
+/// time that is vouched for is reached, evidence becomes too old, an exception ends. Between two of them nothing depends on time.
 fn boundaries(
     policy: &CompiledPolicy,
     facts: &ImageFacts<'_>,
@@ -315,6 +384,7 @@ fn boundaries(
     let trusted = policy.rings().filter_map(|ring| keys.rings.get(ring)).flatten();
     let limits = trusted.flat_map(|key| [key.not_before, key.not_after]);
     let mut times: BTreeSet<Timestamp> = limits.flatten().collect();
+    times.extend(facts.exceptions.iter().map(|exception| exception.expires()));
     let (Running::Digest(digest), Some(repository)) = (&facts.running, facts.repository) else {
         return times;
     };
@@ -340,7 +410,8 @@ fn vouched(digest: &DigestFacts<'_>) -> impl Iterator<Item = Timestamp> {
         .flatten()
 }
 
-/// The policy's rings with this key disabled; None where it is in none of them.
+/// The policy's rings with this key disabled, and nothing of it spared; None where it is in none of them. What is revoked
+/// stays so: it is not excepted wherever what is disabled is.
 fn without_key(policy: &CompiledPolicy, keys: &KeyRings, fingerprint: &Fingerprint) -> Option<KeyRings> {
     let is_it = |key: &&mut Key| key.fingerprint.as_ref() == Some(fingerprint);
     let mut found = false;
@@ -354,7 +425,9 @@ fn without_key(policy: &CompiledPolicy, keys: &KeyRings, fingerprint: &Fingerpri
         };
         let mut keys = keys.clone();
         for key in keys.iter_mut().filter(is_it) {
-            key.stage = Stage::Disabled;
+            if key.stage != Stage::Revoked {
+                key.stage = Stage::Disabled;
+            }
             key.spared = None;
             found = true;
         }

@@ -11,6 +11,8 @@ use image::{Digest, Repository};
 use jiff::Timestamp;
 use verify::{Fingerprint, IdentityMatcher, Outcome, VerifierId};
 
+use crate::exception::CompiledException;
+
 /// Everything known of one image that runs.
 #[derive(Clone, Debug)]
 pub struct ImageFacts<'a> {
@@ -20,6 +22,8 @@ pub struct ImageFacts<'a> {
     pub pinned: bool,
     /// What runs.
     pub running: Running<'a>,
+    /// The exceptions that are about violations of the policy by this image in its workload, those that are over included.
+    pub exceptions: &'a [Arc<CompiledException>],
 }
 
 /// What is known of the digest that runs.
@@ -61,7 +65,13 @@ pub struct Knowledge {
     /// Whether `items` holds every attestation there is: they are looked for in one more way, where a policy asks
     /// for them.
     pub attestations: Completeness,
+    /// What was deleted and forgotten since.
+    pub forgotten: Forgotten,
 }
+
+/// By predicate type and fingerprint of the signer: attestations that were deleted and forgotten since are no newer than
+/// this. What is not newer either is not known to be the newest.
+pub type Forgotten = BTreeMap<Arc<str>, BTreeMap<Arc<str>, Timestamp>>;
 
 /// What a digest names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +112,8 @@ pub struct ItemFacts {
     pub item: Arc<verify::Item>,
     /// What each verifier that was asked makes of it. One that is not here was not asked.
     pub outcomes: Vec<(VerifierId, Outcome)>,
+    /// It is not found any more, and only remembered: it may worsen a verdict, and excuses nothing.
+    pub is_gone: bool,
 }
 
 impl ItemFacts {

@@ -10,6 +10,7 @@ mod attested;
 mod compile;
 mod condition;
 mod evaluate;
+mod exception;
 mod expression;
 mod facts;
 mod matching;
@@ -33,11 +34,17 @@ mod trusted;
 mod vex;
 mod vulnerabilities;
 
+pub use attested::latest_date;
 pub use compile::{CompileError, CompiledPolicy, Problem};
 pub use condition::{ImageSummary, rank, severity, workload_condition, worst};
-pub use evaluate::{Becomes, Judgement, badness, evaluate, newest_attestation, sole_trust};
-pub use facts::{
-    Completeness, DigestFacts, Gap, ImageFacts, ItemFacts, Key, KeyRings, Knowledge, Nature, Running, Spared,
-    Veto,
+pub use evaluate::{
+    Becomes, Judgement, badness, evaluate, is_outage, newest_attestation, rests_on_retiring, sole_trust,
 };
+pub use exception::{CompiledException, Excepted, ExceptionError, passing_over};
+pub use facts::{
+    Completeness, DigestFacts, Forgotten, Gap, ImageFacts, ItemFacts, Key, KeyRings, Knowledge, Nature,
+    Running, Spared, Veto,
+};
+pub use message::cut;
 pub use recheck::{DEFAULT_INTERVAL, DEFAULT_MAX_STALENESS, DEFAULT_WARN_BEFORE, RecheckPlan, Schedule};
+pub use vex::is_predicate_type as holds_exploitability_statements;

@@ -31,8 +31,8 @@ impl<K, V> fmt::Debug for Memo<K, V> {
 }
 
 impl<K: Eq + Hash, V: Clone> Memo<K, V> {
-    /// The answer for the key, worked out if it is not remembered.
-    pub(crate) fn get(&self, key: K, work_out: impl FnOnce() -> V) -> V {
+    /// The answer for the key, worked out if it is not remembered. That there is none is not remembered.
+    pub(crate) fn get<E>(&self, key: K, work_out: impl FnOnce() -> Result<V, E>) -> Result<V, E> {
         let known = self
             .0
             .lock()
@@ -40,14 +40,14 @@ impl<K: Eq + Hash, V: Clone> Memo<K, V> {
             .get(&key)
             .cloned();
         if let Some(known) = known {
-            return known;
+            return Ok(known);
         }
-        let answer = work_out();
+        let answer = work_out()?;
         let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if answers.len() >= CAPACITY {
             answers.clear();
         }
         answers.insert(key, answer.clone());
-        answer
+        Ok(answer)
     }
 }

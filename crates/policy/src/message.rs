@@ -64,7 +64,7 @@ pub(crate) fn doubt(rule: &Rule, doubt: &Doubt, remediation: &str) -> String {
             ),
             "",
         ),
-        DoubtKind::Item => (
+        DoubtKind::Item | DoubtKind::NotAtHand => (
             format!("looked for {wanted}, but {text}. {}", after_gap(doubt.reason)),
             "",
         ),
@@ -98,6 +98,15 @@ pub(crate) fn failure(rule: &Rule, failure: &Failure, remediation: &str) -> Stri
         next_step(failure.reason)
     );
     finish(&body, remediation)
+}
+
+/// What to say of a violation that an exception passes over. `why`: what the exception says of itself.
+pub(crate) fn excepted(exception: &str, why: &str, violation: &str) -> String {
+    let why = cut(&clean(why), FOREIGN_CHARS);
+    finish(
+        &format!("ImageException {exception} passes over this for a while ({why}): {violation}"),
+        "",
+    )
 }
 
 fn wanted(kind: &Kind) -> String {
@@ -250,14 +259,17 @@ fn strangers(findings: &Findings) -> String {
             .iter()
             .map(|(ring, key)| format!("{key} (key ring {ring})")),
     );
+    let stranger = match findings.unasked {
+        true => "a key that is not trusted (there are too many SigningKeys or signatures to find out which)",
+        false => "a key that Assay does not know",
+    };
     match (findings.untrusted.is_empty(), findings.strangers) {
-        (true, _) => "found only signatures by a key that Assay does not know".into(),
+        (true, _) => format!("found only signatures by {stranger}"),
         (false, false) => {
             format!("found only signatures that this requirement does not trust, by SigningKey {known}")
         }
         (false, true) => format!(
-            "found only signatures that this requirement does not trust, by SigningKey {known} and by a key that Assay \
-             does not know"
+            "found only signatures that this requirement does not trust, by SigningKey {known} and by {stranger}"
         ),
     }
 }
@@ -325,14 +337,20 @@ fn finish(body: &str, remediation: &str) -> String {
 }
 
 fn clean(text: &str) -> String {
+    let unseen = |character: char| character.is_control() || turns_text(character);
     text.trim()
         .chars()
-        .map(|character| if character.is_control() { ' ' } else { character })
+        .map(|character| if unseen(character) { ' ' } else { character })
         .collect()
 }
 
+/// Whether it changes the direction in which what follows is shown (Unicode UAX #9), so that it reads as something else.
+fn turns_text(character: char) -> bool {
+    matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// At most this many characters; where something is cut off, the last is an ellipsis.
-fn cut(text: &str, limit: usize) -> String {
+pub fn cut(text: &str, limit: usize) -> String {
     if text.chars().nth(limit).is_none() {
         return text.to_owned();
     }
@@ -366,6 +384,7 @@ mod tests {
     #[test]
     fn control_characters_of_remote_texts_do_not_reach_the_reader() {
         assert_eq!(finish("a\nb\u{1b}[31mc", ""), "a b [31mc");
+        assert_eq!(finish("by \u{202e}esaeler\u{2069} key", ""), "by  esaeler  key");
     }
 
     #[test]

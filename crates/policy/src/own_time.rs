@@ -1,8 +1,13 @@
 //! The time that a predicate gives itself: signed with it, so nobody but its signer can move it. What follows for the
 //! age of an attestation is in `attested`.
 
+use image::Digest;
 use jiff::Timestamp;
 use serde_json::Value;
+
+use crate::attested::Reading;
+use crate::memo::Memo;
+use crate::signers::Doubt;
 
 /// Where the predicate types in use keep their time, as paths from the predicate's top.
 pub(crate) const ANY_PREDICATE: &[&str] = &[
@@ -29,9 +34,40 @@ pub(crate) const ANY_PREDICATE: &[&str] = &[
 /// What a writer of Go leaves where it was given no time; it is none.
 const ZERO: &str = "0001-01-01T00:00:00Z";
 
+/// The own times of attestations of one kind, each read once.
+#[derive(Clone, Debug)]
+pub(crate) struct OwnTimes {
+    /// Where their predicates keep their time.
+    paths: &'static [&'static str],
+    /// By item.
+    known: Memo<Digest, Option<Timestamp>>,
+}
+
+impl OwnTimes {
+    pub(crate) fn under(paths: &'static [&'static str]) -> Self {
+        Self {
+            paths,
+            known: Memo::default(),
+        }
+    }
+
+    /// The earliest time that the attestation gives itself; None where it gives none.
+    pub(crate) fn of(&self, reading: &Reading<'_>) -> Result<Option<Timestamp>, Doubt> {
+        self.known.get(*reading.item(), || {
+            let statement = reading.statement()?;
+            Ok(earliest(statement.predicate(), self.paths))
+        })
+    }
+}
+
 /// The earliest of the times under these paths. A text that is no time (RFC 3339) is none.
 pub(crate) fn earliest(predicate: &Value, paths: &[&str]) -> Option<Timestamp> {
     paths.iter().filter_map(|path| at_path(predicate, path)).min()
+}
+
+/// The latest of them.
+pub(crate) fn latest(predicate: &Value, paths: &[&str]) -> Option<Timestamp> {
+    paths.iter().filter_map(|path| at_path(predicate, path)).max()
 }
 
 fn at_path(predicate: &Value, path: &str) -> Option<Timestamp> {

@@ -6,16 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::Reason;
+use image::Digest;
 use jiff::Timestamp;
 
 use crate::attestation::MaxAge;
 use crate::attested::{Attested, Check, Search};
 use crate::facts::DigestFacts;
+use crate::memo::Memo;
+use crate::own_time::OwnTimes;
 use crate::rule::{self, Circumstances, Ruling};
 use crate::slsa;
 
 /// The requirement, checked: a builder or a repository is asked for, and a reference only of a repository.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct ProvenanceRule {
     pub(crate) rings: Vec<Arc<str>>,
     pub(crate) builder: Option<Arc<str>>,
@@ -23,6 +26,9 @@ pub(crate) struct ProvenanceRule {
     pub(crate) repository: Option<Arc<str>>,
     pub(crate) reference: Option<Arc<str>>,
     pub(crate) max_age: Option<MaxAge>,
+    pub(crate) times: OwnTimes,
+    /// By item: what its provenance says, or why it cannot be understood.
+    pub(crate) memo: Memo<Digest, Result<Arc<slsa::Provenance>, Arc<str>>>,
 }
 
 fn is_provenance(predicate_type: &str) -> bool {
@@ -68,19 +74,24 @@ impl ProvenanceRule {
         Search {
             signers: circumstances.signers(&self.rings),
             wanted: &is_provenance,
-            times: slsa::TIMES,
+            times: Some(&self.times),
         }
     }
 
     fn check(&self, attested: &Attested<'_>) -> Check {
-        let statement = &attested.statement;
+        let read = self.memo.get(attested.claim.evidence, || {
+            let statement = attested.reading.statement()?;
+            let read = slsa::read(&statement.predicate_type, statement.predicate());
+            Ok(read.map(Arc::new).map_err(Arc::from))
+        });
         let by = format!("the one by SigningKey {}", attested.key.name);
-        match slsa::read(&statement.predicate_type, &statement.predicate) {
-            Err(why) => Check::Fails(
+        match read {
+            Err(doubt) => Check::CannotTell(doubt),
+            Ok(Err(why)) => Check::Fails(
                 Reason::AttestationInvalid,
                 format!("{by} cannot be understood: {why}"),
             ),
-            Ok(provenance) => match self.mismatch(&provenance) {
+            Ok(Ok(provenance)) => match self.mismatch(&provenance) {
                 Some(found) => Check::Fails(Reason::AttestationRejected, format!("{by} names {found}")),
                 None => Check::Passes(BTreeSet::new()),
             },

@@ -13,8 +13,10 @@ use crate::attestation::{AttestationRule, MaxAge, Validation};
 use crate::compile::{Flaw, unexpected};
 use crate::expression::Expression;
 use crate::memo::Memo;
+use crate::own_time::OwnTimes;
 use crate::provenance::ProvenanceRule;
 use crate::rule::{Kind, Rule};
+use crate::scan;
 use crate::signature::SignatureRule;
 use crate::slsa;
 use crate::trusted::TrustedRule;
@@ -154,6 +156,8 @@ fn provenance(field: &str, requirement: &ProvenanceRequirement) -> Result<Kind, 
         repository: repository.map(|repository| slsa::repository(&repository).into()),
         reference: optional("sourceRef", &requirement.source_ref)?,
         max_age: max_age(&format!("{field}.maxAge"), requirement.max_age.as_deref())?,
+        times: OwnTimes::under(slsa::TIMES),
+        memo: Memo::default(),
     }))
 }
 
@@ -192,7 +196,9 @@ fn vulnerabilities(field: &str, requirement: &VulnerabilitiesRequirement) -> Res
         allow,
         block,
         vex,
-        memo: Memo::default(),
+        times: OwnTimes::under(scan::TIMES),
+        findings: Memo::default(),
+        documents: Memo::default(),
     }))
 }
 

@@ -69,9 +69,26 @@ pub(crate) enum Ruling {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) reason: Reason,
+    /// What else is wrong, or cannot be told: an exception must pass over that as well.
+    pub(crate) also: BTreeSet<Reason>,
     pub(crate) subject: Subject,
     /// What was found, as a clause.
     pub(crate) found: String,
+}
+
+impl Failure {
+    /// Everything that an exception must pass over.
+    pub(crate) fn reasons(&self) -> BTreeSet<Reason> {
+        self.also.iter().copied().chain([self.reason]).collect()
+    }
+
+    /// Keeps the first of two failures as the one that is told.
+    pub(crate) fn join(first: &mut Option<Failure>, next: Failure) {
+        match first {
+            Some(first) => first.also.extend(next.reasons()),
+            None => *first = Some(next),
+        }
+    }
 }
 
 impl Rule {
@@ -166,13 +183,28 @@ pub(crate) fn judge_attested<'a>(
     }
     let mut keys = BTreeSet::new();
     let mut doubts = Vec::new();
+    let mut failed = None;
     for (subject, group) in places.groups {
         match (ruling(decide(&group), subject, missing), &places.doubt) {
             (Ruling::Holds(counted), _) => keys.extend(counted),
+            (Ruling::Trusted, _) => {}
             (Ruling::CannotTell(doubt), _) => doubts.push(doubt),
             (Ruling::Fails(_), Some(doubt)) => doubts.push(doubt.clone()),
-            (fails, _) => return fails,
+            (Ruling::Fails(failure), None) => Failure::join(&mut failed, failure),
         }
+    }
+    of_all_places(keys, doubts, failed)
+}
+
+/// One place that fails fails, whatever is not known of the others.
+pub(crate) fn of_all_places(
+    keys: BTreeSet<Fingerprint>,
+    doubts: Vec<Doubt>,
+    failed: Option<Failure>,
+) -> Ruling {
+    if let Some(mut failure) = failed {
+        failure.also.extend(doubts.iter().map(|doubt| doubt.reason));
+        return Ruling::Fails(failure);
     }
     match doubts.into_iter().min_by_key(|doubt| doubt.kind) {
         Some(doubt) => Ruling::CannotTell(doubt),
@@ -184,6 +216,7 @@ fn ruling(answer: Answer, subject: Subject, missing: Reason) -> Ruling {
     let fails = |reason, found| {
         Ruling::Fails(Failure {
             reason,
+            also: BTreeSet::new(),
             subject,
             found,
         })

@@ -20,8 +20,8 @@ use crate::compile::Accept;
 use crate::facts::{DigestFacts, Knowledge, Nature};
 use crate::message;
 use crate::place::{self, Subject, not_read};
-use crate::rule::{Circumstances, Failure, Ruling};
-use crate::signers::{Doubt, Findings};
+use crate::rule::{Circumstances, Failure, Ruling, of_all_places};
+use crate::signers::{Discount, Doubt, Findings};
 use crate::tally::{Answer, Question};
 
 /// The requirement, checked: `1 <= minimum <= rings`, no ring twice.
@@ -95,19 +95,18 @@ fn on_every_platform(question: &Question<'_>, digest: &DigestFacts<'_>) -> Rulin
     }
     let mut keys = BTreeSet::new();
     let mut doubts = Vec::new();
+    let mut failed = None;
     for child in &digest.children {
         match question.ask(child) {
             Answer::Holds(counted) => keys.extend(counted),
             Answer::CannotTell(doubt) => doubts.push(doubt),
             Answer::Fails(findings) => {
-                return Ruling::Fails(failure(Subject::Platform(child.digest), findings));
+                let failure = failure(Subject::Platform(child.digest), findings);
+                Failure::join(&mut failed, failure);
             }
         }
     }
-    match doubts.into_iter().min_by_key(|doubt| doubt.kind) {
-        Some(doubt) => Ruling::CannotTell(doubt),
-        None => Ruling::Holds(keys),
-    }
+    of_all_places(keys, doubts, failed)
 }
 
 fn failure(subject: Subject, findings: Findings) -> Failure {
@@ -119,8 +118,11 @@ fn failure(subject: Subject, findings: Findings) -> Failure {
         true => findings.reason(Reason::SignatureInvalid).unwrap_or(nothing_found),
         false => Reason::TooFewSigners,
     };
+    // Whoever passes over too few signers passes over a revoked one among them only where that is said.
+    let revoked = findings.discounted.contains_key(&Discount::Revoked);
     Failure {
         reason,
+        also: revoked.then_some(Reason::KeyRevoked).into_iter().collect(),
         subject,
         found: message::found(reason, &findings),
     }

@@ -56,7 +56,9 @@ pub(crate) enum DoubtKind {
     Evidence,
     /// A key is missing or cannot be read.
     Key,
-    /// One item cannot be read or was not checked.
+    /// The bytes of an item are not at hand, or its time has not come: what it says, or who signed it, is not known yet.
+    NotAtHand,
+    /// One item cannot be read.
     Item,
     /// There is no evidence, and that is not taken for a violation.
     Absence,
@@ -80,9 +82,29 @@ impl Doubt {
         }
     }
 
+    pub(crate) fn of_forgotten() -> Self {
+        let text = "attestations of this type were deleted, more than are remembered, and one of them may be newer; \
+                    attest the image anew"
+            .to_owned();
+        Self {
+            kind: DoubtKind::Evidence,
+            reason: Reason::EvidenceTooLarge,
+            text,
+        }
+    }
+
     /// A cap was passed: whoever may push can bring that about.
     pub(crate) fn is_of_excess(&self) -> bool {
         self.kind == DoubtKind::Evidence && self.reason == Reason::EvidenceTooLarge
+    }
+
+    /// What a key may have said passes a cap, or is not at hand: it may be newer than everything that is known.
+    pub(crate) fn may_hide_a_newer_one(&self) -> bool {
+        match self.kind {
+            DoubtKind::NotAtHand => true,
+            DoubtKind::Item => self.reason == Reason::EvidenceTooLarge,
+            DoubtKind::Evidence | DoubtKind::Key | DoubtKind::Absence => false,
+        }
     }
 
     /// What keeps an absence in this evidence from being proven.
@@ -95,20 +117,15 @@ impl Doubt {
     }
 
     pub(crate) fn of_item(cause: &Cause) -> Self {
-        let (reason, text) = match cause {
-            Cause::TooLarge(cap) => (
-                Reason::EvidenceTooLarge,
-                format!("an item of evidence was not read: {cap}"),
-            ),
-            Cause::UnknownVersion { .. } => (
-                Reason::Pending,
-                format!("an item of evidence was not read: {cause}"),
-            ),
+        let (kind, reason) = match cause {
+            Cause::TooLarge(_) => (DoubtKind::Item, Reason::EvidenceTooLarge),
+            Cause::UnknownVersion { .. } => (DoubtKind::Item, Reason::Pending),
+            Cause::NotKept | Cause::NotYet { .. } => (DoubtKind::NotAtHand, Reason::Pending),
         };
         Self {
-            kind: DoubtKind::Item,
+            kind,
             reason,
-            text,
+            text: format!("an item of evidence was not read: {cause}"),
         }
     }
 
@@ -132,7 +149,7 @@ impl Doubt {
     fn not_checked(key: &Key) -> Self {
         let text = format!("SigningKey {} has not been asked about a signature yet", key.name);
         Self {
-            kind: DoubtKind::Item,
+            kind: DoubtKind::NotAtHand,
             reason: Reason::Pending,
             text,
         }
@@ -170,8 +187,10 @@ pub(crate) struct Findings {
     pub(crate) invalid: BTreeSet<(Arc<str>, String)>,
     /// Keys that Assay knows and the requirement does not trust, as (ring, key).
     pub(crate) untrusted: BTreeSet<(Arc<str>, Arc<str>)>,
-    /// A key that Assay does not know signed.
+    /// A key signed that no SigningKey that was asked is.
     pub(crate) strangers: bool,
+    /// Not every SigningKey was asked about what the strangers signed.
+    pub(crate) unasked: bool,
     /// Something that cannot be read.
     pub(crate) malformed: bool,
     /// What else there is: evidence of other kinds, attestations of other types.
@@ -190,6 +209,7 @@ impl Findings {
         self.invalid.extend(other.invalid);
         self.untrusted.extend(other.untrusted);
         self.strangers |= other.strangers;
+        self.unasked |= other.unasked;
         self.malformed |= other.malformed;
         self.others.extend(other.others);
     }
@@ -247,6 +267,13 @@ fn is_dated_before(claim: &Claim, spared: &Spared) -> bool {
 impl<'a> Signers<'a> {
     pub(crate) fn keys_of(&self, ring: &str) -> &'a [Key] {
         self.keys.rings.get(ring).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether this is the fingerprint of keys of other rings alone. Of one that no key has nobody knows whose it was.
+    pub(crate) fn are_without(&self, fingerprint: &str) -> bool {
+        let is_it = |key: &Key| key.fingerprint.is_some_and(|own| own.to_string() == fingerprint);
+        let mut own = self.rings.iter().flat_map(|ring| self.keys_of(ring));
+        !own.any(is_it) && self.keys.rings.values().flatten().any(is_it)
     }
 
     /// What the key makes of the item. `refuses` says why a claim is not what is looked for.
@@ -387,23 +414,21 @@ impl<'a> Signers<'a> {
 
     /// Notes who signed an item that no key of the trusted rings signed.
     pub(crate) fn note_signer_outside(&self, item: &ItemFacts, findings: &mut Findings) {
-        let signed = |key: &&Key| {
-            let outcome = key.verifier.as_ref().and_then(|verifier| item.outcome(verifier));
-            matches!(outcome, Some(Outcome::Verified(_)))
-        };
-        let outside = self
-            .keys
-            .rings
-            .iter()
-            .filter(|(ring, _)| !self.rings.contains(ring));
-        let known: Vec<_> = outside
-            .flat_map(|(ring, keys)| {
-                keys.iter()
-                    .filter(signed)
-                    .map(|key| (ring.clone(), key.name.clone()))
-            })
-            .collect();
-        findings.strangers |= known.is_empty();
-        findings.untrusted.extend(known);
+        let rings = self.keys.rings.iter();
+        let outside = rings.filter(|(ring, _)| !self.rings.contains(ring));
+        let mut is_known = false;
+        let mut unasked = false;
+        for (ring, key) in outside.flat_map(|(ring, keys)| keys.iter().map(move |key| (ring, key))) {
+            match key.verifier.as_ref().map(|verifier| item.outcome(verifier)) {
+                Some(Some(Outcome::Verified(_))) => {
+                    is_known = true;
+                    findings.untrusted.insert((ring.clone(), key.name.clone()));
+                }
+                Some(None) => unasked = true,
+                Some(Some(_)) | None => {}
+            }
+        }
+        findings.strangers |= !is_known;
+        findings.unasked |= !is_known && unasked;
     }
 }

@@ -16,7 +16,7 @@ use crate::scan::Finding;
 const PREDICATE_TYPE: &str = "https://openvex.dev/ns";
 
 /// Whether attestations of this type hold OpenVEX documents.
-pub(crate) fn is_predicate_type(predicate_type: &str) -> bool {
+pub fn is_predicate_type(predicate_type: &str) -> bool {
     predicate_type == PREDICATE_TYPE
         || predicate_type
             .strip_prefix(PREDICATE_TYPE)
@@ -58,6 +58,17 @@ pub(crate) fn read(document: &Value) -> Vec<Statement> {
         .flatten()
         .filter_map(|found| statement(found, time))
         .collect()
+}
+
+/// The latest time at which a statement of the document counts; one that says that the image is affected and names no
+/// time counts at all times.
+pub(crate) fn latest(document: &Value) -> Option<Timestamp> {
+    let statements = read(document);
+    let times = statements.iter().filter_map(|statement| {
+        let always = (!statement.suppresses).then_some(Timestamp::MAX);
+        statement.time.or(always)
+    });
+    times.max()
 }
 
 fn statement(found: &Value, document_time: Option<Timestamp>) -> Option<Statement> {

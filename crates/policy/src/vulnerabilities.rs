@@ -10,6 +10,9 @@
 //! | is in `allow`, and the entry has not expired | yes |
 //! | the newest OpenVEX statement about it by a ring in `vex` says fixed or not affected | yes |
 //! | else | no |
+//!
+//! A statement that says otherwise and names no time may be the newest, so then none suppresses. Documents that are not
+//! found any more suppress nothing, and a statement in one that says otherwise goes on counting.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,11 +23,13 @@ use jiff::Timestamp;
 use verify::Fingerprint;
 
 use crate::attestation::MaxAge;
-use crate::attested::{self, Answer, Attested, Check, Found, Search};
+use crate::attested::{self, Answer, Attested, Check, Found, Reading, Search};
 use crate::facts::{DigestFacts, Knowledge};
 use crate::memo::Memo;
+use crate::own_time::OwnTimes;
 use crate::rule::{self, Circumstances, Ruling};
 use crate::scan::{self, Finding, Severity};
+use crate::signers::Doubt;
 use crate::vex;
 
 /// How many findings a message names.
@@ -40,8 +45,12 @@ pub(crate) struct VulnerabilitiesRule {
     pub(crate) allow: Vec<Allowed>,
     pub(crate) block: Vec<Arc<str>>,
     pub(crate) vex: Vec<Arc<str>>,
+    /// The scans' own times.
+    pub(crate) times: OwnTimes,
     /// By item: what its report finds above the line, worst first, or why it cannot be understood.
-    pub(crate) memo: Memo<Digest, Result<Arc<[Finding]>, Arc<str>>>,
+    pub(crate) findings: Memo<Digest, Result<Arc<[Finding]>, Arc<str>>>,
+    /// By item: what an OpenVEX document says.
+    pub(crate) documents: Memo<Digest, Arc<[vex::Statement]>>,
 }
 
 /// A vulnerability that is accepted for a time.
@@ -49,6 +58,14 @@ pub(crate) struct VulnerabilitiesRule {
 pub(crate) struct Allowed {
     pub(crate) id: Arc<str>,
     pub(crate) expires: Timestamp,
+}
+
+/// OpenVEX documents by authors that count.
+struct Documents<'a> {
+    /// What was found beside them.
+    found: Found<'a>,
+    /// What each of them says.
+    statements: Vec<(Attested<'a>, Arc<[vex::Statement]>)>,
 }
 
 fn is_scan(predicate_type: &str) -> bool {
@@ -63,26 +80,37 @@ impl VulnerabilitiesRule {
 
     pub(crate) fn judge(&self, digest: &DigestFacts<'_>, circumstances: &Circumstances<'_>) -> Ruling {
         let scans = self.scans(circumstances);
-        let documents = self.documents(circumstances);
+        let documents = self.authors(circumstances);
         rule::judge_attested(digest, circumstances, Reason::ScanMissing, |group| {
-            let documents = documents.over(group);
+            let documents = self.read(documents.over(group));
             let check = |attested: &Attested<'_>| self.check(attested, &documents, circumstances);
             match rule::newest(&scans, group, Some(self.max_age.length), check) {
                 Answer::Fails {
                     reason: Reason::VulnerabilityFound,
                     ..
-                } if !documents.doubts.is_empty() => self.doubtful(&documents),
+                } if !documents.found.doubts.is_empty() => doubtful(&documents.found),
                 answer => answer,
             }
         })
     }
 
-    /// A document that was not read may say that the image is not affected.
-    fn doubtful(&self, documents: &Found<'_>) -> Answer {
-        match documents.doubts.first() {
-            Some(doubt) => Answer::CannotTell(doubt.clone()),
-            None => Answer::Missing(documents.findings.clone()),
+    /// What the documents say. Of one that cannot be read nobody can tell.
+    fn read<'a>(&self, mut found: Found<'a>) -> Documents<'a> {
+        let mut statements = Vec::new();
+        for document in std::mem::take(&mut found.attestations) {
+            match self.statements(&document.reading) {
+                Ok(read) => statements.push((document, read)),
+                Err(doubt) => found.doubt(doubt),
+            }
         }
+        Documents { found, statements }
+    }
+
+    fn statements(&self, document: &Reading<'_>) -> Result<Arc<[vex::Statement]>, Doubt> {
+        self.documents.get(*document.item(), || {
+            let statement = document.statement()?;
+            Ok(vex::read(statement.predicate()).into())
+        })
     }
 
     pub(crate) fn newest(
@@ -113,43 +141,50 @@ impl VulnerabilitiesRule {
         places: &[&Knowledge],
         circumstances: &Circumstances<'_>,
     ) -> BTreeSet<Timestamp> {
-        let documents = self.documents(circumstances).claimed(places);
-        documents
+        let documents = self.authors(circumstances).claimed(places);
+        let read = documents
             .iter()
-            .flat_map(|(document, _)| vex::read(&document.predicate))
-            .filter_map(|statement| statement.time)
-            .collect()
+            .filter_map(|(document, _)| self.statements(document).ok());
+        let times = |statements: Arc<[vex::Statement]>| {
+            let times = statements.iter().filter_map(|statement| statement.time);
+            times.collect::<Vec<_>>()
+        };
+        read.flat_map(times).collect()
     }
 
     fn scans<'a>(&'a self, circumstances: &Circumstances<'a>) -> Search<'a> {
         Search {
             signers: circumstances.signers(&self.rings),
             wanted: &is_scan,
-            times: scan::TIMES,
+            times: Some(&self.times),
         }
     }
 
-    fn documents<'a>(&'a self, circumstances: &Circumstances<'a>) -> Search<'a> {
+    fn authors<'a>(&'a self, circumstances: &Circumstances<'a>) -> Search<'a> {
         Search {
             signers: circumstances.signers(&self.vex),
             wanted: &vex::is_predicate_type,
-            times: &[],
+            times: None,
         }
     }
 
     fn check(
         &self,
         attested: &Attested<'_>,
-        documents: &Found<'_>,
+        documents: &Documents<'_>,
         circumstances: &Circumstances<'_>,
     ) -> Check {
-        let above = self.memo.get(attested.claim.evidence, || {
-            let findings = scan::read(&attested.statement.predicate)?;
-            Ok(self.above_the_line(findings))
+        let above = self.findings.get(attested.claim.evidence, || {
+            let statement = attested.reading.statement()?;
+            let findings = scan::read(statement.predicate());
+            Ok(findings
+                .map(|found| self.above_the_line(found))
+                .map_err(Arc::from))
         });
         let above = match above {
-            Ok(above) => above,
-            Err(why) => {
+            Ok(Ok(above)) => above,
+            Err(doubt) => return Check::CannotTell(doubt),
+            Ok(Err(why)) => {
                 let found = format!(
                     "the newest, by SigningKey {}, cannot be understood: {why}",
                     attested.key.name
@@ -215,6 +250,14 @@ impl VulnerabilitiesRule {
     }
 }
 
+/// A document that was not read may say that the image is not affected.
+fn doubtful(documents: &Found<'_>) -> Answer {
+    match documents.doubts.first() {
+        Some(doubt) => Answer::CannotTell(doubt.clone()),
+        None => Answer::Missing(documents.findings.clone()),
+    }
+}
+
 /// What is not rated is accepted only where everything is.
 fn is_within(severity: Severity, limit: MaxSeverity) -> bool {
     let worst = match limit {
@@ -232,23 +275,30 @@ fn is_within(severity: Severity, limit: MaxSeverity) -> bool {
 fn suppressed(
     finding: &Finding,
     target: vex::Target<'_>,
-    documents: &Found<'_>,
+    documents: &Documents<'_>,
     now: Timestamp,
 ) -> Option<BTreeSet<Fingerprint>> {
+    if documents.found.excess.is_some() {
+        // What could not be read may be newer, and say that the image is affected.
+        return None;
+    }
     let mut newest = None;
     let mut keys = BTreeSet::new();
     let mut suppresses = false;
-    for document in documents
-        .attestations
+    for (document, statements) in documents
+        .statements
         .iter()
-        .filter(|document| document.subject == target.digest)
+        .filter(|(document, _)| document.subject == target.digest)
     {
-        let statements = vex::read(&document.statement.predicate);
         for statement in statements
             .iter()
             .filter(|statement| statement.is_about(finding, target))
+            .filter(|statement| !(document.is_gone && statement.suppresses))
         {
             let Some(created) = attested::created(document.claim, statement.time, now) else {
+                if statement.time.is_none() && !statement.suppresses {
+                    return None;
+                }
                 continue;
             };
             let time = (created, statement.time);
@@ -264,7 +314,8 @@ fn suppressed(
             keys.extend(document.key.fingerprint);
         }
     }
-    suppresses.then_some(keys)
+    let is_newer = |(created, _): (Timestamp, _)| Some(created) > documents.found.forgotten;
+    (suppresses && newest.is_some_and(is_newer)).then_some(keys)
 }
 
 /// The worst, by name.

@@ -5,7 +5,6 @@
 //! pulling one repository. Everything that is remembered is remembered for one identity.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -19,6 +18,7 @@ use crate::credentials::{Caller, Credential, Credentials, Identity, Key};
 use crate::error::{Error, Place};
 use crate::lane::Lane;
 use crate::token::{self, Owner, Token, Tokens};
+use crate::waits::Waits;
 use crate::wire::{Call, Reply, Wire, authority};
 
 /// Bytes accepted of a token server's answer.
@@ -45,8 +45,8 @@ pub(crate) struct Session<'a> {
     pub(crate) base: &'a Url,
     /// What the registry's cloud gives the operator, where it has no other credentials for it.
     pub(crate) cloud: Option<Arc<Key>>,
-    /// Whether the pace was waited for already, for the first request.
-    pub(crate) prepaid: &'a AtomicBool,
+    /// How long its requests wait for their turn.
+    pub(crate) waits: &'a Waits,
 }
 
 impl Session<'_> {
@@ -64,11 +64,8 @@ impl Session<'_> {
 
     /// Where credentials may come from, in order: a route's are the operator's.
     fn holders(&self) -> impl Iterator<Item = &Credentials> {
-        let caller = self.caller;
-        let of_route = self.lane.credentials.as_ref().filter(|_| caller.uses_operators);
-        of_route
-            .into_iter()
-            .chain([&caller.operators, &caller.credentials])
+        let of_route = self.lane.credentials.iter();
+        of_route.chain([&self.caller.operators, &self.caller.credentials])
     }
 
     /// Everything that may be shown to the registry.
@@ -85,7 +82,7 @@ impl Session<'_> {
     /// Why a registry may still refuse what it was brought, and what to do: part of a message.
     pub(crate) fn advice(&self) -> String {
         let candidates = self.candidates();
-        let usable = candidates.iter().filter(|key| is_usable(key));
+        let usable = candidates.iter().filter(|key| key.is_usable());
         let holders: BTreeSet<&str> = usable.map(|key| key.holder.as_ref()).collect();
         if !holders.is_empty() {
             let holders: Vec<&str> = holders.into_iter().collect();
@@ -95,7 +92,7 @@ impl Session<'_> {
             );
         }
         let unusable = candidates.iter().find_map(|key| match &key.credential {
-            Credential::Unusable(why) => Some(why.clone()),
+            Credential::Unusable(why) | Credential::Unavailable(why) => Some(why.clone()),
             Credential::Basic(_) | Credential::Bearer(_) => None,
         });
         unusable
@@ -112,8 +109,12 @@ impl Session<'_> {
     }
 }
 
-fn is_usable(key: &Key) -> bool {
-    !matches!(key.credential, Credential::Unusable(_))
+/// A refusal says nothing where the registry's cloud, whose credentials it may accept, cannot be asked for them.
+pub(crate) fn unless_missing(cloud: Option<&Key>, error: Error) -> Error {
+    match (&error, cloud.map(|key| &key.credential)) {
+        (Error::Denied { at, .. }, Some(Credential::Unavailable(why))) => Error::unavailable(at, why.clone()),
+        _ => error,
+    }
 }
 
 impl Auth {
@@ -130,7 +131,7 @@ impl Auth {
     /// for none; there is always one to try.
     pub(crate) fn attempts(&self, session: &Session<'_>) -> Vec<Option<Arc<Key>>> {
         let mut keys = session.candidates();
-        keys.retain(|key| is_usable(key));
+        keys.retain(|key| key.is_usable());
         let of = (session.caller.identity, session.repository().clone());
         let accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(id) = accepted.get(&of) {
@@ -263,7 +264,7 @@ impl Auth {
             accept: Some("application/json"),
             authorization: basic,
             limit: ANSWER_LIMIT,
-            prepaid: session.prepaid,
+            waits: session.waits,
         };
         let Reply { status, body, .. } = session.wire.send(call).await?;
         match status {
@@ -362,6 +363,7 @@ fn asks_to_pull_one_repository(scope: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     fn url(scope: Option<&str>) -> String {
         let bearer = Bearer {
@@ -406,6 +408,26 @@ mod tests {
             asked.as_str(),
             "https://r.io/token?account=x&scope=repository%3Ashop%2Fweb%3Apull"
         );
+    }
+
+    /// Weakened once: with the error given as it came, the image is Unknown/RegistryDenied while a metadata service restarts.
+    #[test]
+    fn a_refusal_for_want_of_credentials_that_cannot_be_had_for_the_moment_is_an_outage() {
+        let place = Place {
+            repository: "r.io/shop/web".parse().unwrap(),
+            object: "tag v1".to_owned(),
+        };
+        let denied = || Error::denied(&place, Some(401), "the registry refuses");
+        let kind = |key: Option<Key>, error| unless_missing(key.as_ref(), error).kind();
+        let unavailable = || Some(Key::unavailable("Amazon ECR", "no answer".to_owned()));
+        let absent = Error::NotFound { at: place.clone() };
+        assert_eq!(kind(unavailable(), denied()), ErrorKind::Unavailable);
+        assert_eq!(kind(unavailable(), absent), ErrorKind::NotFound);
+        let unusable = Some(Key::unusable("Amazon ECR", "no role".to_owned()));
+        let given = Some(Key::of_a_cloud("Amazon ECR", "AWS", "secret"));
+        for key in [unusable, given, None] {
+            assert_eq!(kind(key, denied()), ErrorKind::Denied);
+        }
     }
 
     #[test]

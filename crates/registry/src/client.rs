@@ -16,6 +16,7 @@ use crate::error::{Error, Place, shown};
 use crate::options::{ClientOptions, ClientOptionsError, Limits};
 use crate::routes::{Routes, Source};
 use crate::transport::{Absence, Query, Success, Transport, place};
+use crate::waits::Waits;
 
 /// A client of any number of registries. Clones share connections, tokens, limits and counters.
 ///
@@ -25,6 +26,8 @@ use crate::transport::{Absence, Query, Success, Transport, place};
 pub struct Client {
     inner: Arc<Inner>,
     caller: Arc<Caller>,
+    /// What counts how long this client's requests wait for their turn.
+    waits: Option<Arc<Waits>>,
 }
 
 pub(crate) struct Inner {
@@ -51,7 +54,7 @@ pub struct RoutesError {
 pub enum TagHint {
     /// The digest the registry claims.
     Digest(Digest),
-    /// The tag exists; the registry claims no digest, or none that parses.
+    /// The registry claims no digest, or none that parses; what the tag points at, if anything, only a GET tells.
     NoDigest,
 }
 
@@ -75,30 +78,47 @@ impl Client {
                 without_referrers: Mutex::default(),
             }),
             caller: Arc::new(Caller::operator(credentials)),
+            waits: None,
         })
     }
 
-    /// The same client for somebody else: only these credentials are used, none of the operator's, and nothing that
-    /// was fetched or learned for another identity is used for this one or the other way round. `identity` names
-    /// on whose behalf (a namespace with its pull secrets); two clients with the same name and the same credentials
-    /// are the same identity.
+    /// The same client for somebody else: where the operator has credentials for a repository they are tried first, and
+    /// these where it has none or is refused. Nothing that was fetched or learned for another identity is used for this
+    /// one or the other way round. `identity` names on whose behalf (a namespace with its pull secrets); two clients with
+    /// the same name and the same credentials are the same identity.
     #[must_use]
-    pub fn with_credentials(&self, identity: &str, credentials: Credentials) -> Self {
+    pub fn on_behalf_of(&self, identity: &str, credentials: Credentials) -> Self {
         Self {
             inner: self.inner.clone(),
-            caller: Arc::new(Caller::other(identity, credentials)),
+            caller: Arc::new(Caller::other(&self.caller, identity, credentials)),
+            waits: self.waits.clone(),
         }
     }
 
-    /// The same client for somebody else who may see what the operator sees as well: where the operator has credentials
-    /// for a repository they are tried first, and these where it has none or is refused. What is fetched and learned is
-    /// kept apart as for [`Client::with_credentials`].
+    /// The same client, of which it is counted how long its requests wait for their turn.
     #[must_use]
-    pub fn with_more_credentials(&self, identity: &str, credentials: Credentials) -> Self {
+    pub fn counting_waits(&self, waits: Arc<Waits>) -> Self {
         Self {
-            inner: self.inner.clone(),
-            caller: Arc::new(Caller::other_besides(&self.caller, identity, credentials)),
+            waits: Some(waits),
+            ..self.clone()
         }
+    }
+
+    /// The name of the route that a repository is asked by, if there is one.
+    pub fn route(&self, repository: &Repository) -> Option<String> {
+        self.inner.transport.route(repository)
+    }
+
+    /// Whether what can wait may be asked at the sources of a repository without using up a daily budget that is kept for
+    /// what is new.
+    pub fn has_room_for_regular_work(&self, repository: &Repository) -> bool {
+        let transport = &self.inner.transport;
+        self.sources(repository).iter().all(|source| {
+            let asked = [&source.repository, &source.evidence];
+            asked
+                .into_iter()
+                .all(|repository| transport.has_room_for_regular_work(repository))
+        })
     }
 
     /// On whose behalf this client asks; `None` for the operator itself.
@@ -170,6 +190,7 @@ impl Client {
         let query = self.manifest_query(&at, "head", Method::HEAD, tag)?;
         match self.ask(&query).await? {
             Ok(answer) => Ok(Some(hint(&answer.headers))),
+            Err(absence) if absence.is_hearsay() => Ok(Some(TagHint::NoDigest)),
             Err(_absence) => Ok(None),
         }
     }
@@ -212,7 +233,8 @@ impl Client {
     }
 
     pub(crate) async fn ask(&self, query: &Query<'_>) -> Result<Result<Success, Absence>, Error> {
-        self.inner.transport.ask(&self.caller, query).await
+        let transport = &self.inner.transport;
+        transport.ask(&self.caller, self.waits.clone(), query).await
     }
 
     fn manifest_query<'a>(

@@ -24,13 +24,15 @@ pub(crate) enum Credential {
     Bearer(HeaderValue),
     /// Something is written that cannot be used; why, and what to do.
     Unusable(String),
+    /// There may be one, and it cannot be had for the moment: why.
+    Unavailable(String),
 }
 
 impl Credential {
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Basic(value) | Self::Bearer(value) => value.as_bytes(),
-            Self::Unusable(why) => why.as_bytes(),
+            Self::Unusable(why) | Self::Unavailable(why) => why.as_bytes(),
         }
     }
 }
@@ -41,6 +43,7 @@ impl fmt::Debug for Credential {
             Self::Basic(_) => "Basic",
             Self::Bearer(_) => "Bearer",
             Self::Unusable(_) => "Unusable",
+            Self::Unavailable(_) => "Unavailable",
         })
     }
 }
@@ -77,10 +80,21 @@ impl Key {
         Self::new(Pattern::Everything, holder, credential)
     }
 
-    /// A cloud gave nothing, and why.
+    /// A cloud gives nothing, and why.
     pub(crate) fn unusable(cloud: &str, why: String) -> Self {
         let holder: Arc<str> = format!("the operator's identity at {cloud}").into();
         Self::new(Pattern::Everything, holder, Credential::Unusable(why))
+    }
+
+    /// A cloud could not be asked, and why.
+    pub(crate) fn unavailable(cloud: &str, why: String) -> Self {
+        let holder: Arc<str> = format!("the operator's identity at {cloud}").into();
+        Self::new(Pattern::Everything, holder, Credential::Unavailable(why))
+    }
+
+    /// It can be sent.
+    pub(crate) const fn is_usable(&self) -> bool {
+        matches!(self.credential, Credential::Basic(_) | Credential::Bearer(_))
     }
 }
 
@@ -214,8 +228,7 @@ impl Credentials {
 
     /// Whether any of them is written for the repository and can be used.
     pub fn are_for(&self, repository: &Repository) -> bool {
-        let usable = |key: &Arc<Key>| !matches!(key.credential, Credential::Unusable(_));
-        self.candidates(repository).iter().any(usable)
+        self.candidates(repository).iter().any(|key| key.is_usable())
     }
 
     /// What to do where no candidate was found; `None` where there is no holder at all.
@@ -262,9 +275,7 @@ pub(crate) struct Caller {
     pub(crate) identity: Identity,
     /// What the identity is called; empty for the operator.
     pub(crate) name: Arc<str>,
-    /// Whether the operator's credentials are used as well, before the others.
-    pub(crate) uses_operators: bool,
-    /// The operator's own, where they are used.
+    /// The operator's own, which are tried first.
     pub(crate) operators: Credentials,
     /// Those of somebody else.
     pub(crate) credentials: Credentials,
@@ -275,30 +286,17 @@ impl Caller {
         Self {
             identity: Identity::Operator,
             name: "".into(),
-            uses_operators: true,
             operators: credentials,
             credentials: Credentials::default(),
         }
     }
 
-    pub(crate) fn other(name: &str, credentials: Credentials) -> Self {
+    /// Somebody else, with what `operator` has as well.
+    pub(crate) fn other(operator: &Self, name: &str, credentials: Credentials) -> Self {
         let id = format!("{name}\0{}", credentials.id());
         Self {
             identity: Identity::Other(Digest::sha256(id.as_bytes())),
             name: name.into(),
-            uses_operators: false,
-            operators: Credentials::default(),
-            credentials,
-        }
-    }
-
-    /// Somebody else, with what `operator` has as well.
-    pub(crate) fn other_besides(operator: &Self, name: &str, credentials: Credentials) -> Self {
-        let id = format!("besides\0{name}\0{}", credentials.id());
-        Self {
-            identity: Identity::Other(Digest::sha256(id.as_bytes())),
-            name: name.into(),
-            uses_operators: true,
             operators: operator.operators.clone(),
             credentials,
         }

@@ -100,8 +100,12 @@ impl Platform {
     /// Whether it names a platform that something can run on: build tools put attestations into an index under
     /// the platform `unknown/unknown`.
     pub fn is_real(&self) -> bool {
-        let real = |part: &str| !part.is_empty() && part != "unknown";
-        real(&self.architecture) && real(&self.os)
+        !self.is_unknown() && !self.architecture.is_empty() && !self.os.is_empty()
+    }
+
+    /// Whether it says `unknown` where a name belongs: nothing runs on that. One that says nothing may be any.
+    pub fn is_unknown(&self) -> bool {
+        self.architecture == "unknown" || self.os == "unknown"
     }
 }
 

@@ -6,9 +6,9 @@
 //! each request passes here.
 //!
 //! - **Allowed** by options: names, addresses and networks, for any request.
-//! - **Configured**: hosts that an administrator named (plain http, token servers, routes with their mirrors). They may
-//!   live on private addresses; but only a request for that registry itself may go there, so that no other registry
-//!   can redirect to it. Link-local and metadata addresses stay refused.
+//! - **Configured**: hosts that an administrator named (plain http, token servers, routes with their mirrors), each with
+//!   its port. They may live on private addresses; but only a request for that registry itself may go there, so that no
+//!   other registry can redirect to it, and at that port alone. Link-local and metadata addresses stay refused.
 //! - **Proxies**: a request that goes through a proxy is resolved by the proxy, which is then the guard. Addresses
 //!   that are written as such are still judged here.
 
@@ -31,9 +31,36 @@ struct Rules {
     strict: bool,
     allowed_names: BTreeSet<String>,
     allowed_networks: Vec<Network>,
-    configured: RwLock<BTreeSet<String>>,
+    configured: RwLock<BTreeSet<Configured>>,
     proxies: Matcher,
     proxy_hosts: BTreeSet<String>,
+}
+
+/// A host that an administrator named.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Configured {
+    /// Without brackets.
+    host: String,
+    /// `None` stands for the scheme's own.
+    port: Option<u16>,
+}
+
+impl Configured {
+    /// Of `host` or `host:port`.
+    fn read(authority: &str) -> Self {
+        let port = authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        Self {
+            host: bare(authority),
+            port,
+        }
+    }
+
+    fn is_at_port_of(&self, url: &Url) -> bool {
+        match self.port {
+            Some(port) => url.port_or_known_default() == Some(port),
+            None => url.port().is_none(),
+        }
+    }
 }
 
 /// An address that is refused.
@@ -92,9 +119,10 @@ impl Guard {
         })))
     }
 
-    /// Replaces the hosts that an administrator configured (`host`, without port).
-    pub(crate) fn configure(&self, hosts: BTreeSet<String>) {
-        *self.0.configured.write().unwrap_or_else(PoisonError::into_inner) = hosts;
+    /// Replaces what an administrator configured: `host` or `host:port`.
+    pub(crate) fn configure<'a>(&self, authorities: impl Iterator<Item = &'a str>) {
+        let configured = authorities.map(Configured::read).collect();
+        *self.0.configured.write().unwrap_or_else(PoisonError::into_inner) = configured;
     }
 
     /// Judges a request before it is sent. `own` says that it goes to the registry that the call is for, or to the
@@ -106,10 +134,11 @@ impl Guard {
         if !self.0.strict {
             return Ok(());
         }
+        let own = own && self.is_at_a_configured_port(url);
         match url.host() {
             Some(Host::Ipv4(address)) => self.check_address(url, address.into(), own),
             Some(Host::Ipv6(address)) => self.check_address(url, address.into(), own),
-            Some(Host::Domain(name)) => self.check_name(name, own, self.is_proxied(url)).await,
+            Some(Host::Domain(name)) => self.check_name(url, name, own).await,
             None => Ok(()),
         }
     }
@@ -139,12 +168,19 @@ impl Guard {
 
     /// A name is judged when it is resolved; except where resolving cannot tell whom the request is for, or is
     /// done by a proxy.
-    async fn check_name(&self, name: &str, own: bool, proxied: bool) -> Result<(), ResolveError> {
+    async fn check_name(&self, url: &Url, name: &str, own: bool) -> Result<(), ResolveError> {
         let exempt = self.0.proxy_hosts.contains(name) || self.reach(name, true) != self.reach(name, own);
-        if exempt && !proxied {
-            self.resolve_within(name, self.reach(name, own)).await?;
+        if !exempt || self.is_proxied(url) {
+            return Ok(());
         }
-        Ok(())
+        match self.resolve_within(name, self.reach(name, own)).await {
+            Err(ResolveError::Refused(refused)) => Err(Refused {
+                host: crate::wire::authority(url),
+                ..refused
+            }
+            .into()),
+            other => other.map(drop),
+        }
     }
 
     async fn resolve_within(&self, name: &str, reach: Reach) -> Result<Vec<SocketAddr>, ResolveError> {
@@ -190,12 +226,24 @@ impl Guard {
         if self.0.allowed_names.contains(host) {
             return Reach::Anywhere;
         }
-        let configured = self.0.configured.read().unwrap_or_else(PoisonError::into_inner);
-        if own && configured.contains(host) {
+        if own && self.configured(host).next().is_some() {
             Reach::Private
         } else {
             Reach::Public
         }
+    }
+
+    fn is_at_a_configured_port(&self, url: &Url) -> bool {
+        let host = bare(url.host_str().unwrap_or(""));
+        self.configured(&host)
+            .any(|configured| configured.is_at_port_of(url))
+    }
+
+    /// What an administrator named of a host.
+    fn configured(&self, host: &str) -> impl Iterator<Item = Configured> {
+        let configured = self.0.configured.read().unwrap_or_else(PoisonError::into_inner);
+        let of_host = configured.iter().filter(|configured| configured.host == host);
+        of_host.cloned().collect::<Vec<_>>().into_iter()
     }
 
     fn is_proxied(&self, url: &Url) -> bool {

@@ -9,11 +9,12 @@ use image::Repository;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::credentials::Credentials;
-use crate::guard::{Guard, bare};
+use crate::guard::Guard;
 use crate::http_client::Maker;
 use crate::options::ClientOptions;
 use crate::pace::Pace;
 use crate::routes::{Route, Routes};
+use crate::waits::Waits;
 
 /// Above this many registries without a route, those without a call under way are forgotten.
 const REMEMBERED: usize = 1024;
@@ -35,7 +36,9 @@ pub(crate) struct Lane {
 
 impl Lane {
     /// Waits for a turn. `None` only if the semaphore was closed, which nothing does.
-    pub(crate) async fn enter(&self) -> Option<SemaphorePermit<'_>> {
+    pub(crate) async fn enter(&self, waits: &Waits) -> Option<SemaphorePermit<'_>> {
+        // Where there is no pace, others hold the turns because the registry is slow.
+        let _waiting = self.pace.is_set().then(|| waits.begin());
         self.turns.acquire().await.ok()
     }
 }
@@ -85,7 +88,7 @@ impl Yard {
             };
             of_routes.push(lane);
         }
-        self.guard.configure(self.configured_hosts(&routes));
+        self.guard.configure(self.configured(&routes));
         let others = match before {
             Some(before) => before.others(),
             None => HashMap::new(),
@@ -132,19 +135,15 @@ impl Yard {
         }
     }
 
-    /// The hosts that an administrator named.
-    fn configured_hosts(&self, routes: &Routes) -> BTreeSet<String> {
+    /// The registries and token servers that an administrator named.
+    fn configured<'a>(&'a self, routes: &'a Routes) -> impl Iterator<Item = &'a str> {
         let of_routes = routes.iter().flat_map(|route| {
             let mirrors = route.mirrors.iter().map(|mirror| mirror.prefix.registry());
             let evidence = route.evidence_repository.iter().map(Repository::registry);
             mirrors.chain(evidence).chain([route.prefix.registry()])
         });
         let of_options = self.plain_http.iter().chain(&self.token_servers);
-        of_options
-            .map(String::as_str)
-            .chain(of_routes)
-            .map(bare)
-            .collect()
+        of_options.map(String::as_str).chain(of_routes)
     }
 
     /// The lane of a repository.

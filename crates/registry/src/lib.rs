@@ -5,8 +5,8 @@
 //! were written for and to nobody else. It knows nothing of signatures, and it does not retry: when to ask
 //! again is the caller's schedule.
 //!
-//! - [`Client`] asks; [`Client::with_credentials`] asks for somebody else, and what was fetched for one identity is
-//!   never handed to another.
+//! - [`Client`] asks; [`Client::on_behalf_of`] asks for somebody else, with the operator's credentials first, and what
+//!   was fetched for one identity is never handed to another.
 //! - [`Routes`] say how registries are asked (mirrors, certificates, credentials, pace), and change at run time.
 //! - [`ClientOptions`] say what holds for all of them; among others whether internal addresses are refused.
 //!
@@ -44,6 +44,7 @@ mod routes;
 mod throttle;
 mod token;
 mod transport;
+mod waits;
 mod wire;
 
 pub use certificates::{Certificates, CertificatesError};
@@ -56,3 +57,4 @@ pub use meter::RequestObserver;
 pub use options::{ClientOptions, ClientOptionsError, Limits};
 pub use referrers::Referrers;
 pub use routes::{Mirror, Prefix, Route, RouteConflict, Routes, Source};
+pub use waits::Waits;

@@ -10,6 +10,9 @@ pub trait RequestObserver: Send + Sync {
     /// `token`; `outcome` is `ok`, `redirected`, `challenged`, `abandoned` (timed out or given up by the caller)
     /// or the label of an [`crate::ErrorKind`]; `seconds` is the time from sending to the last byte read.
     fn request(&self, registry: &str, operation: &'static str, outcome: &'static str, seconds: f64);
+
+    /// A request was not sent: the pace of its registry did not let it through in time, or the budget is spent.
+    fn held(&self, _registry: &str) {}
 }
 
 #[derive(Clone, Default)]
@@ -28,6 +31,12 @@ impl Meter {
 
     pub(crate) fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn held(&self, registry: &str) {
+        if let Some(observer) = &self.observer {
+            observer.held(registry);
+        }
     }
 
     pub(crate) fn begin<'a>(&'a self, registry: &'a str, operation: &'static str) -> Measurement<'a> {

@@ -69,6 +69,18 @@ impl Pace {
         }
     }
 
+    /// Whether requests are let through one after the other.
+    pub(crate) const fn is_set(&self) -> bool {
+        self.bucket.is_some()
+    }
+
+    /// Whether the budget allows what can wait: regular work has three quarters of it, evenly over the day. The rest is
+    /// for what is new, which would otherwise find nothing left until the next day.
+    pub(crate) fn has_room_for_regular_work(&self) -> bool {
+        let now = Instant::now();
+        self.budget.as_ref().is_none_or(|budget| budget.is_ahead(now))
+    }
+
     /// Waits until a request may be sent, at most `patience`, and counts it.
     pub(crate) async fn turn(&self, patience: Duration) -> Result<(), Held> {
         if let Some(bucket) = &self.bucket {
@@ -110,6 +122,20 @@ impl Bucket {
 impl Budget {
     fn spent(&self) -> Spent {
         *self.spent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Less was spent than regular work may have used until now.
+    fn is_ahead(&self, now: Instant) -> bool {
+        let spent = self.spent();
+        let Some(begun) = spent
+            .since
+            .map(|since| now.duration_since(since))
+            .filter(|begun| *begun < DAY)
+        else {
+            return true;
+        };
+        let share = u128::from(self.limit) * 3 / 4 * begun.as_millis() / DAY.as_millis();
+        u128::from(spent.requests) <= share
     }
 
     fn spend(&self, now: Instant) -> Result<(), Held> {
@@ -155,6 +181,26 @@ mod tests {
         assert_eq!(spend(&wider, now), Ok(()));
         assert_eq!(spend(&wider, now), spent(4, DAY));
         assert_eq!(spend(&wider, now + DAY), Ok(()));
+    }
+
+    /// Seen to fail with the whole budget as the share of regular work.
+    #[test]
+    fn regular_work_is_spread_over_the_day_and_leaves_some_for_what_is_new() {
+        let pace = Pace::new(None, NonZeroU64::new(240), None);
+        let budget = pace.budget.as_ref().unwrap();
+        let (begin, hour) = (Instant::now(), Duration::from_secs(3600));
+        let spent_by = |hours: u32| {
+            let now = begin + hour * hours;
+            while budget.is_ahead(now) {
+                budget.spend(now).unwrap();
+            }
+            budget.spent().requests
+        };
+        assert_eq!(
+            [spent_by(0), spent_by(1), spent_by(12), spent_by(23)],
+            [1, 8, 91, 173]
+        );
+        assert!(budget.is_ahead(begin + DAY), "a new day has begun");
     }
 
     #[tokio::test]

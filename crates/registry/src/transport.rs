@@ -1,7 +1,6 @@
 //! One call to a registry, whole: its turn, its pace, its deadline, authentication, redirects; and what the status
 //! means.
 
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use image::Repository;
 use serde::Deserialize;
 use url::Url;
 
-use crate::auth::{Auth, Session};
+use crate::auth::{Auth, Session, unless_missing};
 use crate::cloud::Clouds;
 use crate::credentials::{Caller, Identity, Key};
 use crate::error::{Error, Place};
@@ -23,10 +22,8 @@ use crate::meter::Meter;
 use crate::options::{ClientOptions, ClientOptionsError, normalised, normalised_one};
 use crate::redirect;
 use crate::routes::Routes;
-use crate::wire::{Call, Reply, Wire, authority, pace};
-
-/// How long a call waits for the pace of its registry before it begins.
-const PATIENCE: Duration = Duration::from_secs(15);
+use crate::waits::Waits;
+use crate::wire::{Call, Reply, Wire, authority};
 
 pub(crate) struct Transport {
     wire: Wire,
@@ -71,6 +68,14 @@ pub(crate) struct Success {
 #[derive(Clone)]
 pub(crate) struct Absence {
     codes: Vec<String>,
+    /// It is the answer to a HEAD from where the registry redirected to: there is no body that says more.
+    is_hearsay: bool,
+}
+
+/// An answer, and whether the registry gave it itself.
+struct Answer {
+    reply: Reply,
+    at_registry: bool,
 }
 
 impl Absence {
@@ -82,6 +87,11 @@ impl Absence {
                 "NAME_UNKNOWN" | "MANIFEST_UNKNOWN" | "NAME_INVALID"
             )
         })
+    }
+
+    /// Whether only a GET would tell what it means.
+    pub(crate) fn is_hearsay(&self) -> bool {
+        self.is_hearsay
     }
 }
 
@@ -135,6 +145,14 @@ impl Transport {
         Ok(())
     }
 
+    pub(crate) fn route(&self, repository: &Repository) -> Option<String> {
+        self.lane(repository).name.clone()
+    }
+
+    pub(crate) fn has_room_for_regular_work(&self, repository: &Repository) -> bool {
+        self.lane(repository).pace.has_room_for_regular_work()
+    }
+
     /// The lanes in force.
     pub(crate) fn lanes(&self) -> Arc<Lanes> {
         self.lanes.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -165,6 +183,7 @@ impl Transport {
     pub(crate) async fn ask(
         &self,
         caller: &Caller,
+        waits: Option<Arc<Waits>>,
         query: &Query<'_>,
     ) -> Result<Result<Success, Absence>, Error> {
         let flight = Flight {
@@ -176,14 +195,21 @@ impl Transport {
             limit: query.limit,
         };
         self.flights
-            .share(&flight, Box::pin(self.ask_alone(caller, query)))
+            .share(
+                &flight,
+                Box::pin(self.ask_alone(caller, Waits::within(waits), query)),
+            )
             .await
     }
 
-    async fn ask_alone(&self, caller: &Caller, query: &Query<'_>) -> Result<Result<Success, Absence>, Error> {
+    async fn ask_alone(
+        &self,
+        caller: &Caller,
+        waits: Waits,
+        query: &Query<'_>,
+    ) -> Result<Result<Success, Absence>, Error> {
         let lane = self.lane(&query.place.repository);
-        let _turn = lane.enter().await;
-        pace(query.place, &lane, &authority(&query.url), PATIENCE).await?;
+        let _turn = lane.enter(&waits).await;
         let journey = Journey {
             session: Session {
                 cloud: self.of_the_cloud(caller, &lane, &query.place.repository).await,
@@ -192,23 +218,26 @@ impl Transport {
                 caller,
                 place: query.place,
                 base: &query.url,
-                prepaid: &AtomicBool::new(true),
+                waits: &waits,
             },
             query,
         };
-        let reply = tokio::time::timeout(self.timeout, self.authenticated(&journey))
+        let answer = waits
+            .deadline(self.timeout, self.authenticated(&journey))
             .await
-            .map_err(|_| {
+            .ok_or_else(|| {
                 let seconds = self.timeout.as_secs_f64();
                 Error::unavailable(query.place, format!("no complete answer within {seconds} s"))
-            })??;
-        judge(&journey.session, reply)
+            })?;
+        answer
+            .and_then(|answer| judge(&journey, answer))
+            .map_err(|error| unless_missing(journey.session.cloud.as_deref(), error))
     }
 
     /// What the registry's cloud gives the operator, where it has no other credentials for the repository.
     async fn of_the_cloud(&self, caller: &Caller, lane: &Lane, repository: &Repository) -> Option<Arc<Key>> {
         let mut others = lane.credentials.iter().chain([&caller.operators]);
-        if !caller.uses_operators || others.any(|others| others.are_for(repository)) {
+        if others.any(|others| others.are_for(repository)) {
             return None;
         }
         self.clouds.key(repository).await
@@ -216,12 +245,12 @@ impl Transport {
 
     /// Tries the credentials that may be shown, one after the other for as long as the registry refuses. After a
     /// refusal only a success counts: that another credential meets an absence proves nothing for the first.
-    async fn authenticated(&self, journey: &Journey<'_>) -> Result<Reply, Error> {
-        let mut refusal: Option<Result<Reply, Error>> = None;
+    async fn authenticated(&self, journey: &Journey<'_>) -> Result<Answer, Error> {
+        let mut refusal: Option<Result<Answer, Error>> = None;
         for key in self.auth.attempts(&journey.session) {
             let outcome = self.attempt(journey, key.as_deref()).await;
             match (&outcome, &key) {
-                (Ok(reply), Some(key)) if reply.status == StatusCode::OK => {
+                (Ok(answer), Some(key)) if answer.reply.status == StatusCode::OK => {
                     self.auth.accept(&journey.session, key);
                     return outcome;
                 }
@@ -237,27 +266,26 @@ impl Transport {
         })
     }
 
-    async fn attempt(&self, journey: &Journey<'_>, key: Option<&Key>) -> Result<Reply, Error> {
+    async fn attempt(&self, journey: &Journey<'_>, key: Option<&Key>) -> Result<Answer, Error> {
         let session = &journey.session;
         let brought = self.auth.beforehand(session, key).await?;
-        let (reply, at_registry) = self.follow(journey, brought.as_ref()).await?;
-        if reply.status != StatusCode::UNAUTHORIZED || !at_registry {
-            return Ok(reply);
+        let answer = self.follow(journey, brought.as_ref()).await?;
+        if answer.reply.status != StatusCode::UNAUTHORIZED || !answer.at_registry {
+            return Ok(answer);
         }
         let header = self
             .auth
-            .answer(session, key, &reply.headers, brought.as_ref())
+            .answer(session, key, &answer.reply.headers, brought.as_ref())
             .await?;
-        self.follow(journey, Some(&header)).await.map(|(reply, _)| reply)
+        self.follow(journey, Some(&header)).await
     }
 
-    /// Follows redirects. Authorization is sent only for as long as the origin is the registry's. Tells whether
-    /// the answer is the registry's own.
+    /// Follows redirects. Authorization is sent only for as long as the origin is the registry's.
     async fn follow(
         &self,
         journey: &Journey<'_>,
         mut authorization: Option<&HeaderValue>,
-    ) -> Result<(Reply, bool), Error> {
+    ) -> Result<Answer, Error> {
         let Journey { session, query } = journey;
         let mut url = query.url.clone();
         let mut at_registry = true;
@@ -273,11 +301,11 @@ impl Transport {
                 accept: query.accept,
                 authorization,
                 limit: query.limit,
-                prepaid: session.prepaid,
+                waits: session.waits,
             };
             let reply = self.wire.send(call).await?;
             if !is_redirect(reply.status) {
-                return Ok((reply, at_registry));
+                return Ok(Answer { reply, at_registry });
             }
             let location = reply.headers.get(LOCATION).map(HeaderValue::as_bytes);
             url = redirect::next_hop(&url, location)
@@ -296,15 +324,22 @@ impl Transport {
     }
 }
 
-fn is_refusal(outcome: &Result<Reply, Error>) -> bool {
+fn is_refusal(outcome: &Result<Answer, Error>) -> bool {
     match outcome {
-        Ok(reply) => matches!(reply.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN),
+        Ok(answer) => matches!(
+            answer.reply.status,
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
+        ),
         Err(error) => matches!(error, Error::Denied { .. }),
     }
 }
 
-/// What the status means. Only 404 is absence, whatever a body says.
-fn judge(session: &Session<'_>, reply: Reply) -> Result<Result<Success, Absence>, Error> {
+/// What the status means. Only 404 is absence, whatever a body says. One from elsewhere, where the registry redirected to,
+/// is the registry's word only where it is a registry that says what it does not have, as behind `registry.k8s.io`: a
+/// storage that lost something, or a web server that knows no such path, says nothing of what the registry has.
+fn judge(journey: &Journey<'_>, answer: Answer) -> Result<Result<Success, Absence>, Error> {
+    let Journey { session, query } = journey;
+    let Answer { reply, at_registry } = answer;
     let place = session.place;
     let status = reply.status.as_u16();
     match reply.status {
@@ -312,9 +347,20 @@ fn judge(session: &Session<'_>, reply: Reply) -> Result<Result<Success, Absence>
             headers: reply.headers,
             body: reply.body,
         })),
-        StatusCode::NOT_FOUND => Ok(Err(Absence {
-            codes: error_codes(&reply.body),
-        })),
+        StatusCode::NOT_FOUND => {
+            let absence = Absence {
+                codes: error_codes(&reply.body),
+                is_hearsay: !at_registry && query.method == Method::HEAD,
+            };
+            if at_registry || absence.is_hearsay || absence.names_content() {
+                return Ok(Err(absence));
+            }
+            let why = format!(
+                "where the registry redirects to answers {}, which does not say that the registry does not have it",
+                with_codes(status, &reply.body)
+            );
+            Err(Error::unavailable(place, why))
+        }
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
             let why = format!(
                 "the registry answers {}: {}",

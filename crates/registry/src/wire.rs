@@ -1,6 +1,5 @@
 //! One HTTP request and its capped answer: no redirects, no authentication, no meaning.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
@@ -16,6 +15,7 @@ use crate::lane::Lane;
 use crate::meter::Meter;
 use crate::pace::Held;
 use crate::throttle::{Leave, PauseCause, Throttle, retry_after};
+use crate::waits::Waits;
 
 /// How much of an error's body is read, to find its code.
 const ERROR_BODY: usize = 16 << 10;
@@ -23,8 +23,8 @@ const ERROR_BODY: usize = 16 << 10;
 const FIRST_RESERVE: usize = 16 << 10;
 /// A body longer than this waits for its turn among the large ones of its lane.
 const LARGE: usize = 256 << 10;
-/// How long one request waits for the pace of its lane, once its call is under way.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long one request waits for the pace of its lane.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 pub(crate) struct Wire {
     pub(crate) guard: Guard,
@@ -46,8 +46,8 @@ pub(crate) struct Call<'a> {
     pub(crate) authorization: Option<&'a HeaderValue>,
     /// Bytes accepted of a successful answer's body.
     pub(crate) limit: u64,
-    /// Set while the pace of the lane was waited for already: the first request of a call takes that turn.
-    pub(crate) prepaid: &'a AtomicBool,
+    /// How long the call waits for its turn.
+    pub(crate) waits: &'a Waits,
 }
 
 /// A complete answer: of a success the whole body, of anything else at most its beginning.
@@ -83,8 +83,9 @@ impl Wire {
             .enter(&call.identity.apart(&host))
             .await
             .map_err(|pause| Error::paused(call.place, host.clone(), pause))?;
-        if !call.prepaid.swap(false, Ordering::Relaxed) {
-            pace(call.place, call.lane, &host, PATIENCE).await?;
+        if let Err(held) = pace(&call, &host).await {
+            self.meter.held(call.place.repository.registry());
+            return Err(held);
         }
         let mut measurement = self.meter.begin(call.place.repository.registry(), call.operation);
         let result = exchange(&call, &host, &mut leave).await;
@@ -93,9 +94,11 @@ impl Wire {
     }
 }
 
-/// Waits until the pace of a lane lets a request through, and counts it.
-pub(crate) async fn pace(place: &Place, lane: &Lane, host: &str, patience: Duration) -> Result<(), Error> {
-    lane.pace.turn(patience).await.map_err(|held| {
+/// Waits until the pace of the lane lets the request through, and counts it.
+async fn pace(call: &Call<'_>, host: &str) -> Result<(), Error> {
+    let Call { place, lane, .. } = call;
+    let _waiting = call.waits.begin();
+    lane.pace.turn(PATIENCE).await.map_err(|held| {
         let config = lane.name.as_ref().map_or_else(
             || "the operator's options".to_owned(),
             |name| format!("RegistryConfig {name}"),
@@ -111,7 +114,7 @@ pub(crate) async fn pace(place: &Place, lane: &Lane, host: &str, patience: Durat
             ),
         };
         Error::RateLimited {
-            at: place.clone(),
+            at: (*place).clone(),
             host: host.to_owned(),
             why,
             retry_after: Some(wait),
@@ -206,8 +209,16 @@ async fn success(call: &Call<'_>, host: &str, mut response: reqwest::Response) -
     Ok(Reply {
         status: response.status(),
         headers: response.headers().clone(),
-        body: body.freeze(),
+        body: without_slack(body),
     })
+}
+
+/// The bytes without the room that was reserved for more: whoever keeps a signature of 300 bytes keeps no more than that.
+fn without_slack(body: BytesMut) -> Bytes {
+    match body.capacity() - body.len() > body.len() / 4 {
+        true => Bytes::copy_from_slice(&body),
+        false => body.freeze(),
+    }
 }
 
 fn without_body(response: reqwest::Response) -> Reply {
@@ -288,4 +299,26 @@ pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
         cause = source;
     }
     shown(&cause.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Seen to fail with `freeze` for every body: 16 KiB are kept for each signature.
+    #[test]
+    fn a_body_keeps_no_more_memory_than_it_needs() {
+        for length in [300, 10_000, 1_000_000] {
+            let mut body = BytesMut::with_capacity(FIRST_RESERVE);
+            for _ in 0..length / 100 {
+                body.extend_from_slice(&[7; 100]);
+            }
+            let kept = without_slack(body).try_into_mut().unwrap();
+            assert!(
+                kept.capacity() <= length + length / 4,
+                "{length}: {}",
+                kept.capacity()
+            );
+        }
+    }
 }

@@ -5,6 +5,8 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use assay_registry::{Client, ClientOptions, Document, ErrorKind, Referrers, TagHint};
 use image::{Digest, Repository};
@@ -249,4 +251,39 @@ async fn the_fake_registry_keeps_a_fallback_tag_where_it_has_no_referrers_api() 
     };
     let listed: BTreeSet<String> = children.iter().map(|child| child.digest.to_string()).collect();
     assert_eq!(listed, BTreeSet::from([one, two]));
+}
+
+/// What is added to the time of one test.
+static MINUTES: AtomicU64 = AtomicU64::new(0);
+
+fn later() -> Instant {
+    Instant::now() + Duration::from_secs(MINUTES.load(Ordering::Relaxed) * 60)
+}
+
+/// F07: by the log of a distribution that has no such API. Weakened once: remembered for two hours, it is not asked again.
+#[tokio::test]
+async fn f07_that_a_real_registry_lacks_the_referrers_api_is_remembered_for_an_hour() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = Registry::distribution(folder.path()).await.unwrap();
+    let client = Client::new(ClientOptions {
+        plain_http: BTreeSet::from([registry.host()]),
+        clock: later,
+        ..ClientOptions::default()
+    })
+    .unwrap();
+    let repository: Repository = format!("{}/shop/web", registry.host()).parse().unwrap();
+    let image = registry
+        .writer()
+        .push_image("shop/web", "1", "seed")
+        .await
+        .unwrap();
+    let since = registry.log_position().unwrap();
+    for (minutes, asked) in [(0, 1), (0, 1), (59, 1), (60, 2), (119, 2), (120, 3)] {
+        MINUTES.store(minutes, Ordering::Relaxed);
+        let listed = client.referrers(&repository, &parsed(&image.digest)).await;
+        assert_eq!(listed, Ok(Referrers::Unsupported), "after {minutes} minutes");
+        let log = registry.access_log_since(since).unwrap();
+        let referrers = log.iter().filter(|request| request.path.contains("/referrers/"));
+        assert_eq!(referrers.count(), asked, "after {minutes} minutes");
+    }
 }

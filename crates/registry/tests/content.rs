@@ -4,8 +4,10 @@
 
 mod support;
 
-use assay_registry::{Document, Error, ErrorKind, TagHint};
-use support::{INDEX, MANIFEST, client, digest, index, manifest, oci_error, reply, repository, scripted};
+use assay_registry::{Document, Error, ErrorKind, Referrers, TagHint};
+use support::{
+    FakeRegistry, INDEX, MANIFEST, client, digest, index, manifest, oci_error, reply, repository, scripted,
+};
 
 #[tokio::test]
 async fn a_manifest_is_fetched_by_digest_and_taken_apart() {
@@ -154,6 +156,43 @@ async fn only_404_is_absence() {
     assert_eq!(missing.kind(), ErrorKind::NotFound);
     let missing = client.blob(&repository, &digest(""), 10).await.unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::NotFound);
+}
+
+/// Where the registry redirects to, a storage that lost something or a web server that knows no such path answers 404 as
+/// well; only another registry says what is missing. Fails on a build that takes every 404 for the registry's.
+#[tokio::test]
+async fn a_404_from_where_a_redirect_leads_is_an_absence_only_where_it_says_what_is_missing() {
+    let redirecting = async |other: &FakeRegistry| {
+        let target = format!("http://{}/elsewhere", other.host());
+        scripted(move |_, _| reply(307, &[("location", &target)], "")).await
+    };
+    let storage = scripted(|_, _| reply(404, &[], "<Error><Code>NoSuchKey</Code></Error>")).await;
+    let fake = redirecting(&storage).await;
+    let (asking, from) = (client(&[&fake, &storage]), repository(&fake));
+    for error in [
+        asking.tagged_manifest(&from, "v1").await.map(|_| ()).unwrap_err(),
+        asking.manifest(&from, &digest("")).await.map(|_| ()).unwrap_err(),
+        asking
+            .referrers(&from, &digest(""))
+            .await
+            .map(|_| ())
+            .unwrap_err(),
+        asking.blob(&from, &digest(""), 10).await.map(|_| ()).unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    }
+    // A HEAD has no body that would tell: the GET does.
+    assert_eq!(asking.head_tag(&from, "v1").await, Ok(Some(TagHint::NoDigest)));
+    let registry = scripted(|_, _| oci_error(404, "MANIFEST_UNKNOWN")).await;
+    let fake = redirecting(&registry).await;
+    let (asking, from) = (client(&[&fake, &registry]), repository(&fake));
+    assert_eq!(asking.tagged_manifest(&from, "v1").await, Ok(None));
+    let missing = asking.manifest(&from, &digest("")).await.unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::NotFound);
+    assert_eq!(
+        asking.referrers(&from, &digest("")).await,
+        Ok(Referrers::Unsupported)
+    );
 }
 
 #[tokio::test]

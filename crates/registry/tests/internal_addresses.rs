@@ -92,6 +92,30 @@ async fn a_registry_that_an_administrator_names_may_be_private_and_is_asked() {
     denied(&by_route.head_tag(&repository(&fake), "v1").await.unwrap_err());
 }
 
+/// A tenant's image name knocks at no other door of a host that an administrator named. Weakened once: with hosts named
+/// without their ports, connections are made.
+#[tokio::test]
+async fn b19_another_port_of_a_registry_that_an_administrator_names_is_refused() {
+    let (named, other) = (serving().await, FakeRegistry::start_tls().await.unwrap());
+    let (of_named, of_other) = (named.address().port(), other.address().port());
+    for host in ["127.0.0.1", "localhost"] {
+        let mut options = strict(&[]);
+        options.plain_http = BTreeSet::from([format!("{host}:{of_named}")]);
+        let client = Client::new(options).unwrap();
+        let at = |port: u16| -> Repository { format!("{host}:{port}/shop/web").parse().unwrap() };
+        assert!(client.head_tag(&at(of_named), "v1").await.unwrap().is_some());
+        let refused = client.head_tag(&at(of_other), "v1").await.unwrap_err();
+        denied(&refused);
+        assert!(
+            refused.to_string().contains(&format!("{host}:{of_other} is at")),
+            "{refused}"
+        );
+        let without: Repository = format!("{host}/shop/web").parse().unwrap();
+        denied(&client.head_tag(&without, "v1").await.unwrap_err());
+    }
+    assert_eq!(other.count(), 0);
+}
+
 /// Weakened: with `own` always true the redirect from one named registry to the other is followed.
 #[tokio::test]
 async fn b19_a_registry_cannot_redirect_inside_not_even_to_another_that_is_named() {

@@ -5,7 +5,7 @@
 
 mod support;
 
-use assay_registry::{Client, ClientOptions, Credentials, ErrorKind, Referrers, Route, Routes};
+use assay_registry::{Credentials, ErrorKind, Referrers, Route, Routes};
 use support::{Access, FakeRegistry, Fault, MANIFEST, On, client, digest, manifest, repository};
 
 async fn private(users: &[(&str, &str)]) -> FakeRegistry {
@@ -35,8 +35,8 @@ fn secret(name: &str, config: &str) -> Credentials {
 async fn invariant_7_what_one_identity_fetched_is_not_handed_to_another() {
     let fake = private(&[("alice", "a")]).await;
     let operator = client(&[&fake]);
-    let alice = operator.with_credentials("team-a", secret("team-a/pull", &config(&fake, "alice", "a")));
-    let bob = operator.with_credentials("team-b", secret("team-b/pull", &config(&fake, "bob", "b")));
+    let alice = operator.on_behalf_of("team-a", secret("team-a/pull", &config(&fake, "alice", "a")));
+    let bob = operator.on_behalf_of("team-b", secret("team-b/pull", &config(&fake, "bob", "b")));
     let (repository, asked) = (repository(&fake), digest(manifest()));
     for _ in 0..3 {
         let (mine, theirs, ours) = tokio::join!(
@@ -56,9 +56,9 @@ async fn the_same_password_in_another_namespace_is_another_identity() {
     let fake = private(&[("shared", "pw")]).await;
     let operator = client(&[&fake]);
     let json = config(&fake, "shared", "pw");
-    let one = operator.with_credentials("team-a", secret("team-a/pull", &json));
-    let again = operator.with_credentials("team-a", secret("team-a/pull", &json));
-    let other = operator.with_credentials("team-b", secret("team-b/pull", &json));
+    let one = operator.on_behalf_of("team-a", secret("team-a/pull", &json));
+    let again = operator.on_behalf_of("team-a", secret("team-a/pull", &json));
+    let other = operator.on_behalf_of("team-b", secret("team-b/pull", &json));
     let (repository, asked) = (repository(&fake), digest(manifest()));
     one.manifest(&repository, &asked).await.unwrap();
     again.manifest(&repository, &asked).await.unwrap();
@@ -70,41 +70,13 @@ async fn the_same_password_in_another_namespace_is_another_identity() {
 #[tokio::test]
 async fn a_tenants_secret_is_shown_to_the_registry_it_names_and_to_no_other() {
     let (own, other) = (private(&[("alice", "a")]).await, private(&[("alice", "a")]).await);
-    let tenant = client(&[&own, &other])
-        .with_credentials("team-a", secret("team-a/pull", &config(&own, "alice", "a")));
+    let tenant =
+        client(&[&own, &other]).on_behalf_of("team-a", secret("team-a/pull", &config(&own, "alice", "a")));
     tenant.head_tag(&repository(&own), "v1").await.unwrap();
     let error = tenant.head_tag(&repository(&other), "v1").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied);
     assert!(error.to_string().contains("Secret team-a/pull"), "{error}");
     assert!(other.secrets().is_empty());
-}
-
-/// Weakened: without the match on `Identity::Operator` in `candidates` the tenant passes with the operator's rights.
-#[tokio::test]
-async fn a_tenant_never_uses_the_operators_credentials() {
-    let fake = private(&[("operator", "o")]).await;
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("config.json");
-    std::fs::write(&path, config(&fake, "operator", "o")).unwrap();
-    let operator = Client::new(ClientOptions {
-        docker_config: Some(path),
-        ..support::options(&[&fake])
-    })
-    .unwrap();
-    let mut routes = Routes::default();
-    routes
-        .insert(Route {
-            plain_http: true,
-            credentials: Some(secret("assay-system/route", &config(&fake, "operator", "o"))),
-            ..Route::new("r", fake.host().parse().unwrap())
-        })
-        .unwrap();
-    operator.set_routes(routes).unwrap();
-    operator.head_tag(&repository(&fake), "v1").await.unwrap();
-    let tenant = operator.with_credentials("team-a", Credentials::none("Secret team-a/empty"));
-    let error = tenant.head_tag(&repository(&fake), "v1").await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Denied);
-    assert!(error.to_string().contains("Secret team-a/empty"), "{error}");
 }
 
 #[tokio::test]
@@ -118,7 +90,7 @@ async fn several_secrets_are_tried_until_one_is_accepted_and_that_one_first_from
             secret("team-a/one", &config(&fake, "first", "wrong")),
             secret("team-a/two", &config(&fake, "second", "right")),
         ]);
-        let tenant = client(&[&fake]).with_credentials("team-a", secrets);
+        let tenant = client(&[&fake]).on_behalf_of("team-a", secrets);
         tenant.head_tag(&repository(&fake), "v1").await.unwrap();
         fake.forget();
         assert_eq!(tenant.head_tag(&repository(&fake), "v2").await, Ok(None));
@@ -134,7 +106,7 @@ async fn b42_an_absence_met_with_another_secret_than_the_refused_one_proves_noth
         secret("team-a/one", &config(&fake, "first", "wrong")),
         secret("team-a/two", &config(&fake, "second", "right")),
     ]);
-    let tenant = client(&[&fake]).with_credentials("team-a", secrets);
+    let tenant = client(&[&fake]).on_behalf_of("team-a", secrets);
     let error = tenant.head_tag(&repository(&fake), "missing").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
 }
@@ -144,7 +116,7 @@ async fn a_refusal_names_the_secret_and_holds_no_part_of_it() {
     let fake = private(&[]).await;
     fake.set_access(Access::password("x", "y"));
     let config = config(&fake, "alice", "hunter2");
-    let tenant = client(&[&fake]).with_credentials("team-a", secret("team-a/pull", &config));
+    let tenant = client(&[&fake]).on_behalf_of("team-a", secret("team-a/pull", &config));
     let text = tenant
         .head_tag(&repository(&fake), "v1")
         .await
@@ -162,7 +134,7 @@ async fn a_missing_referrers_api_is_remembered_for_one_identity() {
     let operator = client(&[&fake]);
     let asked = digest(manifest());
     let unsupported = operator.referrers(&repository(&fake), &asked).await;
-    let tenant = operator.with_credentials("team-a", Credentials::none("Secret team-a/pull"));
+    let tenant = operator.on_behalf_of("team-a", Credentials::none("Secret team-a/pull"));
     let listed = tenant.referrers(&repository(&fake), &asked).await;
     assert!(
         matches!(listed, Ok(Referrers::Listed(_))),
@@ -177,7 +149,7 @@ async fn a_helper_in_a_tenants_secret_is_named_and_never_run() {
     let trace = folder.path().join("ran");
     let helper = format!("$(touch {})", trace.display());
     let config = format!(r#"{{"credHelpers":{{"{}":"{helper}"}}}}"#, fake.host());
-    let tenant = client(&[&fake]).with_credentials("team-a", secret("team-a/pull", &config));
+    let tenant = client(&[&fake]).on_behalf_of("team-a", secret("team-a/pull", &config));
     for tag in ["v1", "v2"] {
         let denied = tenant.head_tag(&repository(&fake), tag).await;
         let text = denied.unwrap_err().to_string();
@@ -191,7 +163,7 @@ async fn a_helper_in_a_tenants_secret_is_named_and_never_run() {
 
 /// The operator's own come first; what is fetched with both is still of the one who brought the others.
 #[tokio::test]
-async fn c3_12_more_credentials_are_used_where_the_operators_are_missing_or_refused() {
+async fn c3_12_a_tenants_credentials_are_used_where_the_operators_are_missing_or_refused() {
     for operators in [None, Some("wrong")] {
         let fake = private(&[("alice", "a")]).await;
         let operator = client(&[&fake]);
@@ -206,8 +178,7 @@ async fn c3_12_more_credentials_are_used_where_the_operators_are_missing_or_refu
                 .unwrap();
             operator.set_routes(routes).unwrap();
         }
-        let tenant =
-            operator.with_more_credentials("team-a", secret("team-a/pull", &config(&fake, "alice", "a")));
+        let tenant = operator.on_behalf_of("team-a", secret("team-a/pull", &config(&fake, "alice", "a")));
         let (repository, asked) = (repository(&fake), digest(manifest()));
         tenant.manifest(&repository, &asked).await.unwrap();
         assert_eq!(
@@ -233,7 +204,7 @@ async fn where_the_operator_has_credentials_that_are_accepted_nobody_elses_are_s
         })
         .unwrap();
     operator.set_routes(routes).unwrap();
-    let tenant = operator.with_more_credentials(
+    let tenant = operator.on_behalf_of(
         "team-a",
         secret("team-a/pull", &config(&fake, "alice", "hunter2")),
     );
@@ -255,7 +226,7 @@ async fn b37_a_429_for_one_identity_is_not_shown_to_another() {
     let fake = FakeRegistry::start().await.unwrap();
     fake.put_manifest("shop/web", Some("v1"), MANIFEST, manifest());
     let operator = client(&[&fake]);
-    let tenant = operator.with_credentials("team-a", Credentials::none("Secret team-a/pull"));
+    let tenant = operator.on_behalf_of("team-a", Credentials::none("Secret team-a/pull"));
     let (repository, asked) = (repository(&fake), digest(manifest()));
     fake.inject_times(
         1,

@@ -5,6 +5,7 @@
 //! - [`sigstore`]: one private [`Sigstore`] for all tests of a binary, to sign without keys.
 //! - [`Cosign`] signs really, [`BulkSigner`] signs many; [`RegistryWriter`] pushes images, or anything else.
 //! - [`FakeRegistry`] answers as a registry does until a [`Fault`] is injected, and remembers every request.
+//! - [`PrivateRegistry`] serves one user alone, by a password or by tokens.
 //! - [`Outage`] stands in front of a registry and takes it away.
 //! - [`Server`] runs any other program, for example the operator, and ends it with the test process.
 //! - With [`Lifetime::Detached`] servers stay until [`down`].
@@ -32,15 +33,19 @@
 //! ```
 
 mod access_log;
+mod api_proxy;
 mod background;
 mod bulk;
 mod cluster;
 mod command;
 mod cosign;
+mod der;
 mod detached;
 mod error;
 mod fake_registry;
+mod http;
 mod images;
+mod jwt;
 mod keys;
 pub mod node;
 mod operator;
@@ -48,6 +53,7 @@ mod order;
 mod outage;
 mod ports;
 pub mod predicates;
+mod private_registry;
 mod registry;
 mod server;
 mod shared;
@@ -59,8 +65,11 @@ use std::time::{Duration, Instant};
 
 pub use self::sigstore::{Chain, Identity, LogKey, Signer, Sigstore, SigstoreOptions, Workflow, sigstore};
 pub use access_log::LoggedRequest;
+pub use api_proxy::{ApiProxy, Fate, Passing};
 pub use bulk::BulkSigner;
-pub use cluster::{ADMIN_KUBECONFIG, ADMIN_USER, ApiRequest, Audit, Cluster, ClusterOptions, client_for};
+pub use cluster::{
+    ADMIN_KUBECONFIG, ADMIN_USER, ApiRequest, Audit, Cluster, ClusterOptions, StoreCopy, client_for,
+};
 pub use command::CommandOutput;
 pub use cosign::{Cosign, CosignVersion, Format};
 pub use detached::down;
@@ -72,6 +81,7 @@ pub use node::{NODE_USER, NODE_USER_AGENT, NodeOptions, NodeSimulator, Runtime};
 pub use operator::{OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, Operator, OperatorSpec};
 pub use outage::Outage;
 pub use ports::{free_port, free_ports};
+pub use private_registry::{Password, PrivateAccess, PrivateRegistry, REGISTRY_USER};
 pub use registry::{LogPosition, Registry, RegistryKind};
 pub use server::{Lifetime, Server, ServerSpec};
 pub use shared::{Shared, TestNamespace, run_folder, shared};

@@ -55,6 +55,8 @@ impl Operator {
             .args(spec.arguments)
             .env("KUBECONFIG", &spec.kubeconfig)
             .env("HOME", &spec.folder)
+            // As config/manager/deployment.yaml ships it.
+            .env("MALLOC_ARENA_MAX", "1")
             .grace(GRACE)
             .lifetime(spec.lifetime);
         Ok(Self {

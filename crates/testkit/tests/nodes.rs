@@ -415,6 +415,21 @@ async fn a_daemon_set_has_a_pod_on_each_node_and_deletion_is_honoured() {
             "spec": {"containers": [{"name": "agent", "image": image.by_tag()}]}}},
     });
     shared.cluster.apply(&manifest.to_string()).await.unwrap();
+    let pods = namespace.api::<Pod>();
+    // A rollout is complete on the nodes that the controller knows by then: one may come a moment later.
+    let on_each_node = async || {
+        let pods = pods.list(&ListParams::default()).await;
+        let pods = pods.map_err(|error| error.to_string())?;
+        let mut nodes: Vec<String> = pods.into_iter().filter_map(|pod| pod.spec?.node_name).collect();
+        nodes.sort();
+        match nodes == ["node-0", "node-1"] {
+            true => Ok(()),
+            false => Err(format!("{nodes:?}")),
+        }
+    };
+    eventually("a pod on each node", LIMIT, on_each_node)
+        .await
+        .unwrap();
     let rollout = [
         "-n",
         namespace.name(),
@@ -424,13 +439,6 @@ async fn a_daemon_set_has_a_pod_on_each_node_and_deletion_is_honoured() {
         "--timeout=60s",
     ];
     shared.cluster.kubectl(&rollout).await.unwrap();
-    let pods = namespace.api::<Pod>();
-    let mut nodes: Vec<String> = Vec::new();
-    for pod in pods.list(&ListParams::default()).await.unwrap() {
-        nodes.extend(pod.spec.unwrap().node_name);
-    }
-    nodes.sort();
-    assert_eq!(nodes, ["node-0", "node-1"]);
     shared
         .cluster
         .kubectl(&["-n", namespace.name(), "delete", "daemonset/agent"])

@@ -14,7 +14,7 @@ use crate::item::{Body, Content, Item, Signed, SignedBlob};
 use crate::key::{Fingerprint, PublicKey};
 use crate::material::Material;
 use crate::outcome::{Cause, Refusal};
-use crate::sigstore::{self, Examination, Holder, Presented, Promise, Rigour};
+use crate::sigstore::{self, Examination, Holder, Presented, Promise, Rigour, Unproven};
 use crate::verifier::{Signer, Verifier};
 
 /// The name of SHA-256 in a bundle (sigstore_common.proto, `HashAlgorithm`).
@@ -68,6 +68,15 @@ pub enum ArtifactRefusal {
     NeedsContent,
 }
 
+impl From<Unproven> for ArtifactRefusal {
+    fn from(unproven: Unproven) -> Self {
+        match unproven {
+            Unproven::Refused(refusal) => Self::Refused(refusal),
+            Unproven::CannotTell(cause) => Self::CannotTell(cause),
+        }
+    }
+}
+
 /// Checks a bundle (version 0.1 to 0.3, a message signature or a DSSE envelope) against an artifact and a verifier.
 ///
 /// # Errors
@@ -82,6 +91,7 @@ pub fn verify_artifact(
         Content::MessageSignature(blob) => verify_message(blob, &artifact, verifier),
         Content::Malformed(why) => Err(Refusal::EvidenceMalformed { why: why.clone() }.into()),
         Content::NotRead(cause) => Err(cause.clone().into()),
+        Content::Elsewhere(_) => Err(Cause::NotKept.into()),
     }
 }
 
@@ -213,7 +223,7 @@ fn times(
     holder: Holder<'_>,
     material: &Material,
     verifier: &Verifier,
-) -> Result<TrustedTimes, Refusal> {
+) -> Result<TrustedTimes, Unproven> {
     let Some(root) = verifier.trust_root() else {
         return Ok(TrustedTimes::default());
     };

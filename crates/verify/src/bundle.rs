@@ -2,9 +2,12 @@
 //! verification material is only checked for its outline here: neither its key hint nor its log entries and
 //! timestamps are signed, so they can neither help nor spoil what a key signed. `sigstore` looks into them.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
 use crate::dsse::{self, Envelope};
+use crate::key::Fingerprint;
 use crate::material::Material;
 use crate::outcome::{Cap, Cause};
 use crate::strict_json::{self, JsonError, Room, field, object, string};
@@ -207,9 +210,11 @@ fn material(material: &Value, is_version_0_1: bool) -> Result<Material, String> 
         .iter()
         .filter_map(|kind| Some((*kind, present(fields, kind)?)))
         .collect();
+    let mut key_hint = None;
     let certificates = match found.as_slice() {
         [("publicKey", identifier)] => {
-            object(identifier, "verificationMaterial.publicKey", &["hint"])?;
+            let identifier = object(identifier, "verificationMaterial.publicKey", &["hint"])?;
+            key_hint = identifier.get("hint").and_then(fingerprint);
             None
         }
         [("certificate", certificate)] => Some(vec![*certificate]),
@@ -232,8 +237,15 @@ fn material(material: &Value, is_version_0_1: bool) -> Result<Material, String> 
             .collect(),
         envelope: None,
         promise_suffices: false,
+        key_hint,
         is_version_0_1,
     })
+}
+
+/// cosign's hint is the SHA-256 of the key's SubjectPublicKeyInfo, in base64; others write something else.
+fn fingerprint(hint: &Value) -> Option<Fingerprint> {
+    let hash = STANDARD.decode(hint.as_str()?).ok()?;
+    <[u8; 32]>::try_from(hash).ok().map(Fingerprint::from)
 }
 
 /// The entries of a list that may be absent. Of anything else, itself: it is there, and it will not verify.

@@ -22,6 +22,11 @@ const TIMESTAMP: &str = "dev.sigstore.cosign/rfc3161timestamp";
 /// The annotations that material is read from, in a fixed order.
 const MATERIAL: [&str; 4] = [CERTIFICATE, CHAIN, LOG_BUNDLE, TIMESTAMP];
 
+/// Whether anything is read from the annotation.
+pub(crate) fn is_read(annotation: &str) -> bool {
+    annotation == SIGNATURE || MATERIAL.contains(&annotation)
+}
+
 /// The annotations that matter, as they enter the identity of an item.
 pub(crate) fn identifying(annotations: &BTreeMap<String, String>) -> Vec<&[u8]> {
     let present = MATERIAL
@@ -52,6 +57,7 @@ pub(crate) fn material(annotations: &BTreeMap<String, String>, envelope: Option<
             .collect(),
         envelope,
         promise_suffices: true,
+        key_hint: None,
         is_version_0_1: false,
     }
 }

@@ -79,6 +79,7 @@ mod tests {
         );
     }
 
+    /// Weakened once: with the first of several taken, two are accepted.
     #[test]
     fn b08_an_envelope_with_none_or_several_signatures_is_refused() {
         let signature = json!({"sig": "AAAA"});

@@ -3,7 +3,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,6 +13,8 @@ use crate::bundle::{self, Bundle, BundleContent, BundleError, MessageSignature};
 use crate::claim::Format;
 use crate::document::{Document, DocumentKind, Unreadable};
 use crate::dsse::Envelope;
+use crate::elsewhere::{Elsewhere, cut};
+use crate::key::Fingerprint;
 use crate::material::Material;
 use crate::outcome::{Cap, Cause};
 use crate::statement::Statement;
@@ -77,6 +78,7 @@ pub(crate) enum Content {
     MessageSignature(Box<SignedBlob>),
     Malformed(String),
     NotRead(Cause),
+    Elsewhere(Box<Elsewhere>),
 }
 
 /// Bytes with a signature over them, and what they mean.
@@ -85,8 +87,6 @@ pub(crate) struct Signed {
     pub(crate) body: Body,
     pub(crate) document: Result<Document, Unreadable>,
     pub(crate) material: Material,
-    /// Read when somebody asks for it: what strangers attach to an image is held as its bytes alone.
-    statement: OnceLock<Option<Arc<Statement>>>,
 }
 
 /// What was signed, with its signature.
@@ -179,6 +179,11 @@ impl Item {
 
     /// An item of which nothing was read; the name stands for its content.
     pub(crate) fn unread(name: &str, format: Format, content: Content) -> Self {
+        let content = match content {
+            Content::Malformed(why) => Content::Malformed(cut(why)),
+            Content::NotRead(cause) => Content::NotRead(cause.cut()),
+            other => other,
+        };
         Self {
             id: identity(b"layer", &[name.as_bytes()]),
             format,
@@ -206,16 +211,47 @@ impl Item {
             Content::MessageSignature(_) => ItemKind::SignedBlob,
             Content::Malformed(why) => ItemKind::Malformed { why: why.clone() },
             Content::NotRead(cause) => ItemKind::NotRead { cause: cause.clone() },
+            Content::Elsewhere(elsewhere) => elsewhere.kind.clone(),
         }
     }
 
-    /// The statement of an attestation; None for everything else. Nobody has been asked whether it is true. It is kept
-    /// once it was asked for, so ask for those that a trusted signer made.
-    #[must_use]
-    pub fn statement(&self) -> Option<Arc<Statement>> {
+    /// The statement of an attestation; None for everything else. Nobody has been asked whether it is true. It is read
+    /// anew each time, and may take many times the memory of its text: ask for those that a trusted signer made, and keep
+    /// what is needed of them.
+    ///
+    /// # Errors
+    /// [`Cause::NotKept`] for an attestation whose bytes were read once and are not at hand any more: what it says is not
+    /// known, which is not that it says nothing.
+    pub fn statement(&self) -> Result<Option<Statement>, Cause> {
         match &self.content {
-            Content::Signed(signed) => signed.statement(),
+            Content::Signed(signed) => Ok(signed.statement()),
+            Content::Elsewhere(elsewhere) if matches!(elsewhere.kind, ItemKind::Attestation { .. }) => {
+                let opened = self.opened();
+                match opened.content() {
+                    Content::Signed(signed) => Ok(signed.statement()),
+                    _ => Err(Cause::NotKept),
+                }
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The key that made it, as a bundle says in its `hint`: a place to begin to look, and nothing more. A stranger can
+    /// write any.
+    #[must_use]
+    pub fn key_hint(&self) -> Option<Fingerprint> {
+        match &self.content {
+            Content::Signed(signed) => signed.material.key_hint,
+            Content::Elsewhere(elsewhere) => elsewhere.key_hint,
             _ => None,
+        }
+    }
+
+    pub(crate) fn with_content(&self, content: Content) -> Self {
+        Self {
+            id: self.id,
+            format: self.format,
+            content,
         }
     }
 
@@ -225,13 +261,13 @@ impl Item {
 }
 
 impl Signed {
-    fn statement(&self) -> Option<Arc<Statement>> {
+    fn statement(&self) -> Option<Statement> {
         let (Ok(document), Body::Envelope(envelope)) = (&self.document, &self.body) else {
             return None;
         };
-        let read = || statement::parse(&envelope.payload).map(Arc::new).ok();
         match document.kind {
-            DocumentKind::Attestation { .. } => self.statement.get_or_init(read).clone(),
+            // It was read before, to tell what kind it is of: it can be read again.
+            DocumentKind::Attestation { .. } => statement::parse(&envelope.payload).ok(),
             _ => None,
         }
     }
@@ -268,7 +304,6 @@ fn simple_signing_content(payload: Bytes, signature: &str, material: Material) -
                 signature,
             },
             material,
-            statement: OnceLock::new(),
         })),
         Err(error) => Content::Malformed(format!("the signature annotation is not base64: {error}")),
     }
@@ -307,8 +342,8 @@ fn bundle_content(text: &[u8]) -> Content {
 
 fn unread(error: BundleError) -> Content {
     match error {
-        BundleError::Malformed(why) => Content::Malformed(why),
-        BundleError::CannotTell(cause) => Content::NotRead(cause),
+        BundleError::Malformed(why) => Content::Malformed(cut(why)),
+        BundleError::CannotTell(cause) => Content::NotRead(cause.cut()),
     }
 }
 
@@ -325,7 +360,6 @@ fn signed_envelope(envelope: Envelope, material: Material) -> Signed {
         document,
         body: Body::Envelope(envelope),
         material,
-        statement: OnceLock::new(),
     }
 }
 

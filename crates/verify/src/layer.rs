@@ -8,6 +8,7 @@ use image::Digest;
 
 use crate::bundle;
 use crate::claim::Format;
+use crate::cosign_layer;
 use crate::item::{Content, Item};
 use crate::outcome::Cause;
 
@@ -31,6 +32,12 @@ impl Item {
     pub fn is_in_layers_of(media_type: &str) -> bool {
         matches!(media_type, Self::SIMPLE_SIGNING | Self::DSSE_ENVELOPE)
             || media_type.starts_with(bundle::MEDIA_TYPE_FAMILY)
+    }
+
+    /// Whether an annotation of this name beside a layer says anything: it belongs to the item. The others are not read.
+    #[must_use]
+    pub fn is_read_beside_layers(annotation: &str) -> bool {
+        cosign_layer::is_read(annotation)
     }
 
     /// The item in a layer of one of the media types of [`Item::is_in_layers_of`]. Never fails, as

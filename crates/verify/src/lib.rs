@@ -15,6 +15,7 @@ mod cosign_layer;
 mod document;
 mod dsse;
 mod ed25519;
+mod elsewhere;
 mod identity;
 mod item;
 mod key;
@@ -34,6 +35,7 @@ mod verify;
 
 pub use artifact::{Artifact, ArtifactRefusal, VerifiedArtifact, verify_artifact};
 pub use claim::{Claim, ClaimKind, Format, Identity, SubjectKind, TimeSource, TrustedTime, TrustedTimes};
+pub use elsewhere::Keeper;
 pub use identity::{IdentityMatcher, Pattern, PatternError};
 pub use item::{Item, ItemKind};
 pub use key::{Fingerprint, KeyAlgorithm, PublicKey};

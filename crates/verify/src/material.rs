@@ -3,6 +3,8 @@
 
 use serde_json::Value;
 
+use crate::key::Fingerprint;
+
 /// The verification material of one item.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Material {
@@ -19,6 +21,8 @@ pub(crate) struct Material {
     /// A log's signed promise is enough, as in cosign's tag format. What a registry lists as a bundle always needs a
     /// proof, whatever version it says it is: its media type is not signed.
     pub(crate) promise_suffices: bool,
+    /// Whose key it is, as the bundle says. Anybody can write that.
+    pub(crate) key_hint: Option<Fingerprint>,
     /// The bundle says that it is of version 0.1, in which a promise is enough: for a bundle that a person hands over.
     pub(crate) is_version_0_1: bool,
 }

@@ -2,8 +2,10 @@
 //! nothing turns "cannot tell" into "no". What an answer means for a verdict is decided by the policy crate.
 
 use image::Digest;
+use jiff::Timestamp;
 
 use crate::claim::Claim;
+use crate::elsewhere::cut;
 
 /// The answer for one item, one image digest and one verifier.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +85,24 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// The same, of which nothing that a stranger wrote is longer than a little: one is held for each signer that is asked.
+    pub(crate) fn cut(self) -> Self {
+        match self {
+            Self::NotASignature { found } => Self::NotASignature { found: cut(found) },
+            Self::PayloadMalformed { why } => Self::PayloadMalformed { why: cut(why) },
+            Self::EvidenceMalformed { why } => Self::EvidenceMalformed { why: cut(why) },
+            Self::IdentityMismatch { found } => Self::IdentityMismatch { found: cut(found) },
+            Self::CertificateInvalid { why } => Self::CertificateInvalid { why: cut(why) },
+            Self::LogInvalid { why } => Self::LogInvalid { why: cut(why) },
+            Self::TimestampInvalid { why } => Self::TimestampInvalid { why: cut(why) },
+            short @ (Self::SignatureMismatch
+            | Self::SubjectMismatch { .. }
+            | Self::NoCertificate
+            | Self::LogMissing
+            | Self::TimestampMissing) => short,
+        }
+    }
+
     /// Whether the signer that was asked did sign the item: what is wrong is wrong with *its* evidence. Otherwise the
     /// item may be somebody else's, or nobody's.
     #[must_use]
@@ -116,6 +136,33 @@ pub enum Cause {
         /// The media type found.
         what: String,
     },
+    /// Its bytes were read once, and whoever keeps them does not have them any more.
+    #[error("its bytes are not kept any more")]
+    NotKept,
+    /// A transparency log dates it after this machine's clock: one of the two is wrong, and soon both agree.
+    #[error(
+        "its transparency log says that it was made at {at}, and this machine's clock is not there yet; set the clock right"
+    )]
+    NotYet {
+        /// What the log signed.
+        at: Timestamp,
+    },
+}
+
+impl Cause {
+    /// Whether the answer may be another one a moment later, from the same bytes: nobody may remember it.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        matches!(self, Self::NotKept | Self::NotYet { .. })
+    }
+
+    /// The same, of which nothing that a stranger wrote is longer than a little.
+    pub(crate) fn cut(self) -> Self {
+        match self {
+            Self::UnknownVersion { what } => Self::UnknownVersion { what: cut(what) },
+            short @ (Self::TooLarge(_) | Self::NotKept | Self::NotYet { .. }) => short,
+        }
+    }
 }
 
 /// A limit on remote input that was passed.

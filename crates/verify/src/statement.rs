@@ -34,10 +34,16 @@ pub struct Statement {
     pub predicate_type: String,
     /// The sha256 digests of its subjects; never empty.
     pub subjects: Vec<Digest>,
-    /// The predicate; null where there is none.
-    pub predicate: Value,
     /// The whole statement, in which no object has a key twice.
     pub value: Value,
+}
+
+impl Statement {
+    /// The predicate; null where there is none.
+    #[must_use]
+    pub fn predicate(&self) -> &Value {
+        self.value.get("predicate").unwrap_or(&Value::Null)
+    }
 }
 
 /// Reads what a statement is about, without its predicate.
@@ -72,7 +78,6 @@ fn statement(value: Value) -> Result<Statement, String> {
         statement_type: statement_type.to_owned(),
         predicate_type: predicate_type.to_owned(),
         subjects: subjects(statement)?,
-        predicate: statement.get("predicate").cloned().unwrap_or(Value::Null),
         value,
     })
 }

@@ -176,6 +176,14 @@ impl Verifier {
         }
     }
 
+    /// Whether both are keys, and different ones: an item has one signature, so what the one signed the other did not.
+    #[must_use]
+    pub fn is_another_key_than(&self, other: &Self) -> bool {
+        self.public_key().is_some()
+            && other.public_key().is_some()
+            && self.fingerprint() != other.fingerprint()
+    }
+
     /// The identities that are accepted, where the signer is keyless.
     #[must_use]
     pub fn identity(&self) -> Option<&IdentityMatcher> {

@@ -10,8 +10,8 @@ use crate::document::{Document, DocumentKind, Unreadable};
 use crate::identity::IdentityMatcher;
 use crate::item::{Body, Content, Item, Signed};
 use crate::key::PublicKey;
-use crate::outcome::{Outcome, Refusal};
-use crate::sigstore::{self, Examination, Holder, Presented, Promise, Rigour};
+use crate::outcome::{Cause, Outcome, Refusal};
+use crate::sigstore::{self, Examination, Holder, Presented, Promise, Rigour, Unproven};
 use crate::verifier::{Signer, Verifier};
 
 /// Checks one item against one image digest and one verifier.
@@ -20,9 +20,16 @@ use crate::verifier::{Signer, Verifier};
 /// it, then whether what was signed can be read, then whether it is about `subject`. So garbage that a trusted key
 /// really signed is told apart from garbage by a stranger.
 ///
-/// No clock is read: the claim carries the trusted times, and whoever knows what time it is refuses those that lie
-/// in the future.
+/// The claim carries the trusted times, and whoever knows what time it is refuses those that lie in the future. The clock
+/// is only read where a log signed a time: one that the clock has not reached is [`Cause::NotYet`].
 pub fn verify(item: &Item, subject: &Digest, verifier: &Verifier) -> Outcome {
+    match asked(&item.opened(), subject, verifier) {
+        Outcome::Refused(refusal) => Outcome::Refused(refusal.cut()),
+        other => other,
+    }
+}
+
+fn asked(item: &Item, subject: &Digest, verifier: &Verifier) -> Outcome {
     let signed = match item.content() {
         Content::Signed(signed) => signed,
         Content::MessageSignature(_) => {
@@ -32,6 +39,7 @@ pub fn verify(item: &Item, subject: &Digest, verifier: &Verifier) -> Outcome {
         }
         Content::Malformed(why) => return Outcome::Refused(Refusal::EvidenceMalformed { why: why.clone() }),
         Content::NotRead(cause) => return Outcome::CannotTell(cause.clone()),
+        Content::Elsewhere(_) => return Outcome::CannotTell(Cause::NotKept),
     };
     if let Ok(Document {
         kind: DocumentKind::OtherPayload { payload_type },
@@ -47,7 +55,8 @@ pub fn verify(item: &Item, subject: &Digest, verifier: &Verifier) -> Outcome {
         Signer::Keyless(matcher) => keyless(signed, matcher, verifier),
     };
     match (proven, &signed.document) {
-        (Err(refusal), _) => Outcome::Refused(refusal),
+        (Err(Unproven::Refused(refusal)), _) => Outcome::Refused(refusal),
+        (Err(Unproven::CannotTell(cause)), _) => Outcome::CannotTell(cause),
         (Ok(_), Err(Unreadable::Malformed(why))) => {
             Outcome::Refused(Refusal::PayloadMalformed { why: why.clone() })
         }
@@ -69,9 +78,9 @@ struct Proven {
     created_after: Option<Timestamp>,
 }
 
-fn by_key(signed: &Signed, key: &PublicKey, verifier: &Verifier) -> Result<Proven, Refusal> {
+fn by_key(signed: &Signed, key: &PublicKey, verifier: &Verifier) -> Result<Proven, Unproven> {
     if !key.signed(&signed.body.message(), signed.body.signature()) {
-        return Err(Refusal::SignatureMismatch);
+        return Err(Refusal::SignatureMismatch.into());
     }
     Ok(Proven {
         times: times(signed, Holder::Key(key), verifier)?,
@@ -79,11 +88,15 @@ fn by_key(signed: &Signed, key: &PublicKey, verifier: &Verifier) -> Result<Prove
     })
 }
 
-fn keyless(signed: &Signed, matcher: &IdentityMatcher, verifier: &Verifier) -> Result<Proven, Refusal> {
+fn keyless(signed: &Signed, matcher: &IdentityMatcher, verifier: &Verifier) -> Result<Proven, Unproven> {
     let leaf = sigstore::leaf(&signed.material)?;
     let identity = sigstore::accepted_identity(&leaf, matcher)?;
     if !sigstore::key_of(&leaf)?.signed(&signed.body.message(), signed.body.signature()) {
-        return Err(Refusal::SignatureMismatch);
+        return Err(Refusal::SignatureMismatch.into());
+    }
+    if let (Some(root), Err(_)) = (verifier.trust_root(), &signed.document) {
+        // Nothing more is asked of it, and whose it is must not be what a stranger wrote into a certificate.
+        sigstore::check_issued(&leaf, &signed.material, root)?;
     }
     Ok(Proven {
         times: times(signed, Holder::Certificate(&leaf), verifier)?,
@@ -93,7 +106,7 @@ fn keyless(signed: &Signed, matcher: &IdentityMatcher, verifier: &Verifier) -> R
 }
 
 /// The times that others vouch for. A payload that cannot be read has none, and needs none: it is refused anyway.
-fn times(signed: &Signed, holder: Holder<'_>, verifier: &Verifier) -> Result<TrustedTimes, Refusal> {
+fn times(signed: &Signed, holder: Holder<'_>, verifier: &Verifier) -> Result<TrustedTimes, Unproven> {
     let (Some(root), Ok(document)) = (verifier.trust_root(), &signed.document) else {
         return Ok(TrustedTimes::default());
     };

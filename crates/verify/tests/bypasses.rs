@@ -89,7 +89,7 @@ fn b02_validly_signed_garbage_is_refused_and_told_apart_from_a_strangers() {
     }
 }
 
-/// The good signature may stand first or last.
+/// The good signature may stand first or last. Weakened once: with the first of several taken, it verifies.
 #[test]
 fn b08_an_envelope_with_two_signatures_is_refused() {
     let (signer, other) = (Signer::p256(), Signer::p256());
@@ -111,7 +111,8 @@ fn b08_an_envelope_with_two_signatures_is_refused() {
     assert!(matches!(item(&bundle).kind(), ItemKind::Malformed { .. }));
 }
 
-/// As an OCI document that is index and manifest at once: a bundle with two contents.
+/// As an OCI document that is index and manifest at once: a bundle with two contents. Weakened once: with the envelope
+/// taken where both are, it is an attestation.
 #[test]
 fn b13_a_bundle_that_is_two_things_at_once_is_refused() {
     let signer = Signer::p256();

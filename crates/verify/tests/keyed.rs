@@ -3,7 +3,7 @@
 
 mod common;
 
-use assay_verify::{Demand, Outcome, Refusal, TimeSource, Verifier, verify};
+use assay_verify::{Cause, Demand, Outcome, Refusal, TimeSource, Verifier, verify};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use common::asking::{at, refused, root, verified};
@@ -84,6 +84,21 @@ fn a_key_with_a_log_proves_the_times_that_verify() {
     );
     let claim = verified(keyed.ask(&both, Demand::Ignore, Demand::Optional));
     assert_eq!(claim.times.earliest(), Some(at(NOON + MINUTE)));
+}
+
+/// Whatever is demanded of the log: without the entry's time the claim would be another one. Fails on a build that
+/// leaves such an entry out.
+#[test]
+fn b04_nobody_can_tell_of_a_keys_signature_either_before_its_logs_time_has_come() {
+    let keyed = Keyed::new();
+    let future = NOON + 9 * YEAR;
+    let body = keyed.signed.body_1(&pem("PUBLIC KEY", &keyed.key.spki()));
+    let bundle = keyed.bundle(vec![keyed.sigstore.entry_1(&body, future)], &[]);
+    for log in [Demand::Required, Demand::Optional] {
+        let not_yet = Outcome::CannotTell(Cause::NotYet { at: at(future) });
+        assert_eq!(keyed.ask(&bundle, log, Demand::Optional), not_yet, "{log:?}");
+    }
+    verified(keyed.ask(&bundle, Demand::Ignore, Demand::Optional));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 mod common;
 
 use assay_verify::{
-    ClaimKind, Demand, IdentityMatcher, Pattern, Refusal, SubjectKind, TimeSource, Verifier, verify,
+    ClaimKind, Demand, IdentityMatcher, Outcome, Pattern, Refusal, SubjectKind, TimeSource, Verifier, verify,
 };
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -221,6 +221,59 @@ fn b07_of_a_forged_certificate_it_is_said_whatever_else_is_missing() {
                     matches!(refusal, Refusal::CertificateInvalid { .. }) && !refusal.is_of_the_signer(),
                     "{what}: {refusal:?}"
                 );
+            }
+        }
+    }
+}
+
+/// B15: genuine timestamps and log entries are to be had by everybody, also over a signature under a certificate that
+/// nobody issued. Fails on a build that looks at them before the certificate: they take seventeen times as long.
+#[test]
+fn b15_what_lies_beside_a_forged_certificate_is_not_looked_at() {
+    let (world, forger) = (World::new(), World::new());
+    let certified = forger.sigstore.certify(&Leaf::default());
+    let signed = Enveloped::new(&statement(&subject(), COSIGN_SIGN), &certified.key);
+    let stamps = vec![world.sigstore.timestamps.stamp(&signed.signature, NOON); 4];
+    let entries = vec![world.sigstore.entry_1(&signed.body_1(&certified.pem()), NOON); 4];
+    let by = verifier(&world.sigstore.trusted_root());
+    let shortest = |bundle: &Value| {
+        let bundle = item(bundle);
+        let ask = || {
+            let begin = std::time::Instant::now();
+            let refusal = refused(verify(&bundle, &subject(), &by));
+            assert!(
+                matches!(refusal, Refusal::CertificateInvalid { .. }),
+                "{refusal:?}"
+            );
+            begin.elapsed()
+        };
+        (0..20).map(|_| ask()).min().unwrap()
+    };
+    let alone = shortest(&signed.bundle(certified.holder(), Vec::new(), &[]));
+    let beside = shortest(&signed.bundle(certified.holder(), entries, &stamps));
+    assert!(beside < alone * 4, "{beside:?}, and {alone:?} without them");
+}
+
+/// B02, B07: garbage, or more than is read, under a certificate that anybody can write is nobody's. Weakened once: with
+/// the certificate of what cannot be read left unexamined, a stranger's garbage is the trusted signer's.
+#[test]
+fn b07_what_cannot_be_read_under_a_forged_certificate_is_not_the_signers() {
+    let (world, forger) = (World::new(), World::new());
+    let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
+    for payload in ["no JSON", deep.as_str()] {
+        for (sigstore, is_genuine) in [(&world.sigstore, true), (&forger.sigstore, false)] {
+            let certified = sigstore.certify(&Leaf::default());
+            let signed = Enveloped::new(payload, &certified.key);
+            let outcome = ask(&world, &signed.bundle(certified.holder(), vec![], &[]));
+            match (outcome, is_genuine) {
+                (Outcome::Refused(refusal), false) => {
+                    assert!(
+                        matches!(refusal, Refusal::CertificateInvalid { .. }),
+                        "{refusal:?}"
+                    );
+                }
+                (Outcome::Refused(Refusal::PayloadMalformed { .. }) | Outcome::CannotTell(_), true) => {}
+                (outcome, _) => panic!("{payload}: {outcome:?}"),
             }
         }
     }

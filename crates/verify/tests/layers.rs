@@ -60,7 +60,7 @@ fn of_each_format(signer: &Signer) -> [Good; 3] {
     ]
 }
 
-/// Issue 4, "each mutated by one byte in each part": the manifest. Weakened once: with the sizes not compared, the item is
+/// Each mutated by one byte in each part: the manifest. Weakened once: with the sizes not compared, the item is
 /// the good one.
 #[test]
 fn a_layer_of_another_size_than_its_manifest_says_holds_nothing_that_counts() {
@@ -84,7 +84,7 @@ fn a_layer_of_another_size_than_its_manifest_says_holds_nothing_that_counts() {
     }
 }
 
-/// Issue 4, "each mutated by one byte in each part": the manifest. Weakened once: with every layer of the family read as a
+/// Each mutated by one byte in each part: the manifest. Weakened once: with every layer of the family read as a
 /// bundle, one of `bundle/v0.3` verifies.
 #[test]
 fn no_changed_byte_of_a_media_type_leaves_evidence_that_counts() {
@@ -125,5 +125,46 @@ fn a_bundle_has_the_version_that_its_layer_says() {
             matches!(item.kind(), ItemKind::Malformed { why } if why.contains("another version")),
             "{version}"
         );
+    }
+}
+
+/// Who keeps the bytes may lose them, or give others: then nobody can tell anything of the item, and it is not refused.
+/// Fails on a build that believes whatever is read again.
+#[test]
+fn an_item_that_is_kept_elsewhere_is_judged_as_itself_and_without_its_bytes_not_at_all() {
+    let signer = Signer::p256();
+    for good in of_each_format(&signer) {
+        let item = good.item(good.media_type, good.size());
+        let other = common::item(&Signer::p256().bundle(IN_TOTO, statement(&subject(), COSIGN_SIGN)));
+        let with = |answer: Option<Item>| item.kept_elsewhere(std::sync::Arc::new(move || answer.clone()));
+        let ask = |item: &Item| verify_signature(item, &subject(), &signer.public());
+        let kept = with(Some(item.clone()));
+        assert_eq!(
+            (kept.id(), kept.kind(), kept.format()),
+            (item.id(), item.kind(), item.format())
+        );
+        assert_eq!(ask(&kept), ask(&item), "{}", good.media_type);
+        assert!(matches!(ask(&kept), Outcome::Verified(_)) || good.media_type == Item::DSSE_ENVELOPE);
+        assert!(kept.is_at_hand() && !with(None).is_at_hand());
+        for lost in [with(None), with(Some(other))] {
+            assert_eq!(ask(&lost), Outcome::CannotTell(Cause::NotKept));
+        }
+    }
+}
+
+/// B15: one refusal is held for each signer that is asked. Fails on a build that quotes what it refuses in full.
+#[test]
+fn b15_of_what_a_stranger_wrote_a_little_is_quoted() {
+    let long = "b".repeat(3_000_000);
+    let mut payload_type = Signer::p256().bundle(&long, "{}");
+    payload_type["mediaType"] = BUNDLE.into();
+    let media_type = serde_json::json!({"mediaType": long});
+    for bundle in [payload_type, media_type] {
+        let item = Item::from_bundle(bundle.to_string().as_bytes());
+        let refused = verify_signature(&item, &subject(), &Signer::p256().public());
+        let kept = item.kept_elsewhere(std::sync::Arc::new(|| None));
+        for held in [format!("{refused:?}"), format!("{kept:?}")] {
+            assert!(held.len() < 4096, "{} bytes", held.len());
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Issue 4, "each mutated by one byte in each part": no changed byte of a payload or a signature verifies,
+//! Each mutated by one byte in each part: no changed byte of a payload or a signature verifies,
 //! and nothing changed in a bundle's text verifies as anything other than what was signed.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

@@ -159,7 +159,7 @@ fn an_attestation_of_the_tag_format_verifies_with_its_annotations() {
         2,
         "its timestamp is over the envelope"
     );
-    assert_eq!(layer.statement().unwrap().predicate_type, predicate_type);
+    assert_eq!(layer.statement().unwrap().unwrap().predicate_type, predicate_type);
 }
 
 #[test]

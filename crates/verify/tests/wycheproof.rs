@@ -41,7 +41,8 @@ impl Tally {
         }
     }
 
-    fn assert_both_kinds_were_seen(&self) {
+    fn assert_both_kinds_were_seen(&self, name: &str) {
+        println!("{name}: {} valid, {} invalid", self.valid, self.invalid);
         assert!(self.valid > 0 && self.invalid > 0, "{self:?}");
     }
 }
@@ -61,7 +62,7 @@ fn ecdsa_vectors_of_p256_and_p384_are_answered_as_published() {
                 tally.check(&label, test.result, signed(&key, &test.msg, &test.sig));
             }
         }
-        tally.assert_both_kinds_were_seen();
+        tally.assert_both_kinds_were_seen(&format!("{name:?}"));
     }
 }
 
@@ -78,7 +79,7 @@ fn eddsa_vectors_of_ed25519_are_answered_as_published() {
             tally.check(&label, test.result, signed(&key, &test.msg, &test.sig));
         }
     }
-    tally.assert_both_kinds_were_seen();
+    tally.assert_both_kinds_were_seen("Ed25519");
 }
 
 #[test]
@@ -98,6 +99,6 @@ fn rsa_pkcs1_vectors_of_sha256_are_answered_as_published() {
                 tally.check(&label, test.result, signed(&key, &test.msg, &test.sig));
             }
         }
-        tally.assert_both_kinds_were_seen();
+        tally.assert_both_kinds_were_seen(&format!("{name:?}"));
     }
 }

@@ -74,6 +74,8 @@ impl Answer {
     fn is_as_expected(&self) -> bool {
         let said = (self.cosign, self.assay);
         match self.difference {
+            // The changed byte may lie in base64 text and end it; such an entry cosign cannot read.
+            Some(Difference::LogEntry) => !self.assay,
             Some(difference) => said == difference.verdicts(),
             None => said.0 == said.1,
         }
@@ -299,6 +301,8 @@ async fn v20_b41_assay_and_cosign_agree_on_a_matrix_of_images_but_for_the_differ
         })
         .collect();
     assert!(unexplained.is_empty(), "{unexplained:#?}");
+    let shows = |answer: &Answer| answer.difference == Some(Difference::LogEntry) && answer.cosign;
+    assert!(answers.iter().any(shows), "cosign reads log entries");
     let accepted = answers
         .iter()
         .filter(|answer| answer.cosign && answer.assay)

@@ -11,7 +11,7 @@ use crate::scene::{PATIENCE, Scene, condition, condition_in, simple, summary};
 use crate::servers::servers;
 
 /// The operator's requests about one repository, by the registry's own log.
-fn requests(registry: &Registry, since: LogPosition, repository: &str) -> Vec<String> {
+pub(crate) fn requests(registry: &Registry, since: LogPosition, repository: &str) -> Vec<String> {
     let of_operator = registry.access_log_since(since).unwrap().into_iter();
     of_operator
         .filter(|request| request.user_agent.starts_with(USER_AGENT))
@@ -282,41 +282,4 @@ async fn c5_13_c5_15_a_new_signature_heals_and_a_new_digest_is_judged_anew() {
         .filter(|request| request.path.starts_with(&asked))
         .count();
     assert!(times >= 2, "the referrers were asked for {times} times");
-}
-
-/// A key that ends by itself: the verdict changes at that time, and says so before.
-#[tokio::test]
-async fn a_verdict_changes_by_itself_at_the_time_that_it_named() {
-    let (scene, _) = Scene::shared("deadline").await;
-    let registry = &servers().await.referrers;
-    let pair = scene.cosign.generate_key_pair("release").await.unwrap();
-    let image = scene.signed_image(registry, "deadline/web", &pair).await;
-    let end = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second() + 25).unwrap();
-    let ending = crate::manifests::with(
-        scene.signing_key("release", "release", "Active", &pair),
-        json!({"spec": {"notAfter": end.to_string()}}),
-    );
-    scene
-        .create(&[
-            ending,
-            scene.policy("signed", "release", json!({})),
-            simple("web", &image.by_tag()),
-        ])
-        .await;
-    let good = scene.says("deployment-web", "True/AllVerified").await;
-    assert_eq!(
-        good.status.images[0].policies[0]
-            .valid_until
-            .as_ref()
-            .map(|time| time.0),
-        Some(end)
-    );
-    let position = registry.log_position().unwrap();
-    let bad = scene.says("deployment-web", "False/KeyExpired").await;
-    assert!(bad.status.images[0].policies[0].since.0 >= end, "{bad:?}");
-    assert!(
-        jiff::Timestamp::now().duration_since(end).as_secs() < 15,
-        "it was late"
-    );
-    assert_eq!(requests(registry, position, "deadline/web"), Vec::<String>::new());
 }

@@ -228,7 +228,7 @@ async fn the_samples_are_accepted_without_a_warning() {
     let applied = installed().kubectl_output(&arguments, "").await.unwrap();
     assert!(applied.succeeded(), "{applied:?}");
     assert_eq!(applied.stderr, "");
-    assert_eq!(applied.stdout.lines().count(), 7, "{}", applied.stdout);
+    assert_eq!(applied.stdout.lines().count(), 8, "{}", applied.stdout);
 }
 
 #[tokio::test]
@@ -268,6 +268,7 @@ async fn the_operator_may_do_exactly_what_it_does_and_nothing_to_workloads_polic
             "apps/statefulsets",
             "batch/cronjobs",
             "batch/jobs",
+            "assay.dev/imageexceptions",
             "assay.dev/imagepolicies",
             "assay.dev/keyrevocations",
             "assay.dev/policypreviews",
@@ -281,6 +282,7 @@ async fn the_operator_may_do_exactly_what_it_does_and_nothing_to_workloads_polic
     expected.extend(each(
         &["update"],
         &[
+            "assay.dev/imageexceptions/status",
             "assay.dev/imagepolicies/status",
             "assay.dev/keyrevocations/status",
             "assay.dev/policypreviews/status",
@@ -298,6 +300,7 @@ async fn the_operator_may_do_exactly_what_it_does_and_nothing_to_workloads_polic
         &["create"],
         &["assay.dev/keyrevocations", "events.k8s.io/events"],
     ));
+    expected.extend(each(&["patch"], &["assay.dev/keyrevocations"]));
     let besides_custom_owners = async |namespace| {
         let mut found = rights(client.clone(), namespace).await;
         found.retain(|right| !right.contains(CUSTOM_GROUP));
@@ -399,7 +402,7 @@ async fn whoever_holds_view_edit_or_admin_in_a_namespace_reads_the_compliance_th
 #[tokio::test]
 async fn the_admins_of_keys_policies_and_registries_are_apart_and_none_reads_secrets_or_writes_statuses() {
     let cluster = installed();
-    let admins: [(&str, &[&str]); 3] = [
+    let admins: [(&str, &[&str]); 4] = [
         (
             "key",
             &[
@@ -409,7 +412,15 @@ async fn the_admins_of_keys_policies_and_registries_are_apart_and_none_reads_sec
                 "assay.dev/trustroots",
             ],
         ),
-        ("policy", &["assay.dev/imagepolicies", "assay.dev/policypreviews"]),
+        (
+            "policy",
+            &[
+                "assay.dev/imageexceptions",
+                "assay.dev/imagepolicies",
+                "assay.dev/policypreviews",
+            ],
+        ),
+        ("exception", &["assay.dev/imageexceptions"]),
         ("registry", &["assay.dev/registryconfigs"]),
     ];
     for (role, resources) in admins {

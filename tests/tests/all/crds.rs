@@ -18,6 +18,7 @@ async fn objects(servers: &Shared, kind: &str) -> Api<DynamicObject> {
         "TrustRoot" => "trustroots",
         "RegistryConfig" => "registryconfigs",
         "KeyRevocation" => "keyrevocations",
+        "ImageException" => "imageexceptions",
         _ => "signingkeys",
     };
     let resource = ApiResource {
@@ -268,7 +269,15 @@ async fn every_kind_is_found_by_category_and_short_name_with_its_columns() {
     let compliances = kubectl(&["get", "imgc", "-n", namespace.name(), "deployment-web"]).await;
     assert_eq!(
         columns(&compliances),
-        ["NAME", "COMPLIANT", "DRY-RUN", "REASON", "IMAGES", "AGE"]
+        [
+            "NAME",
+            "COMPLIANT",
+            "DRY-RUN",
+            "REASON",
+            "IMAGES",
+            "NEXT-START",
+            "AGE"
+        ]
     );
     let row: Vec<&str> = compliances.lines().nth(1).unwrap().split_whitespace().collect();
     assert_eq!(&row[..4], ["deployment-web", "False", "KeyRevoked", "1"]);

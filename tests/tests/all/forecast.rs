@@ -229,6 +229,6 @@ async fn whoever_may_not_read_or_asks_badly_is_told_so() {
     };
     assert!(bad(&["--within", "soon"]).await.contains("such as 14d"));
     assert!(bad(&["-n", "a", "-A"]).await.contains("cannot be used with"));
-    assert!(bad(&["-o", "yaml"]).await.contains("table, json"));
+    assert!(bad(&["-o", "xml"]).await.contains("table, wide, json, yaml"));
     assert!(bad(&["--context", "none"]).await.contains("none"));
 }

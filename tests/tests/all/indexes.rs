@@ -13,7 +13,7 @@ fn running(name: &str, image: &str, image_id: &str) -> Value {
 }
 
 /// B51, B34. Weakened once: with every child of an index taken for what runs in `lists`, `moved` says True/AllVerified;
-/// with `is_runnable` left out there, `attestation` does.
+/// with `is_for_a_real_platform` left out there, `attestation` does.
 #[tokio::test]
 async fn b51_b34_only_an_index_that_lists_what_runs_for_a_real_platform_vouches_for_it() {
     let (scene, _) = Scene::shared("indexes").await;

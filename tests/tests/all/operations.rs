@@ -1,14 +1,8 @@
-//! What whoever runs the operator meets: flags, metrics, health, two replicas, an orderly end.
-
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+//! What whoever runs the operator meets: flags, metrics, health, rights.
 
 use serde_json::json;
-use testkit::Cluster;
 
 use crate::binary::assay;
-use crate::operator::{Operator, insecure, install};
-use crate::own::own_cluster;
 use crate::scene::{Scene, condition_in, simple};
 use crate::servers::servers;
 
@@ -211,134 +205,6 @@ async fn each_transition_is_one_structured_line_in_the_log() {
     for secret in ["BEGIN PUBLIC KEY", "Bearer "] {
         assert!(!log.contains(secret), "{secret} is in the log");
     }
-}
-
-/// A user with the operator's rights under a name of its own, so that the audit log tells two replicas apart.
-async fn replica(cluster: &Cluster, user: &str) -> PathBuf {
-    let binding = [
-        "create",
-        "clusterrolebinding",
-        user,
-        "--clusterrole=assay-operator",
-        &format!("--user={user}"),
-    ];
-    cluster.kubectl(&binding).await.unwrap();
-    let role = cluster
-        .kubectl(&[
-            "-n",
-            "assay-system",
-            "get",
-            "roles",
-            "-o",
-            "jsonpath={.items[0].metadata.name}",
-        ])
-        .await
-        .unwrap();
-    let arguments = [
-        "-n",
-        "assay-system",
-        "create",
-        "rolebinding",
-        user,
-        &format!("--role={role}"),
-        &format!("--user={user}"),
-    ];
-    cluster.kubectl(&arguments).await.unwrap();
-    cluster.kubeconfig_for_user(user, None).unwrap()
-}
-
-/// Who holds the operator's Lease; empty where nobody does.
-async fn lease_holder(cluster: &Cluster) -> String {
-    let holder = [
-        "-n",
-        "assay-system",
-        "get",
-        "lease",
-        "assay-controller",
-        "-o",
-        "jsonpath={.spec.holderIdentity}",
-    ];
-    cluster.kubectl(&holder).await.unwrap()
-}
-
-/// F13 in part, C2.11.
-#[tokio::test]
-async fn c2_11_two_replicas_never_both_write_and_one_takes_over_from_the_other() {
-    let cluster = own_cluster("replicas").await;
-    install(cluster).await;
-    let registry = &servers().await.referrers;
-    let arguments = insecure(&[registry.host()]);
-    let (one, two) = (
-        replica(cluster, "replica-one").await,
-        replica(cluster, "replica-two").await,
-    );
-    let one = Operator::launch_as(cluster, "one", &one, &arguments);
-    one.until_ready().await;
-    one.until_metric("assay_leader", 1.0).await;
-    let two = Operator::launch_as(cluster, "two", &two, &arguments);
-    two.until_ready().await;
-    assert_eq!(two.metric("assay_leader").await, Some(0.0));
-
-    let scene = Scene::on(cluster, "replicas").await;
-    let release = scene.signer("release", "release", "Active").await;
-    let image = scene.signed_image(registry, "replicas/web", &release).await;
-    let mut objects = vec![scene.policy("signed", "release", json!({}))];
-    objects.extend((0..5).map(|number| simple(&format!("web-{number}"), &image.by_tag())));
-    scene.create(&objects).await;
-    let all_say = async |says: &str| {
-        for number in 0..5 {
-            scene.says(&format!("deployment-web-{number}"), says).await;
-        }
-    };
-    let stage = async |stage: &str| {
-        scene
-            .patch(
-                "signingkey",
-                &scene.unique("release"),
-                &json!({"spec": {"stage": stage}}),
-            )
-            .await;
-    };
-    all_say("True/AllVerified").await;
-
-    // An orderly end hands the Lease over at once.
-    let before = lease_holder(cluster).await;
-    let started = Instant::now();
-    one.server.terminate().unwrap();
-    let end = one.server.wait_for_end(Duration::from_secs(30)).unwrap();
-    let after = lease_holder(cluster).await;
-    println!("ended {:?} after SIGTERM: {end}", started.elapsed());
-    assert_eq!(end, "exit code 0", "{}", one.server.log_tail());
-    assert!(!before.is_empty());
-    assert_ne!(
-        after, before,
-        "the Lease was not given back: it is left to run out"
-    );
-    two.until_metric("assay_leader", 1.0).await;
-    println!("the other replica leads {:?} after SIGTERM", started.elapsed());
-    stage("Disabled").await;
-    all_say("False/KeyDisabled").await;
-
-    // A killed one is followed when its Lease has run out.
-    one.server.start_again().unwrap();
-    one.until_ready().await;
-    two.server.kill().unwrap();
-    stage("Active").await;
-    all_say("True/AllVerified").await;
-    assert_eq!(one.metric("assay_leader").await, Some(1.0));
-
-    let mut writers: Vec<String> = cluster
-        .api_requests()
-        .unwrap()
-        .into_iter()
-        .filter(|request| {
-            request.is_write() && request.user.starts_with("replica-") && request.resource != "leases"
-        })
-        .map(|request| request.user)
-        .collect();
-    assert!(writers.len() >= 15, "{writers:?}");
-    writers.dedup();
-    assert_eq!(writers, ["replica-one", "replica-two", "replica-one"]);
 }
 
 /// The shared operator has the rights of `config/rbac` and no more; here is that they suffice for everything that it

@@ -123,6 +123,8 @@ pub(crate) struct Strange {
     pub(crate) lying: StandIn,
 }
 
+/// A custom kind of which the shared operator judges templates, once somebody defines it.
+pub(crate) const MACHINES: &str = "starts.example.com/v1/Machine=.spec.template.spec";
 const FRONTS: usize = 4;
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
@@ -159,8 +161,10 @@ pub(crate) async fn operator() -> &'static SharedOperator {
         let mut hosts = vec![shared.distribution.host(), shared.referrers.host()];
         hosts.extend(fronts.iter().map(Outage::host));
         hosts.extend([&strange.denying, &strange.busy, &strange.huge, &strange.lying].map(StandIn::host));
+        let mut arguments = insecure(&hosts);
+        arguments.extend(["--workload-template".to_owned(), MACHINES.to_owned()]);
         SharedOperator {
-            operator: Operator::start(&shared.cluster, "operator", &insecure(&hosts)).await,
+            operator: Operator::start(&shared.cluster, "operator", &arguments).await,
             fronts: std::sync::Mutex::new(fronts),
             strange,
         }

@@ -94,7 +94,7 @@ fn controlled_by(api: &str, kind: &str, name: &str, uid: &str) -> Value {
     json!({"ownerReferences": [{"apiVersion": api, "kind": kind, "name": name, "uid": uid, "controller": true}]})
 }
 
-/// B55.
+/// B55. Weakened once: with `BuiltIn::of` heeding the kind alone, the look-alike has no object of its own.
 #[tokio::test]
 async fn c1_08_b55_custom_owners_are_climbed_where_they_may_be_read_and_are_never_taken_for_built_in_kinds() {
     let (scene, _) = Scene::shared("custom-owners").await;
@@ -206,7 +206,7 @@ async fn c1_08_b55_custom_owners_are_climbed_where_they_may_be_read_and_are_neve
 
 /// C1.16, B27, B55: an owner that is not who it claims to be ends the climb, and the pod is judged all the same.
 /// Weakened once: with the uid of an owner not compared in `climb`, the forged owner takes the pod over: the pod's own
-/// object says NothingRunning.
+/// object says NothingRunning. It says the same with a deletion timestamp taken for an end in `is_finished`.
 #[tokio::test]
 async fn c1_16_b27_b55_a_forged_owner_shortens_nothing_and_a_pod_that_is_held_in_deletion_is_still_judged() {
     let (scene, _) = Scene::shared("forged-owners").await;

@@ -92,7 +92,7 @@ async fn c5_04_a_preview_says_what_a_change_would_do_and_applies_nothing() {
     let status = previewed(&scene, "unknown", "True", json!([{"apply": nobodys}])).await;
     assert_eq!(
         totals(&status),
-        [&json!(1), &json!(0), &json!(1), &json!(1)],
+        [&json!(1), &json!(0), &json!(0), &json!(1)],
         "{status:#}"
     );
 
@@ -137,7 +137,7 @@ async fn a_preview_is_removed_after_its_time_and_one_that_asks_for_another_kind_
     for (changes, says) in [
         (
             json!([{"apply": pod}]),
-            "must be a SigningKey, an ImagePolicy or a KeyRevocation",
+            "must be a SigningKey, an ImagePolicy, a KeyRevocation or an ImageException",
         ),
         (json!([{}]), "exactly one of apply and delete is needed"),
         (json!([]), "spec.changes"),

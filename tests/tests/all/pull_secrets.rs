@@ -1,11 +1,12 @@
 //! Private images and the pull secrets of those who run them: real registries that want a password or a token, a real
 //! API server with RBAC, and the operator with the rights that `config/rbac` gives it.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use testkit::{Cluster, Server, ServerSpec, Tools, free_port, node::annotation, run_folder};
+use testkit::{
+    Cluster, Password, PrivateAccess, PrivateRegistry, REGISTRY_USER, node::annotation, run_folder,
+};
 use tokio::sync::OnceCell;
 
 use crate::manifests::with;
@@ -13,76 +14,22 @@ use crate::operator::{Operator, insecure, install};
 use crate::own::own_cluster;
 use crate::scene::{Scene, condition, deployment};
 
-/// What the password `first` of alice is to distribution, and what `second` is (bcrypt).
-const FIRST: &str = "alice:$2b$05$abcdefghijklmnopqrstuu3rQZA.e/048YzLTJ55aycWHfqo0a49W\n";
-const SECOND: &str = "alice:$2b$05$abcdefghijklmnopqrstuuKbPhTOR7Pvo59BRa0eQ090CMHpax.C6\n";
-
 /// After a refusal it is asked again after 30 s, then 60 s.
 const ASKED_AGAIN: Duration = Duration::from_secs(180);
 
-/// Two processes of distribution over the same files: one takes what tests push, the other serves alice alone.
-struct Private {
-    open: String,
-    host: String,
-    users: PathBuf,
-    _servers: [Server; 2],
+async fn private_registry(name: &str, access: PrivateAccess) -> PrivateRegistry {
+    let folder = run_folder().unwrap().join(format!("private-{name}"));
+    PrivateRegistry::start(folder, access).await.unwrap()
 }
 
-impl Private {
-    async fn start(name: &str) -> Self {
-        let folder = run_folder().unwrap().join(format!("private-{name}"));
-        std::fs::create_dir_all(&folder).unwrap();
-        let users = folder.join("users");
-        std::fs::write(&users, FIRST).unwrap();
-        let auth = json!({"auth": {"htpasswd": {"realm": "test", "path": users}}});
-        let (open, first) = distribution(&folder, "open", json!({})).await;
-        let (host, second) = distribution(&folder, "private", auth).await;
-        Self {
-            open,
-            host,
-            users,
-            _servers: [first, second],
-        }
-    }
-}
-
-async fn distribution(folder: &std::path::Path, name: &str, more: Value) -> (String, Server) {
-    let host = format!("127.0.0.1:{}", free_port().unwrap());
-    let config = json!({
-        "version": "0.1",
-        "log": {"level": "warn"},
-        "storage": {"filesystem": {"rootdirectory": folder.join("files")}},
-        "http": {"addr": host},
-    });
-    let file = folder.join(format!("{name}.yml"));
-    std::fs::write(&file, with(config, more).to_string()).unwrap();
-    let program = Tools::locate().unwrap().path("distribution").unwrap();
-    let spec = ServerSpec::new(format!("distribution-{name}"), program, folder)
-        .arg("serve")
-        .arg(file);
-    let server = Server::start(spec).unwrap();
-    let address = host.clone();
-    let ready = || {
-        let address = address.clone();
-        async move {
-            let connected = tokio::net::TcpStream::connect(address).await;
-            connected.map(|_| true).map_err(|error| error.to_string())
-        }
-    };
-    server
-        .wait_until_ready(Duration::from_secs(30), ready)
-        .await
-        .unwrap();
-    (host, server)
-}
-
-/// A cluster whose operator uses workloads' credentials, and the registry that refuses it.
+/// A cluster whose operator uses workloads' credentials, and registries that refuse it.
 struct Stage {
     cluster: &'static Cluster,
     operator: Operator,
-    private: Private,
+    basic: PrivateRegistry,
+    tokens: PrivateRegistry,
     /// Of one test alone, which changes the password.
-    turning: Private,
+    turning: PrivateRegistry,
 }
 
 async fn stage() -> &'static Stage {
@@ -90,15 +37,20 @@ async fn stage() -> &'static Stage {
     let start = || async {
         let cluster = own_cluster("pull-secrets").await;
         install(cluster).await;
-        let private = Private::start("basic").await;
-        let turning = Private::start("turning").await;
-        let mut arguments = insecure(&[private.host.clone(), turning.host.clone()]);
+        let basic = private_registry("basic", PrivateAccess::Basic).await;
+        let tokens = private_registry("tokens", PrivateAccess::Token).await;
+        let turning = private_registry("turning", PrivateAccess::Basic).await;
+        let hosts = [&basic, &tokens, &turning].map(|registry| registry.host().to_owned());
+        let mut arguments = insecure(&hosts);
         arguments.extend(["--leader-elect=false", "--registry-credentials=workload"].map(str::to_owned));
+        let token_server = tokens.token_server().unwrap();
+        arguments.push(format!("--token-server={}={token_server}", tokens.host()));
         let operator = Operator::start(cluster, "operator", &arguments).await;
         Stage {
             cluster,
             operator,
-            private,
+            basic,
+            tokens,
             turning,
         }
     };
@@ -118,12 +70,16 @@ fn pull_secret(name: &str) -> Value {
 
 /// `kubectl create secret docker-registry`, or its content anew.
 async fn put_secret(scene: &Scene, name: &str, host: &str, password: &str) {
-    let config = json!({"auths": {host: {"username": "alice", "password": password}}}).to_string();
+    put_secret_in(scene, scene.name(), name, host, password).await;
+}
+
+async fn put_secret_in(scene: &Scene, namespace: &str, name: &str, host: &str, password: &str) {
+    let config = json!({"auths": {host: {"username": REGISTRY_USER, "password": password}}}).to_string();
     let data = json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name},
         "type": "kubernetes.io/dockerconfigjson", "stringData": {".dockerconfigjson": config},
     });
-    let arguments = ["-n", scene.name(), "apply", "-f", "-"];
+    let arguments = ["-n", namespace, "apply", "-f", "-"];
     let output = scene.cluster.kubectl_output(&arguments, &data.to_string()).await;
     output.unwrap().into_stdout().unwrap();
 }
@@ -152,6 +108,14 @@ async fn run_command_in(scene: &Scene, message: &str) {
     scene.cluster.kubectl(&words[..=end]).await.unwrap();
 }
 
+async fn until_message(scene: &Scene, name: &str, part: &str) {
+    let says = |compliance: &api::ImageCompliance| {
+        let message = compliance.status.images[0].policies[0].message.as_deref();
+        message.is_some_and(|message| message.contains(part))
+    };
+    scene.until(name, part, ASKED_AGAIN, says).await;
+}
+
 async fn becomes(scene: &Scene, name: &str, expected: &str) {
     scene
         .until(name, expected, ASKED_AGAIN, |compliance| {
@@ -161,10 +125,13 @@ async fn becomes(scene: &Scene, name: &str, expected: &str) {
 }
 
 /// Signs an image where everybody may write, and names it where alice alone may read.
-async fn private_image(scene: &Scene, private: &Private, key: Option<&testkit::KeyPair>) -> String {
+async fn private_image(scene: &Scene, private: &PrivateRegistry, key: Option<&testkit::KeyPair>) -> String {
     let repository = format!("{}/web", scene.name());
-    let writer = testkit::RegistryWriter::new(private.open.clone());
-    let image = writer.push_image(&repository, "1", scene.name()).await.unwrap();
+    let image = private
+        .writer()
+        .push_image(&repository, "1", scene.name())
+        .await
+        .unwrap();
     if let Some(key) = key {
         scene
             .cosign
@@ -172,7 +139,7 @@ async fn private_image(scene: &Scene, private: &Private, key: Option<&testkit::K
             .await
             .unwrap();
     }
-    format!("{}/{repository}@{}", private.host, image.digest)
+    format!("{}/{repository}@{}", private.host(), image.digest)
 }
 
 /// C3.12: the whole way of a namespace that opts in.
@@ -182,7 +149,7 @@ async fn c3_12_a_private_image_verifies_once_its_namespace_lets_the_operator_rea
     let scene = Scene::on(stage.cluster, "pull").await;
     let pair = scene.signer("release", "release", "Active").await;
     let image = private_image(&scene, &stage.turning, Some(&pair)).await;
-    put_secret(&scene, "pull", &stage.turning.host, "first").await;
+    put_secret(&scene, "pull", stage.turning.host(), Password::First.text()).await;
     scene
         .create(&[
             scene.policy(
@@ -202,13 +169,13 @@ async fn c3_12_a_private_image_verifies_once_its_namespace_lets_the_operator_rea
     becomes(&scene, "deployment-web", "True/AllVerified").await;
 
     // The password is another one at the registry and not yet in the Secret: what was verified stays, and is stale.
-    std::fs::write(&stage.turning.users, SECOND).unwrap();
+    stage.turning.set_password(Password::Second).unwrap();
     scene
         .until("deployment-web", "stale", ASKED_AGAIN, |compliance| {
             compliance.status.images[0].policies[0].stale_since.is_some()
         })
         .await;
-    put_secret(&scene, "pull", &stage.turning.host, "second").await;
+    put_secret(&scene, "pull", stage.turning.host(), Password::Second.text()).await;
     scene
         .until("deployment-web", "fresh", ASKED_AGAIN, |compliance| {
             compliance.status.images[0].policies[0].stale_since.is_none()
@@ -221,6 +188,68 @@ async fn c3_12_a_private_image_verifies_once_its_namespace_lets_the_operator_rea
     );
 }
 
+/// C3.12: through a token server that signs real tokens. Fails on a build that asks for tokens without a password.
+#[tokio::test]
+async fn c3_12_a_pull_secret_is_shown_to_the_token_server_that_the_operator_is_told_of() {
+    let stage = stage().await;
+    let scene = Scene::on(stage.cluster, "tokens").await;
+    let pair = scene.signer("release", "release", "Active").await;
+    let image = private_image(&scene, &stage.tokens, Some(&pair)).await;
+    put_secret(&scene, "pull", stage.tokens.host(), "wrong").await;
+    let often = json!({"spec": {"recheck": {"interval": "5s"}}});
+    scene
+        .create(&[
+            scene.policy("signed", "release", often),
+            running("web", &image, pull_secret("pull")),
+        ])
+        .await;
+    let refused = message(&scene, "deployment-web", "Unknown/RegistryDenied").await;
+    run_command_in(&scene, &refused).await;
+    let secret = format!("Secret {}/pull", scene.name());
+    let token_server = stage.tokens.token_server().unwrap();
+    let wrong =
+        format!("the token server {token_server} refuses: the credentials of {secret} do not allow it");
+    until_message(&scene, "deployment-web", &wrong).await;
+    put_secret(&scene, "pull", stage.tokens.host(), Password::First.text()).await;
+    becomes(&scene, "deployment-web", "True/AllVerified").await;
+}
+
+/// C3.12: the operator's own credentials, which no namespace has to allow, with a password and with tokens. Fails on a
+/// build that leaves out the credentials of a RegistryConfig.
+#[tokio::test]
+async fn c3_12_the_operators_own_secret_opens_a_registry_for_every_namespace() {
+    let stage = stage().await;
+    for (name, registry) in [("own-basic", &stage.basic), ("own-tokens", &stage.tokens)] {
+        let scene = Scene::on(stage.cluster, name).await;
+        let pair = scene.signer("release", "release", "Active").await;
+        let image = private_image(&scene, registry, Some(&pair)).await;
+        let often = json!({"spec": {"recheck": {"interval": "5s"}}});
+        scene
+            .create(&[
+                scene.policy("signed", "release", often),
+                running("web", &image, json!({})),
+            ])
+            .await;
+        message(&scene, "deployment-web", "Unknown/RegistryDenied").await;
+        let secret = scene.unique("registry");
+        put_secret_in(
+            &scene,
+            "assay-system",
+            &secret,
+            registry.host(),
+            Password::First.text(),
+        )
+        .await;
+        let config = json!({
+            "apiVersion": "assay.dev/v1alpha1", "kind": "RegistryConfig", "metadata": {"name": secret},
+            "spec": {"prefix": format!("{}/{}", registry.host(), scene.name()), "plainHTTP": true,
+                "credentials": {"secretName": secret}},
+        });
+        scene.create(&[config]).await;
+        becomes(&scene, "deployment-web", "True/AllVerified").await;
+    }
+}
+
 /// Invariant 7, B42: a namespace without a secret learns nothing from one that has one.
 #[tokio::test]
 async fn b42_a_namespace_without_the_secret_stays_denied_beside_one_that_has_it_and_after_a_restart() {
@@ -230,13 +259,13 @@ async fn b42_a_namespace_without_the_secret_stays_denied_beside_one_that_has_it_
         Scene::on(stage.cluster, "other").await,
     );
     let pair = mine.signer("release", "release", "Active").await;
-    let image = private_image(&mine, &stage.private, Some(&pair)).await;
+    let image = private_image(&mine, &stage.basic, Some(&pair)).await;
     let policy = with(
         mine.policy("signed", "release", json!({})),
         json!({"spec": {"match": {"namespaces": [mine.name(), other.name()]}}}),
     );
     mine.create(&[policy]).await;
-    put_secret(&mine, "pull", &stage.private.host, "first").await;
+    put_secret(&mine, "pull", stage.basic.host(), Password::First.text()).await;
     for scene in [&mine, &other] {
         let grant = [
             "create",
@@ -267,7 +296,7 @@ async fn b42_a_namespace_without_the_secret_stays_denied_beside_one_that_has_it_
 async fn c3_12_the_secrets_of_the_service_account_count_where_the_pod_names_none() {
     let stage = stage().await;
     let scene = Scene::on(stage.cluster, "account").await;
-    let image = private_image(&scene, &stage.private, None).await;
+    let image = private_image(&scene, &stage.basic, None).await;
     scene
         .create(&[
             scene.policy("signed", "release", json!({})),
@@ -279,7 +308,7 @@ async fn c3_12_the_secrets_of_the_service_account_count_where_the_pod_names_none
         refused.contains(&format!("ServiceAccount {}/default", scene.name())),
         "{refused}"
     );
-    put_secret(&scene, "pull", &stage.private.host, "first").await;
+    put_secret(&scene, "pull", stage.basic.host(), Password::First.text()).await;
     let secrets = json!({"imagePullSecrets": [{"name": "pull"}]});
     scene.patch("serviceaccount", "default", &secrets).await;
     run_command_in(&scene, &refused).await;

@@ -1,18 +1,65 @@
 //! The operator killed at any moment and started again: the same statuses, nothing told twice.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use api::ImageCompliance;
 use kube::api::ListParams;
 use serde_json::{Value, json};
 
+use testkit::{ApiProxy, Fate, OPERATOR_ACCOUNT, OPERATOR_NAMESPACE};
+use tokio::sync::Notify;
+
 use crate::operator::{Operator, USER, insecure, install};
 use crate::own::own_cluster;
 use crate::scene::{Scene, condition_in, simple, summary};
 use crate::servers::servers;
 
-const KILLS: u64 = 20;
+/// How often the operator is killed, unless `ASSAY_KILLS` says otherwise.
+const KILLS: usize = 200;
+
+fn kills() -> usize {
+    let told = std::env::var("ASSAY_KILLS").ok();
+    told.map_or(KILLS, |kills| kills.parse().expect("ASSAY_KILLS is a number"))
+}
+
+/// Kills the operator in the middle of a write: what stands between it and the API server holds the write, or the answer
+/// to it, until the operator is dead.
+struct Reaper {
+    proxy: ApiProxy,
+    struck: Arc<Notify>,
+}
+
+impl Reaper {
+    /// The next process ends at its write of this number, before or after that was carried out. Everything later is held.
+    fn lie_in_wait(&self, number: usize, fate: Fate) {
+        let (writes, struck) = (AtomicUsize::new(0), self.struck.clone());
+        self.proxy.set_rule(move |request| {
+            if !request.is_write() {
+                return Fate::Forward;
+            }
+            match writes.fetch_add(1, Ordering::Relaxed) {
+                at if at < number => Fate::Forward,
+                at if at == number => {
+                    struck.notify_one();
+                    fate.clone()
+                }
+                _ => Fate::Hold,
+            }
+        });
+    }
+
+    /// Waits for that write; false where there was none.
+    async fn strike(&self, within: Duration) -> bool {
+        tokio::time::timeout(within, self.struck.notified()).await.is_ok()
+    }
+
+    fn let_live(&self) {
+        self.proxy.set_rule(|_| Fate::Forward);
+    }
+}
 
 /// What is written about each workload: the status, and the version of the object.
 async fn written(scene: &Scene) -> BTreeMap<String, (String, Option<String>)> {
@@ -36,13 +83,22 @@ async fn told(scene: &Scene) -> Vec<String> {
 
 /// F12, C2.11, C5.12: one replica without a Lease, so that each start writes at once.
 #[tokio::test]
-async fn f12_c5_12_an_operator_killed_at_any_moment_converges_and_tells_nothing_twice() {
+async fn f12_c5_12_an_operator_killed_at_any_write_converges_and_tells_nothing_twice() {
     let cluster = own_cluster("restart").await;
     install(cluster).await;
     let [distribution, referrers] = [&servers().await.distribution, &servers().await.referrers];
     let mut arguments = insecure(&[distribution.host(), referrers.host()]);
     arguments.push("--leader-elect=false".to_owned());
-    let operator = Operator::start(cluster, "operator", &arguments).await;
+    let account = cluster
+        .kubeconfig_for_service_account(OPERATOR_NAMESPACE, OPERATOR_ACCOUNT)
+        .await
+        .unwrap();
+    let reaper = Reaper {
+        proxy: ApiProxy::in_front_of(cluster, &account).await.unwrap(),
+        struck: Arc::default(),
+    };
+    let operator = Operator::launch_as(cluster, "operator", reaper.proxy.kubeconfig(), &arguments);
+    operator.until_ready().await;
     let scene = Scene::on(cluster, "restart").await;
     let release = scene.signer("release", "release", "Active").await;
     let other = scene.signer("other", "release", "Active").await;
@@ -87,8 +143,10 @@ async fn f12_c5_12_an_operator_killed_at_any_moment_converges_and_tells_nothing_
     scene.event("Deployment", "foreign", "BecameNonCompliant").await;
     let before = written(&scene).await;
 
-    // The key is turned off and on while the operator is killed after 0 to 1.5 seconds.
-    for round in 0..KILLS {
+    // The key is turned off and on, and each process is killed at one of its first writes: statuses, Events, counts.
+    let (rounds, mut struck) = (kills(), 0);
+    operator.server.kill().unwrap();
+    for round in 0..rounds {
         let stage = if round % 2 == 0 { "Disabled" } else { "Active" };
         scene
             .patch(
@@ -97,10 +155,25 @@ async fn f12_c5_12_an_operator_killed_at_any_moment_converges_and_tells_nothing_
                 &json!({"spec": {"stage": stage}}),
             )
             .await;
-        tokio::time::sleep(Duration::from_millis(round * 613 % 1500)).await;
-        operator.server.kill().unwrap();
+        let fate = if round / 2 % 2 == 0 {
+            Fate::Hold
+        } else {
+            Fate::HoldAnswer
+        };
+        // Some live long enough to write counts, which are gathered for three seconds.
+        let (number, patience) = match round % 20 {
+            19 => (usize::MAX, Duration::from_millis(4500)),
+            short => (short % 7, Duration::from_millis(2500)),
+        };
+        reaper.lie_in_wait(number, fate);
         operator.server.start_again().unwrap();
+        struck += usize::from(reaper.strike(patience).await);
+        operator.server.kill().unwrap();
     }
+    println!("{struck} of {rounds} kills struck at a write, the others between two");
+    assert!(struck * 2 > rounds, "only {struck} of {rounds} struck at a write");
+    reaper.let_live();
+    operator.server.start_again().unwrap();
     scene
         .patch(
             "signingkey",
@@ -145,6 +218,21 @@ async fn f12_c5_12_an_operator_killed_at_any_moment_converges_and_tells_nothing_
         );
     }
     let told_once = told(&scene).await;
+    // A flip is told once, or not at all where the process died between the status and its Event.
+    for name in &turning_ones {
+        let flips = told_once
+            .iter()
+            .filter(|told| {
+                told.starts_with(&format!("Deployment/{name} ")) && told.contains("BecameNonCompliant")
+            })
+            .count();
+        assert!(
+            flips <= rounds.div_ceil(2) + 1,
+            "{name}: {flips} times in {rounds} rounds"
+        );
+    }
+    let revocations = scene.kubectl(&["get", "keyrevocations", "-o", "name"]).await;
+    assert_eq!(revocations.lines().count(), 1, "{revocations}");
     for unchanged in ["Deployment/bad ", "Deployment/foreign ", "Deployment/good "] {
         let about = told_once
             .iter()
@@ -193,4 +281,85 @@ async fn f12_c5_12_an_operator_killed_at_any_moment_converges_and_tells_nothing_
     );
     assert_eq!(written(&scene).await, after);
     assert_eq!(told(&scene).await, told_once);
+}
+
+/// B49: what is in force outlives the process in the policy's status, and judges what came while there was none.
+/// Weakened once: with `in_force: None` in `facts` of the controller, every workload turns Unknown/PolicyInvalid.
+#[tokio::test]
+async fn b49_a_policy_that_breaks_and_a_kill_leave_the_last_good_version_in_force() {
+    let cluster = own_cluster("broken-policy").await;
+    install(cluster).await;
+    let registry = &servers().await.referrers;
+    let mut arguments = insecure(&[registry.host()]);
+    arguments.push("--leader-elect=false".to_owned());
+    let operator = Operator::start(cluster, "operator", &arguments).await;
+    let scene = Scene::on(cluster, "broken-policy").await;
+    let release = scene.signer("release", "release", "Active").await;
+    let good = scene.signed_image(registry, "broken-policy/good", &release).await;
+    let bad = scene.image(registry, "broken-policy/bad").await;
+    scene
+        .create(&[
+            scene.policy("signed", "release", json!({})),
+            simple("good", &good.by_tag()),
+            simple("bad", &bad.by_tag()),
+        ])
+        .await;
+    scene.says("deployment-good", "True/AllVerified").await;
+    scene.says("deployment-bad", "False/SignatureMissing").await;
+    scene.event("Deployment", "bad", "BecameNonCompliant").await;
+    let before = written(&scene).await;
+    let breaks = async |zone: &str| {
+        let broken =
+            json!({"spec": {"recheck": {"interval": null, "schedule": "0 3 * * *", "timeZone": zone}}});
+        scene
+            .patch("imagepolicies.assay.dev", &scene.unique("signed"), &broken)
+            .await;
+    };
+    let is_broken = async |generation: i64| {
+        let said = |status: &Value| {
+            condition_in(status, "Ready") == "False/PolicyInvalid"
+                && status["observedGeneration"] == generation
+        };
+        let status = scene.policy_status("signed", said).await;
+        assert_eq!(status["inForce"]["generation"], 1, "{status:#}");
+        assert_eq!(
+            status["inForce"]["spec"]["recheck"]["interval"], "1h",
+            "{status:#}"
+        );
+    };
+
+    // Broken while the operator runs, then broken otherwise while it does not: it starts with nothing but the status.
+    breaks("Mars/Phobos").await;
+    is_broken(2).await;
+    operator.server.kill().unwrap();
+    breaks("Mars/Deimos").await;
+    scene
+        .create(&[
+            simple("late-good", &good.by_tag()),
+            simple("late-bad", &bad.by_tag()),
+        ])
+        .await;
+    operator.server.start_again().unwrap();
+    operator.until_ready().await;
+    scene.says("deployment-late-good", "True/AllVerified").await;
+    scene.says("deployment-late-bad", "False/SignatureMissing").await;
+    is_broken(3).await;
+    scene.event("Deployment", "late-bad", "BecameNonCompliant").await;
+    let after = written(&scene).await;
+    for (name, object) in &before {
+        assert_eq!(
+            Some(object),
+            after.get(name),
+            "{name} was written although nothing changed"
+        );
+    }
+    let told = told(&scene).await;
+    assert_eq!(
+        told,
+        [
+            "Deployment/bad BecameNonCompliant",
+            "Deployment/late-bad BecameNonCompliant"
+        ],
+        "nothing left coverage, and nothing was told twice"
+    );
 }

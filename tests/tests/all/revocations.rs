@@ -78,8 +78,9 @@ async fn a_revocation_that_says_less_than_it_should_is_refused() {
     }
 }
 
+/// B54: a later effectiveFrom, and AcceptIfTimestamped added afterwards.
 #[tokio::test]
-async fn what_a_revocation_covers_may_only_grow() {
+async fn b54_what_a_revocation_covers_may_only_grow() {
     let servers = servers().await;
     let many: Vec<String> = (0..900).map(digest).collect();
     let spec = json!({"spec": {"effectiveFrom": "2026-01-02T00:00:00Z", "earlierSignatures": "AcceptIfTimestamped",
@@ -209,9 +210,11 @@ rules:
     }
 }
 
-/// B45: a revocation outlasts its SigningKey, whoever deletes it, and only who may forget lifts it.
+/// B44: a revocation outlasts its SigningKey, whoever deletes it, and only who may forget lifts it. A key that is needed
+/// is not deleted by mistake, in stage Revoked either where a KeyRevocation honours what rests on it.
+/// Fails on a build whose guard lets every key in stage Revoked go.
 #[tokio::test]
-async fn b45_a_revocation_outlasts_the_key_and_a_key_that_is_needed_is_not_deleted_by_mistake() {
+async fn b44_a_revocation_outlasts_the_key_and_a_key_that_is_needed_is_not_deleted_by_mistake() {
     let cluster = own_cluster("revocations").await;
     install(cluster).await;
     cluster.kubectl(&["apply", "-k", "config/guards"]).await.unwrap();
@@ -298,12 +301,49 @@ async fn b45_a_revocation_outlasts_the_key_and_a_key_that_is_needed_is_not_delet
     scene.says(web, "True/AllVerified").await;
 
     // A hold is anybody's who keeps the keys.
-    cluster
-        .apply(&revocation(fingerprint, "Hold").to_string())
-        .await
-        .unwrap();
+    let hold = with(
+        revocation(fingerprint, "Hold"),
+        json!({"spec": {"honourDigests": [digest(1)]}}),
+    );
+    cluster.apply(&hold.to_string()).await.unwrap();
     scene.says(web, "False/KeyDisabled").await;
     allowed_to(cluster, "ann", &forget).await;
+    scene.says(web, "True/AllVerified").await;
+
+    // With the key Revoked it is terminal, and keeps what it honours.
+    cluster.apply(&hold.to_string()).await.unwrap();
+    scene.says(web, "False/KeyDisabled").await;
+    stage("Revoked").await;
+    let look = async || {
+        let columns = [
+            "get",
+            "keyrevocation",
+            fingerprint,
+            "-o",
+            "jsonpath={.spec.reason} {.spec.honourDigests}",
+        ];
+        let found = cluster.kubectl(&columns).await.unwrap();
+        match found == format!("Unspecified [\"{}\"]", digest(1)) {
+            true => Ok(()),
+            false => Err(found),
+        }
+    };
+    eventually("the Hold to become terminal", PATIENCE, look)
+        .await
+        .unwrap();
+    let said = refused_to(cluster, "ann", &forget).await;
+    assert!(said.contains("the verb forget"), "{said}");
+    scene
+        .key_status("release", |status| status["soleTrust"]["workloads"] == 0)
+        .await;
+    allowed_to(cluster, "ann", &delete_key).await;
+    scene
+        .create(&[scene.signing_key("release", "release", "Active", &pair)])
+        .await;
+    scene
+        .key_status("release", |status| status["effectiveStage"] == "Revoked")
+        .await;
+    allowed_to(cluster, "otto", &forget).await;
     scene.says(web, "True/AllVerified").await;
 
     // What is known to be good goes on counting, until it is taken off the list.
@@ -326,12 +366,35 @@ async fn b45_a_revocation_outlasts_the_key_and_a_key_that_is_needed_is_not_delet
         .key_status("release", |status| status["effectiveStage"] == "Revoked")
         .await;
     scene.says(web, "True/AllVerified").await;
+
+    // In stage Revoked as well what is honoured rests on the object.
+    stage("Revoked").await;
+    scene
+        .key_status("release", |status| {
+            status["observedGeneration"] == 2 && status["soleTrust"]["workloads"] == 1
+        })
+        .await;
+    until_refused(cluster, &delete_key, "1 workloads rest on SigningKey").await;
+    annotate("1").await;
+    allowed_to(
+        cluster,
+        "ann",
+        &["delete", "signingkey", &key, "--dry-run=server"],
+    )
+    .await;
+    scene.says(web, "True/AllVerified").await;
+
     let unlisted = scene.signed_image(registry, "revocations/other", &pair).await;
     scene.create(&[simple("other", &unlisted.by_tag())]).await;
     scene.says("deployment-other", "False/KeyRevoked").await;
     let nothing = json!({"spec": {"honourDigests": []}});
     scene.patch("keyrevocation", fingerprint, &nothing).await;
     scene.says(web, "False/KeyRevoked").await;
+    annotate("0").await;
+    scene
+        .key_status("release", |status| status["soleTrust"]["workloads"] == 0)
+        .await;
+    allowed_to(cluster, "ann", &delete_key).await;
 
     // Who removes Assay is not held up by its guards.
     let kinds = [

@@ -58,6 +58,25 @@ async fn until_all(scene: &Scene, says: &str) {
     .unwrap();
 }
 
+/// What a template would start is known when its tag was asked for, which can be after the pods were judged.
+async fn until_every_start_is_admitted(scene: &Scene) {
+    let api = scene.namespace.api::<ImageCompliance>();
+    let look = async || {
+        let list = api.list(&ListParams::default()).await.unwrap().items;
+        let others = list.iter().filter(|compliance| {
+            let next = compliance.status.next_start.as_ref();
+            next.is_none_or(|next| next.decision != api::StartDecision::Admit)
+        });
+        match others.count() {
+            0 => Ok(()),
+            others => Err(format!("{others} of {} would not be admitted", list.len())),
+        }
+    };
+    eventually("every start to be admitted", Duration::from_secs(180), look)
+        .await
+        .unwrap();
+}
+
 /// When each object was first seen to say something, until all do.
 async fn when_each_says(api: &Api<ImageCompliance>, version: &str, says: &str) -> BTreeMap<String, Instant> {
     let parameters = WatchParams::default().timeout(120);
@@ -126,6 +145,7 @@ async fn c5_05_two_hundred_workloads_flip_by_one_write_each_and_unchanged_scans_
         started.elapsed()
     );
 
+    until_every_start_is_admitted(&scene).await;
     // C5.12, C5.13: two more looks at every image, and not one write. Counts are written within 30 s.
     let settled = |status: &serde_json::Value| status["compliant"] == WORKLOADS;
     scene.policy_status("signed", settled).await;
@@ -181,12 +201,22 @@ async fn c5_05_two_hundred_workloads_flip_by_one_write_each_and_unchanged_scans_
         times[WORKLOADS * 99 / 100 - 1],
         times[WORKLOADS - 1]
     );
-    let flips = writes(cluster).split_off(before);
-    let flips = flips
-        .iter()
-        .filter(|write| write.resource == "imagecompliances")
-        .count();
-    assert_eq!(flips, WORKLOADS, "one write for each workload");
+    // The audit log is written a moment after the answer.
+    let flips = || {
+        let flips = writes(cluster).split_off(before);
+        flips
+            .iter()
+            .filter(|write| write.resource == "imagecompliances")
+            .count()
+    };
+    let logged = async || match flips() {
+        flips if flips >= WORKLOADS => Ok(()),
+        flips => Err(format!("{flips} writes")),
+    };
+    eventually("the writes to be logged", Duration::from_secs(10), logged)
+        .await
+        .unwrap();
+    assert_eq!(flips(), WORKLOADS, "one write for each workload");
     let (_, metrics) = operator.get("/metrics").await.unwrap();
     let resident = metrics
         .lines()

@@ -4,10 +4,12 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use testkit::{eventually, node::annotation};
+use testkit::{
+    Format, Password, PrivateAccess, PrivateRegistry, REGISTRY_USER, eventually, node::annotation, run_folder,
+};
 
 use crate::manifests::with;
-use crate::scene::{Scene, condition_in, deployment};
+use crate::scene::{Scene, condition, condition_in, deployment};
 use crate::servers::servers;
 
 /// Objects of the operator's namespace are read again every minute.
@@ -39,9 +41,8 @@ fn running(name: &str, image: &str) -> Value {
     deployment(name, spec, json!({(image_id.as_str()): image}))
 }
 
-/// C4.12.
 #[tokio::test]
-async fn c4_12_trust_roots_tell_what_they_hold_and_follow_their_config_map() {
+async fn trust_roots_tell_what_they_hold_and_follow_their_config_map() {
     let (scene, operator) = Scene::shared("roots").await;
     let (built_in, from_map) = (scene.unique("staging"), scene.unique("own"));
     let reference = json!({"configMapRef": {"name": from_map}});
@@ -150,9 +151,9 @@ async fn b33_b42_a_digest_that_only_a_mirror_serves_verifies_there_and_not_mirro
     scene.says("deployment-signed", "True/AllVerified").await;
 }
 
-/// C2.12: a Secret that is missing is named, is taken when it comes, and a younger RegistryConfig takes nothing over.
+/// A Secret that is missing is named, is taken when it comes, and a younger RegistryConfig takes nothing over.
 #[tokio::test]
-async fn c2_12_a_registry_config_says_whether_it_is_in_use() {
+async fn a_registry_config_says_whether_it_is_in_use() {
     let (scene, operator) = Scene::shared("regcfg").await;
     let prefix = format!("{}.invalid", scene.name());
     let (first, second) = (scene.unique("first"), scene.unique("second"));
@@ -195,4 +196,64 @@ async fn c2_12_a_registry_config_says_whether_it_is_in_use() {
     scene.kubectl(&["delete", "registryconfig", &first]).await;
     ready(&scene, "registryconfig", &second, "True/InUse").await;
     assert!(!operator.operator.log().contains(&password));
+}
+
+/// A Secret of the operator's namespace, or its content anew.
+async fn put_password(scene: &Scene, name: &str, password: &str) {
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "type": "kubernetes.io/basic-auth",
+        "stringData": {"username": REGISTRY_USER, "password": password},
+    });
+    let arguments = ["-n", "assay-system", "apply", "-f", "-"];
+    let output = scene
+        .cluster
+        .kubectl_output(&arguments, &secret.to_string())
+        .await;
+    output.unwrap().into_stdout().unwrap();
+}
+
+/// C3.12. Fails on a build that leaves out the credentials of a RegistryConfig.
+#[tokio::test]
+async fn c3_12_a_secret_of_the_operator_that_the_registry_refuses_is_named_and_the_right_one_opens_it() {
+    let (scene, _) = Scene::shared("own-secret").await;
+    let folder = run_folder().unwrap().join("private-operators");
+    let registry = PrivateRegistry::start(folder, PrivateAccess::Basic)
+        .await
+        .unwrap();
+    let pair = scene.signer("release", "release", "Active").await;
+    let repository = format!("{}/web", scene.name());
+    let pushed = registry
+        .writer()
+        .push_image(&repository, "1", scene.name())
+        .await
+        .unwrap();
+    scene
+        .cosign
+        .sign(&pushed.by_digest(), &pair, Format::Tag)
+        .await
+        .unwrap();
+    let name = scene.unique("registry");
+    put_password(&scene, &name, "wrong").await;
+    let spec = json!({"prefix": registry.host(), "plainHTTP": true, "credentials": {"secretName": name}});
+    scene.create(&[object("RegistryConfig", &name, spec)]).await;
+    ready(&scene, "registryconfig", &name, "True/InUse").await;
+    let image = format!("{}/{repository}@{}", registry.host(), pushed.digest);
+    let often = json!({"spec": {"recheck": {"interval": "5s"}}});
+    scene
+        .create(&[scene.policy("signed", "release", often), running("web", &image)])
+        .await;
+    let compliance = scene.says("deployment-web", "Unknown/RegistryDenied").await;
+    let message = compliance.status.images[0].policies[0]
+        .message
+        .clone()
+        .unwrap_or_default();
+    assert!(
+        message.contains(&format!("Secret assay-system/{name}")),
+        "{message}"
+    );
+    put_password(&scene, &name, Password::First.text()).await;
+    let opened = |compliance: &api::ImageCompliance| condition(compliance) == "True/AllVerified";
+    scene
+        .until("deployment-web", "True/AllVerified", READ_AGAIN, opened)
+        .await;
 }

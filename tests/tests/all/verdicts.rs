@@ -326,7 +326,10 @@ async fn c5_14_each_reason_that_lies_in_the_registry_is_given_and_none_is_a_viol
             "Unknown/ImageNotFound",
         ),
     ];
-    let mut objects = vec![scene.policy("signed", "release", json!({}))];
+    // Without it the host is internal, and refused before anybody finds out that nothing listens.
+    let opened = json!({"apiVersion": "assay.dev/v1alpha1", "kind": "RegistryConfig", "metadata": {"name": scene.unique("closed")},
+        "spec": {"prefix": "127.0.0.1:1"}});
+    let mut objects = vec![scene.policy("signed", "release", json!({})), opened];
     objects.extend(cases.iter().map(|(name, host, _)| running(name, host)));
     let unparsable = "r.example/App:1";
     objects.push(deployment(

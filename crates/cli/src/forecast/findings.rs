@@ -6,7 +6,7 @@ use api::{ImageCompliance, ImageResult, Mode, PolicyResult, Verdict, WillBecome,
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::span::Span;
+use crate::span::Span;
 
 /// What gets a worse verdict by itself.
 #[derive(Clone, Debug)]

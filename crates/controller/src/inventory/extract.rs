@@ -67,6 +67,25 @@ pub(crate) fn images(pod: &SlimPod, texts: &mut Texts) -> Result<Vec<PodImage>, 
     Ok(found)
 }
 
+/// Every image that a template names, as it is written there.
+pub(crate) fn written(spec: &Spec, texts: &mut Texts) -> Result<Vec<Arc<str>>, Unreadable> {
+    let mut found = Vec::new();
+    for (containers, field) in [
+        (&spec.containers, "spec.containers"),
+        (&spec.init_containers, "spec.initContainers"),
+    ] {
+        for entry in containers.entries(field)? {
+            if let Some(Record(container)) = entry.get(field)? {
+                found.push(texts.keep(container.image.text(field)?));
+            }
+        }
+    }
+    let mut volumes = Vec::new();
+    of_volumes(spec, texts, &mut volumes)?;
+    found.extend(volumes.into_iter().map(|volume| volume.written));
+    Ok(found)
+}
+
 fn of_containers(
     (containers, field): (&Containers, &'static str),
     (statuses, status_field): (&Statuses, &'static str),
@@ -206,6 +225,22 @@ mod tests {
         );
     }
 
+    /// C1.04.
+    #[test]
+    fn every_image_of_a_template_is_found() {
+        let spec: Spec = serde_json::from_value(json!({
+            "containers": [{"name": "web", "image": "r/web:1"}],
+            "initContainers": [{"name": "init", "image": "r/init"}],
+            "volumes": [{"name": "model", "image": {"reference": "r/model@sha256:aa"}}, {"name": "c", "configMap": {}}],
+        }))
+        .unwrap();
+        let found = written(&spec, &mut Texts::default()).unwrap();
+        assert_eq!(found, ["r/web:1", "r/init", "r/model@sha256:aa"].map(Arc::from));
+        let odd: Spec = serde_json::from_value(json!({"containers": {"web": 1}})).unwrap();
+        let error = written(&odd, &mut Texts::default()).unwrap_err();
+        assert_eq!(error.field, "spec.containers");
+    }
+
     #[test]
     fn a_container_without_a_status_has_an_empty_image_id() {
         let found = extracted(
@@ -252,7 +287,7 @@ mod tests {
         assert_eq!(is_finished(&pod(json!({}), Value::Null)), Ok(false));
     }
 
-    /// B27.
+    /// B27. Weakened once: with a deletion timestamp taken for an end in `is_finished`.
     #[test]
     fn a_pod_that_is_being_deleted_still_runs() {
         let pod: SlimPod = serde_json::from_value(json!({

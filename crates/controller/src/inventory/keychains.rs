@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use engine::{Keychain, KeychainHolder};
 
-use super::slim::{Record, SlimPod, Spec, Unreadable};
+use super::slim::{Read, Record, Spec, Unreadable};
 use super::texts::Texts;
 use crate::names::is_object_name;
 use crate::pull_secrets::MOST;
@@ -35,7 +35,7 @@ impl Keychains {
     /// The keychain of a pod: what it names, else its ServiceAccount, whose secrets admission would have copied.
     pub(crate) fn of(
         &mut self,
-        pod: &SlimPod,
+        spec: &Read<Record<Spec>>,
         namespace: &Arc<str>,
         texts: &mut Texts,
     ) -> Result<Option<Arc<Keychain>>, Unreadable> {
@@ -43,7 +43,7 @@ impl Keychains {
             return Ok(None);
         }
         let none = Spec::default();
-        let spec = pod.spec.get("spec")?.map_or(&none, |Record(spec)| spec);
+        let spec = spec.get("spec")?.map_or(&none, |Record(spec)| spec);
         const FIELD: &str = "spec.imagePullSecrets";
         let (mut names, mut named) = (Vec::new(), false);
         for entry in spec.image_pull_secrets.entries(FIELD)? {
@@ -86,9 +86,8 @@ mod tests {
     use serde_json::{Value, json};
 
     fn of(keychains: &mut Keychains, spec: Value) -> Result<Option<Arc<Keychain>>, Unreadable> {
-        let pod = json!({"metadata": {"name": "p", "uid": "1"}, "spec": spec});
-        let pod: SlimPod = serde_json::from_value(pod).unwrap();
-        keychains.of(&pod, &"shop".into(), &mut Texts::default())
+        let spec: Read<Record<Spec>> = serde_json::from_value(spec).unwrap();
+        keychains.of(&spec, &"shop".into(), &mut Texts::default())
     }
 
     fn shown(spec: Value) -> String {

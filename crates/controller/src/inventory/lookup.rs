@@ -5,14 +5,15 @@ use std::time::{Duration, Instant};
 
 use engine::WorkloadKey;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::ApiResource;
+use kube::api::{ApiResource, GroupVersionKind};
 use kube::discovery::{self, Scope};
 use kube::error::DiscoveryError;
 use kube::{Api, Client};
 
 use super::climb::BuiltIn;
 use super::served::{Kinds, Served, Troubled};
-use super::slim::SlimOwner;
+use super::slim::{SlimOwner, SlimWorkload};
+use super::templates::TemplateFound;
 
 /// One question may not take longer.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -66,6 +67,33 @@ impl Lookup {
         }
     }
 
+    /// The built-in workload with this name, with its template.
+    pub(super) async fn template(&self, client: &Client, key: &WorkloadKey) -> TemplateFound {
+        let Some(kind) = BuiltIn::of(&key.group, &key.kind) else {
+            return TemplateFound::Nothing;
+        };
+        let api: Api<SlimWorkload> = Api::namespaced_with(client.clone(), &key.namespace, &kind.resource());
+        let answer = match tokio::time::timeout(DEADLINE, api.get_opt(&key.name)).await {
+            Ok(answer) => answer.map_err(Trouble::from),
+            Err(_) => Err(Trouble::TimedOut),
+        };
+        let mut troubled = lock(&self.troubled);
+        match answer {
+            Ok(found) => {
+                troubled.is_over(key);
+                found.map_or(TemplateFound::Nothing, |found| {
+                    TemplateFound::Workload(Box::new(found))
+                })
+            }
+            Err(trouble) => {
+                if troubled.is_new(key) {
+                    tell(key, &trouble);
+                }
+                TemplateFound::OutOfReach
+            }
+        }
+    }
+
     async fn ask(&self, client: &Client, key: &WorkloadKey) -> Result<Found, kube::Error> {
         let resource = match self.served(client, &key.group, &key.kind).await? {
             Served::Namespaced(resource) => resource,
@@ -77,6 +105,24 @@ impl Lookup {
             Some(owner) => Found::Metadata(Box::new(owner.metadata)),
             None => Found::Nothing,
         })
+    }
+
+    /// How the API server serves a registered kind; None where it does not serve it in namespaces.
+    pub(crate) async fn registered(
+        client: &Client,
+        group: &str,
+        version: &str,
+        kind: &str,
+    ) -> Result<Option<ApiResource>, kube::Error> {
+        let kind = GroupVersionKind::gvk(group, version, kind);
+        match discovery::pinned_kind(client, &kind).await {
+            Ok((resource, capabilities)) => {
+                Ok(Some(resource).filter(|_| capabilities.scope == Scope::Namespaced))
+            }
+            Err(kube::Error::Discovery(_)) => Ok(None),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     async fn served(&self, client: &Client, group: &str, kind: &str) -> Result<Served, kube::Error> {

@@ -2,7 +2,7 @@
 //!
 //! [`Inventory`] is pure: observations and the time go in, facts and questions about custom owners
 //! come out. A pod is told with the workload it belongs to; where an owner was not seen yet it is
-//! held for [`PATIENCE`] at most and then told with the highest owner that is known, and told again
+//! held for [`OWNER_WAIT`] at most and then told with the highest owner that is known, and told again
 //! when more is known. A pod whose owner vanishes stays with its workload for [`GRACE`], because that
 //! is how a deletion begins; if it runs on, it is judged as what it then belongs to.
 
@@ -11,11 +11,14 @@ mod extract;
 mod keychains;
 pub(crate) mod lookup;
 mod owners;
+pub(crate) mod registered;
 mod roster;
 mod served;
 mod slim;
 pub(crate) mod task;
+mod templates;
 mod texts;
+mod uid;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -24,18 +27,20 @@ use std::time::{Duration, Instant};
 use api::WorkloadRef;
 use engine::{Fact, Keychain, PodFacts, PodImage, Workload, WorkloadKey};
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-pub(crate) use self::climb::{BUILT_IN as OWNER_KINDS, BuiltIn};
+pub(crate) use self::climb::{BUILT_IN as OWNER_KINDS, BuiltIn, Templates as ReadTemplates};
 use self::climb::{Climb, ControllerRef, climb};
 pub(crate) use self::keychains::Keychains;
 use self::owners::{Answer, Owners};
 pub(crate) use self::roster::Roster;
 use self::slim::{MIRROR_MARK, Unreadable, created};
-pub(crate) use self::slim::{SlimOwner, SlimPod};
-use self::texts::Texts;
+pub(crate) use self::slim::{SlimOwner, SlimPod, SlimWorkload};
+use self::templates::Templates;
+use self::texts::{Pool, Texts};
 
 /// How long a new pod waits for an owner that was not seen yet.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const OWNER_WAIT: Duration = Duration::from_secs(2);
 /// How long a pod stays with a workload of which an owner vanished.
 const GRACE: Duration = Duration::from_secs(60);
 
@@ -46,24 +51,30 @@ pub(crate) struct Effects {
     pub(crate) facts: Vec<Fact>,
     /// Custom owners that must be asked for; the answers come back by [`Inventory::answered`].
     pub(crate) questions: Vec<WorkloadKey>,
+    /// Workloads of which the template must be asked for; the answers come back by [`Inventory::template_answered`].
+    pub(crate) templates: Vec<WorkloadKey>,
 }
 
 /// Pods, their owners, and who waits for whom.
 #[derive(Debug, Default)]
 pub(crate) struct Inventory {
     owners: Owners,
-    pods: HashMap<Arc<str>, Row>,
+    /// Boxed, for a table is up to twice as large as what it holds.
+    pods: HashMap<Arc<str>, Box<Row>>,
     dependents: HashMap<WorkloadKey, HashSet<Arc<str>>>,
     waiting: BTreeSet<(Instant, Arc<str>)>,
     texts: Texts,
+    lists_of_images: Pool<[PodImage]>,
+    paths: Pool<[WorkloadKey]>,
     keychains: Keychains,
     roster: Roster,
+    templates: Templates,
     list: u32,
 }
 
 /// Whether a pod may wait for an owner that was not seen yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Patience {
+enum Hold {
     MayWait,
     TellNow,
 }
@@ -78,13 +89,13 @@ struct Row {
     /// What controls it; for a mirror pod only shown, never followed.
     controller: Option<Arc<ControllerRef>>,
     mirror: bool,
-    images: Vec<PodImage>,
+    images: Arc<[PodImage]>,
     keychain: Option<Arc<Keychain>>,
     /// The workload it was told with; None while it is held.
     told: Option<Arc<Workload>>,
     /// It waits for an owner, and is in `waiting`.
     waits: bool,
-    path: Vec<WorkloadKey>,
+    path: Arc<[WorkloadKey]>,
     list: u32,
 }
 
@@ -139,18 +150,17 @@ impl Inventory {
             Some(old) => {
                 let moved = old.controller != row.controller || old.mirror != row.mirror;
                 let told = old.told.take();
-                let path = std::mem::take(&mut old.path);
-                *old = Row {
+                **old = Row {
                     told,
-                    path,
+                    path: old.path.clone(),
                     waits: old.waits,
                     ..row
                 };
                 self.changed(&uid, moved, now, &mut effects);
             }
             None => {
-                self.pods.insert(uid.clone(), row);
-                self.settle(&uid, Patience::MayWait, now, &mut effects);
+                self.pods.insert(uid.clone(), Box::new(row));
+                self.settle(&uid, Hold::MayWait, now, &mut effects);
             }
         }
         Ok(effects)
@@ -173,22 +183,26 @@ impl Inventory {
     /// A complete list of the owners of one built-in kind ended.
     pub(crate) fn owners_list_ended(&mut self, kind: &'static BuiltIn, now: Instant) -> Effects {
         let mut effects = Effects::default();
-        for key in self.owners.list_ended(kind.kind) {
+        for key in self.owners.list_ended(kind) {
+            self.forget_template(&key, &mut effects);
             self.resettle_dependents(&key, now, &mut effects);
         }
         effects
     }
 
     /// An owner of a built-in kind looks like this.
-    pub(crate) fn owner(&mut self, kind: &'static BuiltIn, owner: &SlimOwner, now: Instant) -> Effects {
+    pub(crate) fn owner(&mut self, kind: &'static BuiltIn, metadata: &ObjectMeta, now: Instant) -> Effects {
         let mut effects = Effects::default();
-        let Some(key) = owners::key_of(kind, &owner.metadata, &mut self.texts) else {
+        let Some(key) = owners::key_of(kind, metadata, &mut self.texts) else {
             return effects;
         };
-        let Some(meta) = owners::owner_of(&owner.metadata, &key.namespace, &mut self.texts) else {
+        let Some(meta) = owners::owner_of(metadata, &key.namespace, &mut self.texts) else {
             return effects;
         };
-        if self.owners.seen(kind.kind, key.clone(), meta) {
+        if kind.templates == ReadTemplates::AskedForWhereAlone {
+            self.ask_for_template(&key, &meta, &mut effects);
+        }
+        if self.owners.seen(kind.kind, &key, meta) {
             self.resettle_dependents(&key, now, &mut effects);
         }
         effects
@@ -198,15 +212,16 @@ impl Inventory {
     pub(crate) fn owner_deleted(
         &mut self,
         kind: &'static BuiltIn,
-        owner: &SlimOwner,
+        metadata: &ObjectMeta,
         now: Instant,
     ) -> Effects {
         let mut effects = Effects::default();
-        let Some(key) = owners::key_of(kind, &owner.metadata, &mut self.texts) else {
+        let Some(key) = owners::key_of(kind, metadata, &mut self.texts) else {
             return effects;
         };
-        let uid = owner.metadata.uid.as_deref().unwrap_or_default();
-        if self.owners.gone(&key, uid) {
+        let uid = metadata.uid.as_deref().unwrap_or_default();
+        if self.owners.gone(kind.kind, &key, uid) {
+            self.forget_template(&key, &mut effects);
             self.resettle_dependents(&key, now, &mut effects);
         }
         effects
@@ -237,26 +252,32 @@ impl Inventory {
             }
             if let Some(row) = self.pods.get_mut(&uid) {
                 row.waits = false;
-                self.settle(&uid, Patience::TellNow, now, &mut effects);
+                self.settle(&uid, Hold::TellNow, now, &mut effects);
             }
         }
         effects
     }
 
-    /// Whether every pod was told.
+    /// Whether every pod and every template was told.
     pub(crate) fn holds_nobody(&self) -> bool {
-        self.pods.values().all(|row| row.told.is_some())
+        self.templates.waits_for_nothing() && self.pods.values().all(|row| row.told.is_some())
     }
 
-    /// Forgets what nobody uses, and gives the owners that could not be read and must be asked for again.
-    pub(crate) fn tidy(&mut self, now: Instant) -> Vec<WorkloadKey> {
+    /// Forgets what nobody uses, and gives what could not be read and must be asked for again.
+    pub(crate) fn tidy(&mut self, now: Instant) -> Effects {
         let dependents = &self.dependents;
         self.owners.forget_unused(|key| dependents.contains_key(key), now);
         self.keychains.forget_unused();
+        self.lists_of_images.forget_unused();
+        self.paths.forget_unused();
         self.texts.forget_unused();
         let mut due = self.owners.unread_and_due(now);
         due.retain(|key| self.owners.must_ask(key, true, now));
-        due
+        Effects {
+            questions: due,
+            templates: self.templates.ask_again(),
+            ..Effects::default()
+        }
     }
 
     fn read(&mut self, pod: &SlimPod) -> Result<Row, Unreadable> {
@@ -268,7 +289,7 @@ impl Inventory {
         // The kubelet runs a static pod from a file, without the cluster's Secrets.
         let keychain = match mirror {
             true => None,
-            false => self.keychains.of(pod, &namespace, &mut self.texts)?,
+            false => self.keychains.of(&pod.spec, &namespace, &mut self.texts)?,
         };
         Ok(Row {
             name: required(pod.metadata.name.as_deref(), "metadata.name")?.into(),
@@ -277,11 +298,14 @@ impl Inventory {
             controller: ControllerRef::of(&pod.metadata, &namespace, &mut self.texts),
             namespace,
             mirror,
-            images: extract::images(pod, &mut self.texts)?,
+            images: {
+                let images = extract::images(pod, &mut self.texts)?;
+                self.lists_of_images.keep(images)
+            },
             keychain,
             told: None,
             waits: false,
-            path: Vec::new(),
+            path: self.paths.keep(Vec::new()),
             list: self.list,
         })
     }
@@ -290,26 +314,26 @@ impl Inventory {
     fn changed(&mut self, uid: &Arc<str>, moved: bool, now: Instant, effects: &mut Effects) {
         let Some(row) = self.pods.get(uid) else { return };
         match row.told.clone() {
-            None => self.settle(uid, Patience::MayWait, now, effects),
+            None => self.settle(uid, Hold::MayWait, now, effects),
             Some(workload) => {
                 effects.facts.push(Fact::Pod(row.facts(uid, workload)));
                 if moved {
-                    self.settle(uid, Patience::TellNow, now, effects);
+                    self.settle(uid, Hold::TellNow, now, effects);
                 }
             }
         }
     }
 
     /// Finds the workload of a pod and tells the pod where that is news.
-    fn settle(&mut self, uid: &Arc<str>, patience: Patience, now: Instant, effects: &mut Effects) {
+    fn settle(&mut self, uid: &Arc<str>, hold: Hold, now: Instant, effects: &mut Effects) {
         let Some(row) = self.pods.get(uid) else { return };
         let climbed = self.climb_of(row);
         self.follow(uid, &climbed, now, effects);
         let Some(row) = self.pods.get_mut(uid) else { return };
-        if !climbed.settled && patience == Patience::MayWait {
+        if !climbed.settled && hold == Hold::MayWait {
             if !row.waits {
                 row.waits = true;
-                let pause = if row.told.is_some() { GRACE } else { PATIENCE };
+                let pause = if row.told.is_some() { GRACE } else { OWNER_WAIT };
                 self.waiting.insert((now + pause, uid.clone()));
             }
             return;
@@ -341,8 +365,9 @@ impl Inventory {
     /// Remembers which owners the pod's workload rests on, and asks for those that are not known.
     fn follow(&mut self, uid: &Arc<str>, climbed: &Climb, now: Instant, effects: &mut Effects) {
         let Some(row) = self.pods.get_mut(uid) else { return };
-        if row.path != climbed.path {
-            let old = std::mem::replace(&mut row.path, climbed.path.clone());
+        if *row.path != *climbed.path {
+            let path = self.paths.keep(climbed.path.clone());
+            let old = std::mem::replace(&mut row.path, path);
             self.unfollow(uid, &old);
             for key in &climbed.path {
                 self.dependents
@@ -379,7 +404,7 @@ impl Inventory {
     fn resettle_dependents(&mut self, key: &WorkloadKey, now: Instant, effects: &mut Effects) {
         let pods: Vec<_> = self.dependents.get(key).into_iter().flatten().cloned().collect();
         for uid in pods {
-            self.settle(&uid, Patience::MayWait, now, effects);
+            self.settle(&uid, Hold::MayWait, now, effects);
         }
     }
 
@@ -414,7 +439,7 @@ impl Row {
             uid: uid.clone(),
             name: self.name.clone(),
             workload,
-            images: self.images.clone(),
+            images: self.images.to_vec(),
             keychain: self.keychain.clone(),
         }
     }

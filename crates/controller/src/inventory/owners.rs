@@ -1,6 +1,7 @@
 //! What is known of owners: built-in kinds as their watches tell, custom kinds as they were asked for.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::climb::{BuiltIn, ControllerRef, Known, OwnerMeta, may_be_custom};
 use super::slim::created;
 use super::texts::Texts;
+use super::uid::Uid;
 
 /// How long a custom owner that was read is believed to exist unchanged.
 const BELIEVED: Duration = Duration::from_secs(600);
@@ -32,9 +34,31 @@ pub(crate) enum Answer {
 /// Every owner that is known.
 #[derive(Debug, Default)]
 pub(crate) struct Owners {
-    built_in: HashMap<WorkloadKey, Seen>,
+    built_in: HashMap<&'static str, OfKind>,
     custom: HashMap<WorkloadKey, Custom>,
-    lists: HashMap<&'static str, u32>,
+}
+
+/// The owners of one built-in kind.
+#[derive(Debug, Default)]
+struct OfKind {
+    seen: HashMap<Name, Seen>,
+    list: u32,
+}
+
+/// Names an object of a kind.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Name {
+    namespace: Arc<str>,
+    name: Arc<str>,
+}
+
+impl Name {
+    fn of(key: &WorkloadKey) -> Self {
+        Name {
+            namespace: key.namespace.clone(),
+            name: key.name.clone(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -57,14 +81,14 @@ pub(crate) fn key_of(kind: &BuiltIn, metadata: &ObjectMeta, texts: &mut Texts) -
         namespace: texts.keep(metadata.namespace.as_deref()?),
         group: texts.keep(kind.group),
         kind: texts.keep(kind.kind),
-        name: texts.keep(metadata.name.as_deref()?),
+        name: texts.borrow(metadata.name.as_deref()?),
     })
 }
 
 /// The part of an owner's metadata that the climb needs.
 pub(crate) fn owner_of(metadata: &ObjectMeta, namespace: &Arc<str>, texts: &mut Texts) -> Option<OwnerMeta> {
     Some(OwnerMeta {
-        uid: texts.keep(metadata.uid.as_deref()?),
+        uid: metadata.uid.as_deref()?.into(),
         generation: metadata.generation,
         created: created(metadata),
         controller: ControllerRef::of(metadata, namespace, texts),
@@ -75,10 +99,11 @@ impl Owners {
     /// What is known of the object that the reference names.
     pub(crate) fn known(&self, reference: &ControllerRef) -> Known<'_> {
         let WorkloadKey { group, kind, .. } = &reference.key;
-        if BuiltIn::of(group, kind).is_some() {
+        if let Some(built_in) = BuiltIn::of(group, kind) {
             return self
                 .built_in
-                .get(&reference.key)
+                .get(built_in.kind)
+                .and_then(|all| all.seen.get(&Name::of(&reference.key)))
                 .map_or(Known::Absent, |seen| Known::Is(&seen.owner));
         }
         if !may_be_custom(group) {
@@ -163,44 +188,56 @@ impl Owners {
     }
 
     /// A built-in owner looks like this; says whether that changes a climb.
-    pub(crate) fn seen(&mut self, kind: &'static str, key: WorkloadKey, owner: OwnerMeta) -> bool {
-        let list = self.lists.get(kind).copied().unwrap_or_default();
-        let changed = self
-            .built_in
-            .get(&key)
-            .is_none_or(|old| moves_a_climb(&old.owner, &owner));
-        self.built_in.insert(key, Seen { owner, list });
-        changed
+    pub(crate) fn seen(&mut self, kind: &'static str, key: &WorkloadKey, owner: OwnerMeta) -> bool {
+        let all = self.built_in.entry(kind).or_default();
+        let list = all.list;
+        match all.seen.entry(Name::of(key)) {
+            Entry::Occupied(mut known) => {
+                let changed = moves_a_climb(&known.get().owner, &owner);
+                // The name that is kept is the one that was kept before.
+                *known.get_mut() = Seen { owner, list };
+                changed
+            }
+            Entry::Vacant(free) => {
+                free.insert(Seen { owner, list });
+                true
+            }
+        }
     }
 
     /// A built-in owner is gone; one of the same name that was created since stays.
-    pub(crate) fn gone(&mut self, key: &WorkloadKey, uid: &str) -> bool {
-        let dead = self.built_in.get(key).is_some_and(|seen| &*seen.owner.uid == uid);
+    pub(crate) fn gone(&mut self, kind: &'static str, key: &WorkloadKey, uid: &str) -> bool {
+        let Some(all) = self.built_in.get_mut(kind) else {
+            return false;
+        };
+        let name = Name::of(key);
+        let uid = Uid::from(uid);
+        let dead = all.seen.get(&name).is_some_and(|seen| seen.owner.uid == uid);
         if dead {
-            self.built_in.remove(key);
+            all.seen.remove(&name);
         }
         dead
     }
 
     /// A complete list of one built-in kind begins.
     pub(crate) fn list_begins(&mut self, kind: &'static str) {
-        *self.lists.entry(kind).or_default() += 1;
+        self.built_in.entry(kind).or_default().list += 1;
     }
 
     /// A complete list of one built-in kind ended: what it did not hold is gone.
-    pub(crate) fn list_ended(&mut self, kind: &'static str) -> Vec<WorkloadKey> {
-        let list = self.lists.get(kind).copied().unwrap_or_default();
-        let is_gone = |key: &WorkloadKey, seen: &Seen| &*key.kind == kind && seen.list != list;
-        let gone: Vec<_> = self
-            .built_in
-            .iter()
-            .filter(|(key, seen)| is_gone(key, seen))
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in &gone {
-            self.built_in.remove(key);
-        }
-        gone
+    pub(crate) fn list_ended(&mut self, kind: &'static BuiltIn) -> Vec<WorkloadKey> {
+        let Some(all) = self.built_in.get_mut(kind.kind) else {
+            return Vec::new();
+        };
+        let list = all.list;
+        let gone = all.seen.extract_if(|_, seen| seen.list != list);
+        gone.map(|(name, _)| WorkloadKey {
+            namespace: name.namespace,
+            group: kind.group.into(),
+            kind: kind.kind.into(),
+            name: name.name,
+        })
+        .collect()
     }
 }
 
@@ -211,6 +248,7 @@ fn moves_a_climb(old: &OwnerMeta, new: &OwnerMeta) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::climb::BUILT_IN;
     use super::*;
     use jiff::Timestamp;
 
@@ -249,11 +287,11 @@ mod tests {
             key("batch", "Job", "web"),
         );
         for (kind, key) in [("Deployment", &web), ("Deployment", &api), ("Job", &job)] {
-            assert!(owners.seen(kind, key.clone(), owner("1")));
+            assert!(owners.seen(kind, key, owner("1")));
         }
         owners.list_begins("Deployment");
-        assert!(!owners.seen("Deployment", web.clone(), owner("1")));
-        assert_eq!(owners.list_ended("Deployment"), [api]);
+        assert!(!owners.seen("Deployment", &web, owner("1")));
+        assert_eq!(owners.list_ended(&BUILT_IN[0]), [api]);
         assert!(matches!(owners.known(&reference(&web)), Known::Is(_)));
         assert!(
             matches!(owners.known(&reference(&job)), Known::Is(_)),
@@ -265,9 +303,9 @@ mod tests {
     fn the_deletion_of_a_predecessor_does_not_remove_its_successor() {
         let mut owners = Owners::default();
         let web = key("apps", "Deployment", "web");
-        owners.seen("Deployment", web.clone(), owner("new"));
-        assert!(!owners.gone(&web, "old"));
-        assert!(owners.gone(&web, "new"));
+        owners.seen("Deployment", &web, owner("new"));
+        assert!(!owners.gone("Deployment", &web, "old"));
+        assert!(owners.gone("Deployment", &web, "new"));
         assert_eq!(owners.known(&reference(&web)), Known::Absent);
     }
 
@@ -275,16 +313,16 @@ mod tests {
     fn a_new_generation_moves_no_pod() {
         let mut owners = Owners::default();
         let web = key("apps", "Deployment", "web");
-        assert!(owners.seen("Deployment", web.clone(), owner("1")));
+        assert!(owners.seen("Deployment", &web, owner("1")));
         assert!(!owners.seen(
             "Deployment",
-            web.clone(),
+            &web,
             OwnerMeta {
                 generation: Some(2),
                 ..owner("1")
             }
         ));
-        assert!(owners.seen("Deployment", web, owner("2")));
+        assert!(owners.seen("Deployment", &web, owner("2")));
     }
 
     #[test]

@@ -15,6 +15,8 @@ use kube::core::{DynamicResourceScope, NamespaceResourceScope};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::climb::BuiltIn;
+
 /// The annotation that marks the API server's picture of a static pod.
 pub(crate) const MIRROR_MARK: &str = "kubernetes.io/config.mirror";
 
@@ -166,6 +168,31 @@ pub(crate) struct Spec {
     pub(crate) service_account_name: Read<String>,
 }
 
+impl Spec {
+    /// Everything that either holds; None where one is of another shape. The first one's pull secrets are used.
+    pub(super) fn joined_by(self, other: Spec) -> Option<Spec> {
+        Some(Spec {
+            containers: both(self.containers, other.containers)?,
+            init_containers: both(self.init_containers, other.init_containers)?,
+            ephemeral_containers: both(self.ephemeral_containers, other.ephemeral_containers)?,
+            volumes: both(self.volumes, other.volumes)?,
+            image_pull_secrets: self.image_pull_secrets,
+            service_account_name: self.service_account_name,
+        })
+    }
+}
+
+fn both<T>(one: Read<Vec<T>>, other: Read<Vec<T>>) -> Option<Read<Vec<T>>> {
+    match (one, other) {
+        (Read::Otherwise, _) | (_, Read::Otherwise) => None,
+        (Read::Absent, one) | (one, Read::Absent) => Some(one),
+        (Read::Is(mut one), Read::Is(other)) => {
+            one.extend(other);
+            Some(Read::Is(one))
+        }
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, serde::Deserialize)]
 #[serde(default)]
 pub(crate) struct LocalReference {
@@ -217,6 +244,125 @@ pub(crate) struct SlimOwner {
     pub(crate) metadata: ObjectMeta,
 }
 
+/// A workload with its template, if it has one that counts.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(from = "WholeWorkload")]
+pub(crate) struct SlimWorkload {
+    pub(crate) metadata: ObjectMeta,
+    /// The template's pod spec. Absent where the workload starts nothing any more, and where another built-in kind
+    /// controls it, which has the template itself.
+    pub(crate) template: Read<Record<Spec>>,
+}
+
+#[derive(serde::Deserialize)]
+struct WholeWorkload {
+    #[serde(deserialize_with = "slim_metadata")]
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: Read<Record<WorkloadSpec>>,
+    #[serde(default)]
+    status: Read<Record<WorkloadStatus>>,
+}
+
+/// The spec of any built-in kind: a CronJob has the template of Jobs, every other kind that of pods.
+#[derive(Clone, Debug, Default, PartialEq, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct WorkloadSpec {
+    template: Read<Record<PodTemplate>>,
+    job_template: Read<Record<JobTemplate>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, serde::Deserialize)]
+#[serde(default)]
+struct PodTemplate {
+    spec: Read<Record<Spec>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, serde::Deserialize)]
+#[serde(default)]
+struct JobTemplate {
+    spec: Read<Record<JobSpec>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, serde::Deserialize)]
+#[serde(default)]
+struct JobSpec {
+    template: Read<Record<PodTemplate>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, serde::Deserialize)]
+#[serde(default)]
+struct WorkloadStatus {
+    conditions: Read<Vec<Read<Record<StatusCondition>>>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, serde::Deserialize)]
+#[serde(default)]
+struct StatusCondition {
+    #[serde(rename = "type")]
+    type_: Read<String>,
+    status: Read<String>,
+}
+
+impl<T> Read<Record<T>> {
+    /// What is inside of a record that is there.
+    fn within<U>(self, inner: impl FnOnce(T) -> Read<U>) -> Read<U> {
+        match self {
+            Read::Absent => Read::Absent,
+            Read::Is(Record(value)) => inner(value),
+            Read::Otherwise => Read::Otherwise,
+        }
+    }
+}
+
+impl From<WholeWorkload> for SlimWorkload {
+    fn from(whole: WholeWorkload) -> Self {
+        let WholeWorkload {
+            metadata,
+            spec,
+            status,
+        } = whole;
+        let dropped = is_controlled_by_a_built_in_kind(&metadata) || has_ended(&status);
+        let template = spec.within(|spec| match spec.job_template {
+            Read::Absent => spec.template.within(|template| template.spec),
+            of_jobs => of_jobs
+                .within(|jobs| jobs.spec)
+                .within(|job| job.template)
+                .within(|template| template.spec),
+        });
+        SlimWorkload {
+            metadata,
+            template: if dropped { Read::Absent } else { template },
+        }
+    }
+}
+
+fn is_controlled_by_a_built_in_kind(metadata: &ObjectMeta) -> bool {
+    let mut owners = metadata.owner_references.iter().flatten();
+    owners.any(|owner| {
+        let group = engine::group_of(&owner.api_version);
+        owner.controller == Some(true) && BuiltIn::of(group, &owner.kind).is_some()
+    })
+}
+
+/// A Job that is complete or failed starts no pod any more.
+fn has_ended(status: &Read<Record<WorkloadStatus>>) -> bool {
+    let Read::Is(Record(status)) = status else {
+        return false;
+    };
+    let Read::Is(conditions) = &status.conditions else {
+        return false;
+    };
+    let is = |text: &Read<String>, value: &str| matches!(text, Read::Is(text) if text == value);
+    conditions.iter().any(|condition| match condition {
+        Read::Is(Record(condition)) => {
+            let ends = is(&condition.type_, "Complete") || is(&condition.type_, "Failed");
+            ends && is(&condition.status, "True")
+        }
+        Read::Absent | Read::Otherwise => false,
+    })
+}
+
 /// Object metadata is written by the API server's own machinery for every kind, so it has one shape.
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -239,7 +385,7 @@ struct Marks {
     mirror: Option<String>,
 }
 
-fn slim_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+pub(super) fn slim_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
     let slim = SlimMetadata::deserialize(deserializer)?;
     let mirror = slim.annotations.and_then(|marks| marks.mirror);
     Ok(ObjectMeta {
@@ -315,6 +461,30 @@ impl kube::Resource for SlimOwner {
     }
 }
 
+impl kube::Resource for SlimWorkload {
+    type DynamicType = ApiResource;
+    type Scope = DynamicResourceScope;
+
+    fn kind(resource: &ApiResource) -> Cow<'_, str> {
+        resource.kind.as_str().into()
+    }
+    fn group(resource: &ApiResource) -> Cow<'_, str> {
+        resource.group.as_str().into()
+    }
+    fn version(resource: &ApiResource) -> Cow<'_, str> {
+        resource.version.as_str().into()
+    }
+    fn plural(resource: &ApiResource) -> Cow<'_, str> {
+        resource.plural.as_str().into()
+    }
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -351,6 +521,67 @@ mod tests {
         let pods: Vec<SlimPod> = serde_json::from_str(text).unwrap();
         assert_eq!(pods[0].spec, Read::Otherwise);
         assert_eq!(pods[1].metadata.name.as_deref(), Some("b"));
+    }
+
+    fn workload(metadata: serde_json::Value, rest: serde_json::Value) -> SlimWorkload {
+        let mut object = rest;
+        object["metadata"] = metadata;
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn images(workload: &SlimWorkload) -> Vec<String> {
+        let Read::Is(Record(spec)) = &workload.template else {
+            return Vec::new();
+        };
+        let containers = spec.containers.entries("containers").unwrap();
+        let image = |entry: &Read<Record<Container>>| {
+            entry
+                .get("containers")
+                .unwrap()
+                .unwrap()
+                .0
+                .image
+                .text("image")
+                .unwrap()
+                .to_owned()
+        };
+        containers.iter().map(image).collect()
+    }
+
+    /// C1.04, C1.05: the template of each kind, unless another kind has it or nothing starts any more.
+    #[test]
+    fn the_template_of_each_kind_is_read_where_it_counts() {
+        let template = json!({"spec": {"containers": [{"name": "main", "image": "r/app:1"}]}});
+        let deployment = json!({"spec": {"replicas": 0, "template": template}});
+        let cron_job = json!({"spec": {"jobTemplate": {"spec": {"template": template}}}});
+        let alone = json!({"name": "x"});
+        for kind in [&deployment, &cron_job] {
+            assert_eq!(images(&workload(alone.clone(), kind.clone())), ["r/app:1"]);
+        }
+        let owned_by = |api: &str, kind: &str, controller: bool| {
+            let owner =
+                json!({"apiVersion": api, "kind": kind, "name": "o", "uid": "o", "controller": controller});
+            json!({"name": "x", "ownerReferences": [owner]})
+        };
+        let of_a_deployment = workload(owned_by("apps/v1", "Deployment", true), deployment.clone());
+        assert!(images(&of_a_deployment).is_empty());
+        for other in [
+            owned_by("apps/v1", "Deployment", false),
+            owned_by("x.io/v1", "Deployment", true),
+        ] {
+            assert_eq!(images(&workload(other, deployment.clone())), ["r/app:1"], "B55");
+        }
+        for (condition, counts) in [("Complete", false), ("Failed", false), ("Suspended", true)] {
+            let mut job = deployment.clone();
+            job["status"] = json!({"conditions": [{"type": condition, "status": "True"}]});
+            assert_eq!(
+                !images(&workload(alone.clone(), job)).is_empty(),
+                counts,
+                "{condition}"
+            );
+        }
+        let odd = json!({"spec": {"template": "none"}});
+        assert_eq!(workload(alone, odd).template, Read::Otherwise);
     }
 
     #[test]

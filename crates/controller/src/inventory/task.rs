@@ -12,8 +12,10 @@ use tokio::task::{Id, JoinError, JoinSet};
 
 use super::climb::BuiltIn;
 use super::lookup::{Found, Lookup};
-use super::slim::{SlimOwner, SlimPod};
-use super::{Effects, Inventory, PATIENCE};
+use super::registered::{RegisteredSink, SeenRegistered, WorkloadTemplate};
+use super::slim::{SlimOwner, SlimPod, SlimWorkload, Unreadable};
+use super::templates::TemplateFound;
+use super::{Effects, Inventory, OWNER_WAIT};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::watch::Sink;
@@ -35,6 +37,8 @@ const NAME: &str = "inventory";
 pub(crate) enum Observation {
     Pod(Box<Event<SlimPod>>),
     Owner(&'static BuiltIn, Box<Event<SlimOwner>>),
+    Workload(&'static BuiltIn, Box<Event<SlimWorkload>>),
+    Registered(SeenRegistered),
 }
 
 /// Takes the events of the pods' watch.
@@ -42,6 +46,9 @@ pub(crate) struct PodSink(mpsc::Sender<Observation>);
 
 /// Takes the events of the watch of one built-in kind of owners.
 pub(crate) struct OwnerSink(&'static BuiltIn, mpsc::Sender<Observation>);
+
+/// Takes the events of the watch of one built-in kind that is watched with its templates.
+pub(crate) struct WorkloadSink(&'static BuiltIn, mpsc::Sender<Observation>);
 
 impl Sink<SlimPod> for PodSink {
     async fn event(&mut self, event: Event<SlimPod>) -> Result<(), Stopped> {
@@ -59,6 +66,13 @@ impl Sink<SlimOwner> for OwnerSink {
     }
 }
 
+impl Sink<SlimWorkload> for WorkloadSink {
+    async fn event(&mut self, event: Event<SlimWorkload>) -> Result<(), Stopped> {
+        let event = Observation::Workload(self.0, Box::new(event));
+        self.1.send(event).await.map_err(|_| Stopped)
+    }
+}
+
 /// The way into the inventory for the watches.
 #[derive(Clone, Debug)]
 pub(crate) struct Inlet(mpsc::Sender<Observation>);
@@ -71,16 +85,37 @@ impl Inlet {
     pub(crate) fn owners(&self, kind: &'static BuiltIn) -> OwnerSink {
         OwnerSink(kind, self.0.clone())
     }
+
+    pub(crate) fn workloads(&self, kind: &'static BuiltIn) -> WorkloadSink {
+        WorkloadSink(kind, self.0.clone())
+    }
+
+    pub(crate) fn registered(&self, kind: Arc<WorkloadTemplate>) -> RegisteredSink {
+        RegisteredSink::new(kind, self.0.clone())
+    }
+}
+
+/// What the API server is asked for.
+#[derive(Clone, Debug)]
+enum Question {
+    Owner(WorkloadKey),
+    Template(WorkloadKey),
+}
+
+/// What it said.
+enum Answered {
+    Owner(Found),
+    Template(TemplateFound),
 }
 
 /// The inventory with all it talks to.
 pub(crate) struct InventoryTask {
     inventory: Inventory,
     observations: mpsc::Receiver<Observation>,
-    questions: VecDeque<WorkloadKey>,
-    answers: JoinSet<Found>,
-    /// Who is asked for by which of the tasks.
-    asked: HashMap<Id, WorkloadKey>,
+    questions: VecDeque<Question>,
+    answers: JoinSet<Answered>,
+    /// What is asked by which of the tasks.
+    asked: HashMap<Id, Question>,
     lookup: Arc<Lookup>,
     client: Client,
     engine: Handle,
@@ -137,7 +172,9 @@ impl InventoryTask {
                     let mut effects = self.inventory.release_waiting(now);
                     if now >= tidy_at {
                         tidy_at = now + TIDY_EVERY;
-                        effects.questions.extend(self.inventory.tidy(now));
+                        let due = self.inventory.tidy(now);
+                        effects.questions.extend(due.questions);
+                        effects.templates.extend(due.templates);
                     }
                     effects
                 }
@@ -147,17 +184,43 @@ impl InventoryTask {
     }
 
     /// A question that panicked counts as one that could not be answered: it is asked again.
-    fn answered(&mut self, answer: Result<(Id, Found), JoinError>, now: Instant) -> Effects {
-        let (id, found) = match answer {
-            Ok(answer) => answer,
+    fn answered(&mut self, answer: Result<(Id, Answered), JoinError>, now: Instant) -> Effects {
+        let (id, answered) = match answer {
+            Ok((id, answered)) => (id, Some(answered)),
             Err(error) => {
                 tracing::error!(%error, "asking for an owner ended by a fault of this program");
-                (error.id(), Found::OutOfReach)
+                (error.id(), None)
             }
         };
-        match self.asked.remove(&id) {
-            Some(key) => self.inventory.answered(&key, found, now),
-            None => Effects::default(),
+        match (self.asked.remove(&id), answered) {
+            (Some(Question::Owner(key)), Some(Answered::Owner(found))) => {
+                self.inventory.answered(&key, found, now)
+            }
+            (Some(Question::Owner(key)), _) => self.inventory.answered(&key, Found::OutOfReach, now),
+            (Some(Question::Template(key)), Some(Answered::Template(found))) => {
+                self.template_answered(&key, found)
+            }
+            (Some(Question::Template(key)), _) => self.template_answered(&key, TemplateFound::OutOfReach),
+            (None, _) => Effects::default(),
+        }
+    }
+
+    fn template_answered(&mut self, key: &WorkloadKey, found: TemplateFound) -> Effects {
+        let mut effects = Effects::default();
+        if let Some(kind) = BuiltIn::of(&key.group, &key.kind) {
+            let read = self.inventory.template_answered(kind, key, found, &mut effects);
+            self.note_unreadable(&key.kind, &key.namespace, &key.name, read);
+        }
+        effects
+    }
+
+    /// A template that cannot be read is not judged; what was known of it before is kept.
+    fn note_unreadable(&self, kind: &str, namespace: &str, name: &str, read: Result<(), Unreadable>) {
+        if let Err(error) = read {
+            let kind_of_watch = BuiltIn::named(kind).map_or("registered", |kind| kind.kind);
+            self.metrics.watch_error(kind_of_watch);
+            tracing::error!(kind, namespace, name, %error,
+                "a template cannot be read and is not judged; what was known of it before is kept");
         }
     }
 
@@ -166,7 +229,46 @@ impl InventoryTask {
         match observation {
             Observation::Pod(event) => self.observe_pod(*event, now),
             Observation::Owner(kind, event) => self.observe_owner(kind, *event, now),
+            Observation::Workload(kind, event) => self.observe_workload(kind, *event, now),
+            Observation::Registered(seen) => self.observe_registered(seen),
         }
+    }
+
+    fn observe_workload(
+        &mut self,
+        kind: &'static BuiltIn,
+        event: Event<SlimWorkload>,
+        now: Instant,
+    ) -> Effects {
+        let workload = match event {
+            Event::Init => {
+                self.inventory.owners_list_begins(kind);
+                return Effects::default();
+            }
+            Event::InitDone => return self.inventory.owners_list_ended(kind, now),
+            Event::Delete(workload) => return self.inventory.owner_deleted(kind, &workload.metadata, now),
+            Event::Apply(workload) | Event::InitApply(workload) => workload,
+        };
+        let mut effects = self.inventory.owner(kind, &workload.metadata, now);
+        let read = self.inventory.workload(kind, &workload, &mut effects);
+        let namespace = workload.namespace().unwrap_or_default();
+        self.note_unreadable(kind.kind, &namespace, &workload.name_any(), read);
+        effects
+    }
+
+    fn observe_registered(&mut self, seen: SeenRegistered) -> Effects {
+        let mut effects = Effects::default();
+        match seen {
+            SeenRegistered::Is(template) => {
+                let read = self.inventory.registered(&template, &mut effects);
+                let namespace = template.metadata.namespace.as_deref().unwrap_or_default();
+                let name = template.metadata.name.as_deref().unwrap_or_default();
+                self.note_unreadable(&template.kind, namespace, name, read);
+            }
+            SeenRegistered::Gone(template) => self.inventory.registered_gone(&template, &mut effects),
+            SeenRegistered::Missing(gone) => self.inventory.registered_missing(gone, &mut effects),
+        }
+        effects
     }
 
     fn observe_pod(&mut self, event: Event<SlimPod>, now: Instant) -> Effects {
@@ -197,13 +299,16 @@ impl InventoryTask {
                 Effects::default()
             }
             Event::InitDone => self.inventory.owners_list_ended(kind, now),
-            Event::Apply(owner) | Event::InitApply(owner) => self.inventory.owner(kind, &owner, now),
-            Event::Delete(owner) => self.inventory.owner_deleted(kind, &owner, now),
+            Event::Apply(owner) | Event::InitApply(owner) => self.inventory.owner(kind, &owner.metadata, now),
+            Event::Delete(owner) => self.inventory.owner_deleted(kind, &owner.metadata, now),
         }
     }
 
     async fn carry_out(&mut self, effects: Effects) -> Result<(), Stopped> {
-        self.questions.extend(effects.questions);
+        self.questions
+            .extend(effects.questions.into_iter().map(Question::Owner));
+        self.questions
+            .extend(effects.templates.into_iter().map(Question::Template));
         self.ask();
         for fact in effects.facts {
             self.engine.tell(fact).await?;
@@ -214,23 +319,26 @@ impl InventoryTask {
         Ok(())
     }
 
-    /// Asks for owners, a few at a time.
+    /// Asks for owners and templates, a few at a time.
     fn ask(&mut self) {
         while self.answers.len() < QUESTIONS
-            && let Some(key) = self.questions.pop_front()
+            && let Some(question) = self.questions.pop_front()
         {
-            let (lookup, client, asked) = (self.lookup.clone(), self.client.clone(), key.clone());
-            let task = self
-                .answers
-                .spawn(async move { lookup.find(&client, &asked).await });
-            self.asked.insert(task.id(), key);
+            let (lookup, client, asked) = (self.lookup.clone(), self.client.clone(), question.clone());
+            let task = self.answers.spawn(async move {
+                match asked {
+                    Question::Owner(key) => Answered::Owner(lookup.find(&client, &key).await),
+                    Question::Template(key) => Answered::Template(lookup.template(&client, &key).await),
+                }
+            });
+            self.asked.insert(task.id(), question);
         }
     }
 
     /// Every pod of the first list is told after the inventory's patience; pods that came since may be held,
     /// and must not hold everything up.
     fn is_all_told(&self) -> bool {
-        let patience_is_over = |listed: Instant| listed.elapsed() > PATIENCE * 2;
+        let patience_is_over = |listed: Instant| listed.elapsed() > OWNER_WAIT * 2;
         self.pods_listed
             .is_some_and(|listed| patience_is_over(listed) || self.inventory.holds_nobody())
     }
@@ -272,7 +380,7 @@ mod tests {
         assert!(effects.facts.is_empty(), "the pod waits for its owner");
         let key = effects.questions.remove(0);
         let question = task.answers.spawn(async { panic!("by a test") });
-        task.asked.insert(question.id(), key);
+        task.asked.insert(question.id(), Question::Owner(key));
         let answer = task.answers.join_next_with_id().await.unwrap();
         let effects = task.answered(answer, now);
         let [Fact::Pod(pod)] = effects.facts.as_slice() else {

@@ -21,17 +21,21 @@ use self::claim::{Claim, Next};
 use crate::health::Health;
 
 /// How long a Lease holds without renewal.
-const DURATION: Duration = Duration::from_secs(15);
+const DURATION: Duration = Duration::from_secs(12);
 /// How often the holder renews.
-const RENEW_EVERY: Duration = Duration::from_secs(5);
+const RENEW_EVERY: Duration = Duration::from_secs(3);
 /// How long after the begin of the last renewal the holder writes.
-pub(crate) const WRITE_FOR: Duration = Duration::from_secs(10);
+pub(crate) const WRITE_FOR: Duration = Duration::from_secs(8);
 /// One request may not take longer; together with [`WRITE_FOR`] it stays below [`DURATION`].
-pub(crate) const REQUEST_DEADLINE: Duration = Duration::from_secs(4);
+pub(crate) const REQUEST_DEADLINE: Duration = Duration::from_secs(3);
 /// Giving the Lease back takes two requests at most, and together no longer than one may.
 pub(crate) const RELEASE_WITHIN: Duration = REQUEST_DEADLINE;
 /// How often others look whether the Lease is free.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A holder that crashes is followed within this time: it renewed just before, the others saw that one look later, and
+/// look once more when it has run out.
+#[cfg(test)]
+const FOLLOWED_WITHIN: Duration = Duration::from_secs(15);
 /// How soon a failed renewal is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -39,6 +43,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 const NAME: &str = "lease";
 
 const _: () = assert!(WRITE_FOR.as_secs() + REQUEST_DEADLINE.as_secs() < DURATION.as_secs());
+#[cfg(test)]
+const _: () = assert!(DURATION.as_secs() + 2 * LOOK_EVERY.as_secs() < FOLLOWED_WITHIN.as_secs());
 
 /// Why the Lease could not be read or written.
 #[derive(Debug, thiserror::Error)]

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use api::{Mode, Verdict};
 use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -19,8 +20,8 @@ use prometheus_client::registry::Registry;
 
 use self::process::Process;
 use self::sources::{Sources, SourcesCollector};
-pub(crate) use self::totals::Snapshot;
 use self::totals::SnapshotCollector;
+pub(crate) use self::totals::{KeyUse, Snapshot};
 
 /// From 5 ms to 40 s.
 const SECONDS: [f64; 12] = [
@@ -38,6 +39,11 @@ struct WriteLabels {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct EventLabels {
     reason: &'static str,
@@ -45,10 +51,23 @@ struct EventLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct EndedLabels {
+    namespace: String,
+    policy: String,
+    mode: String,
+    verdict: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct RequestLabels {
     registry: String,
     operation: &'static str,
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RegistryLabels {
+    registry: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -61,10 +80,14 @@ struct DurationLabels {
 pub struct Metrics {
     registry: Mutex<Registry>,
     registry_requests: Family<RequestLabels, Counter>,
+    registry_held: Family<RegistryLabels, Counter>,
     registry_seconds: Family<DurationLabels, Histogram>,
     api_writes: Family<WriteLabels, Counter>,
     events: Family<EventLabels, Counter>,
+    ended: Family<EndedLabels, Counter>,
+    notifications: Family<OutcomeLabel, Counter>,
     watch_errors: Family<KindLabel, Counter>,
+    watch_lists: Family<KindLabel, Counter>,
     leader: Gauge,
     snapshot: Arc<Mutex<Snapshot>>,
     sources: Arc<Mutex<Sources>>,
@@ -129,10 +152,14 @@ impl Metrics {
         let metrics = Metrics {
             registry: Mutex::default(),
             registry_requests: Family::default(),
+            registry_held: Family::default(),
             registry_seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
             api_writes: Family::default(),
             events: Family::default(),
+            ended: Family::default(),
+            notifications: Family::default(),
             watch_errors: Family::default(),
+            watch_lists: Family::default(),
             leader: Gauge::default(),
             snapshot: Arc::default(),
             sources: Arc::default(),
@@ -156,6 +183,11 @@ impl Metrics {
             self.registry_requests.clone(),
         );
         own.register(
+            "registry_requests_held",
+            "Requests to image registries that were not sent, because a RegistryConfig allows no more",
+            self.registry_held.clone(),
+        );
+        own.register(
             "registry_request_seconds",
             "Time from sending a request to an image registry to the last byte read",
             self.registry_seconds.clone(),
@@ -171,9 +203,24 @@ impl Metrics {
             self.events.clone(),
         );
         own.register(
+            "ended_verdicts",
+            "Verdicts about images whose last pod ended before they were written",
+            self.ended.clone(),
+        );
+        own.register(
+            "notifications",
+            "Notifications by outcome",
+            self.notifications.clone(),
+        );
+        own.register(
             "watch_errors",
             "Failures of watches, and objects that could not be read",
             self.watch_errors.clone(),
+        );
+        own.register(
+            "watch_lists",
+            "Complete lists, the first one included",
+            self.watch_lists.clone(),
         );
         own.register(
             "leader",
@@ -205,8 +252,27 @@ impl Metrics {
         self.events.get_or_create(&EventLabels { reason, outcome }).inc();
     }
 
+    /// A verdict about an image that runs no more was recorded.
+    pub(crate) fn ended(&self, namespace: &str, policy: &str, mode: Mode, verdict: Verdict) {
+        let labels = EndedLabels {
+            namespace: namespace.to_owned(),
+            policy: policy.to_owned(),
+            mode: mode.as_str().to_owned(),
+            verdict: verdict.to_string(),
+        };
+        self.ended.get_or_create(&labels).inc();
+    }
+
+    pub(crate) fn notification(&self, outcome: &'static str) {
+        self.notifications.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
     pub(crate) fn watch_error(&self, kind: &'static str) {
         self.watch_errors.get_or_create(&KindLabel { kind }).inc();
+    }
+
+    pub(crate) fn list_finished(&self, kind: &'static str) {
+        self.watch_lists.get_or_create(&KindLabel { kind }).inc();
     }
 
     pub(crate) fn leads(&self, leads: bool) {
@@ -262,6 +328,14 @@ impl registry::RequestObserver for MetricsRegistryObserver {
             .get_or_create(&DurationLabels { registry, operation })
             .observe(seconds);
     }
+
+    fn held(&self, registry: &str) {
+        let registry = registry.to_owned();
+        self.metrics
+            .registry_held
+            .get_or_create(&RegistryLabels { registry })
+            .inc();
+    }
 }
 
 #[cfg(test)]
@@ -277,9 +351,12 @@ mod tests {
         metrics
             .registry_observer()
             .request("registry.example.com", "manifest", "ok", 0.2);
+        metrics.registry_observer().held("registry.example.com");
         metrics.api_write("ImageCompliance", WriteOutcome::Written);
         metrics.event("BecameCompliant", EventOutcome::Written);
         metrics.watch_error("Pod");
+        metrics.list_finished("Pod");
+        metrics.notification("delivered");
         metrics.leads(true);
         let mut totals = Totals {
             pods: 3,
@@ -307,13 +384,30 @@ mod tests {
         );
         totals.falling.insert(falls, 6);
         totals.uncovered.insert("dev".into(), 2);
+        totals
+            .excepted
+            .insert(("shop".into(), "prod".into(), "hotfix".into()), 3);
+        let end = Timestamp::from_second(1_790_000_000).unwrap();
+        totals.exception_ends.insert("hotfix".into(), end);
+        totals.key_ends.insert("good".into(), end);
         totals.lookups.insert("complete", 9);
+        let place = ("registry.example.com".to_owned(), Some("small".to_owned()));
+        totals.delays.insert(place, std::time::Duration::from_secs(3600));
         totals.oldest_check = Some(Timestamp::from_second(1_700_000_000).unwrap());
-        totals.not_ready = vec![("ImagePolicy", "bad".into()), ("SigningKey", "broken".into())];
+        totals.not_ready = vec![
+            ("ImagePolicy", "bad".into()),
+            ("SigningKey", "broken".into()),
+            ("ImageException", "endless".into()),
+        ];
         metrics.show(Snapshot {
             totals,
             policies: vec!["bad".into(), "prod".into()],
             keys: vec!["broken".into(), "good".into()],
+            key_uses: vec![KeyUse {
+                name: "good".into(),
+                stage: Some(api::Stage::Retiring),
+                sole_trust: Some(7),
+            }],
         });
         let end = Timestamp::from_second(1_800_000_000).unwrap();
         let roots = [("endless", Some(None)), ("good", Some(Some(end))), ("bad", None)];
@@ -327,11 +421,17 @@ mod tests {
             r#"assay_api_writes_total{kind="ImageCompliance",outcome="written"} 1"#,
             r#"assay_events_total{reason="BecameCompliant",outcome="written"} 1"#,
             r#"assay_watch_errors_total{kind="Pod"} 1"#,
+            r#"assay_watch_lists_total{kind="Pod"} 1"#,
+            r#"assay_notifications_total{outcome="delivered"} 1"#,
             "assay_leader 1",
             r#"assay_workloads{namespace="shop",policy="prod",mode="Enforce",verdict="Violating"} 4"#,
             r#"assay_stale_workloads{namespace="shop",policy="prod"} 1"#,
             r#"assay_forecast_workloads{namespace="shop",policy="prod",mode="Warn",within="warnBefore"} 6"#,
             r#"assay_uncovered_workloads{namespace="dev"} 2"#,
+            r#"assay_excepted_workloads{namespace="shop",policy="prod",exception="hotfix"} 3"#,
+            r#"assay_exception_end_timestamp_seconds{exception="hotfix"} 1790000000"#,
+            r#"assay_exception_ready{exception="hotfix"} 1"#,
+            r#"assay_exception_ready{exception="endless"} 0"#,
             "assay_pods 3",
             "assay_images 2",
             r#"assay_lookups_total{outcome="complete"} 9"#,
@@ -339,10 +439,14 @@ mod tests {
             "assay_evaluations_total 7",
             "assay_pending_updates 1",
             "assay_oldest_check_timestamp_seconds 1700000000",
+            r#"assay_recheck_delay_seconds{registry="registry.example.com",config="small"} 3600"#,
+            r#"assay_registry_requests_held_total{registry="registry.example.com"} 1"#,
             r#"assay_policy_ready{policy="bad"} 0"#,
             r#"assay_policy_ready{policy="prod"} 1"#,
             r#"assay_key_ready{key="broken"} 0"#,
             r#"assay_key_ready{key="good"} 1"#,
+            r#"assay_key_end_timestamp_seconds{key="good"} 1790000000"#,
+            r#"assay_key_sole_trust_workloads{key="good",stage="Retiring"} 7"#,
             r#"assay_trust_root_ready{trust_root="endless"} 1"#,
             r#"assay_trust_root_ready{trust_root="bad"} 0"#,
             r#"assay_trust_root_end_timestamp_seconds{trust_root="good"} 1800000000"#,

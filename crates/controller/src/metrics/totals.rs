@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use api::Mode;
+use api::{Mode, SigningKeyStatus, Stage};
 use engine::{Totals, Within};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
@@ -19,6 +19,27 @@ pub(crate) struct Snapshot {
     pub(crate) policies: Vec<Arc<str>>,
     /// The names of all SigningKeys.
     pub(crate) keys: Vec<Arc<str>>,
+    /// What the statuses of SigningKeys say, as far as they were written.
+    pub(crate) key_uses: Vec<KeyUse>,
+}
+
+/// What rests on a key.
+#[derive(Debug)]
+pub(crate) struct KeyUse {
+    pub(crate) name: Arc<str>,
+    pub(crate) stage: Option<Stage>,
+    /// Workloads that would get a worse verdict without it.
+    pub(crate) sole_trust: Option<i64>,
+}
+
+impl KeyUse {
+    pub(crate) fn of(name: &Arc<str>, status: &SigningKeyStatus) -> Self {
+        KeyUse {
+            name: name.clone(),
+            stage: status.effective_stage,
+            sole_trust: status.sole_trust.as_ref().map(|rests| rests.workloads),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -38,7 +59,8 @@ impl Collector for SnapshotCollector {
         let mut page = Page::new(encoder);
         snapshot.workloads(&mut page)?;
         snapshot.work(&mut page)?;
-        snapshot.readiness(&mut page)
+        snapshot.readiness(&mut page)?;
+        snapshot.keys(&mut page)
     }
 }
 
@@ -90,6 +112,30 @@ impl Snapshot {
             "Workloads with a verdict that gets worse by itself within a time",
             falling,
         )?;
+        let drift = self.totals.tag_drift.iter();
+        let drift = drift.map(|(namespace, count)| ([("namespace", namespace.to_string())], *count));
+        page.gauges(
+            "tag_drift_workloads",
+            "Workloads of which a tag names another digest now than the one that runs",
+            drift,
+        )?;
+        let excepted = self
+            .totals
+            .excepted
+            .iter()
+            .map(|((namespace, policy, exception), count)| {
+                let labels = [
+                    ("namespace", namespace.to_string()),
+                    ("policy", policy.to_string()),
+                    ("exception", exception.to_string()),
+                ];
+                (labels, *count)
+            });
+        page.gauges(
+            "excepted_workloads",
+            "Workloads with an image that passes a policy only by an exception",
+            excepted,
+        )?;
         let uncovered = self.totals.uncovered.iter();
         let uncovered = uncovered.map(|(namespace, count)| ([("namespace", namespace.to_string())], *count));
         page.gauges(
@@ -117,12 +163,25 @@ impl Snapshot {
             .iter()
             .map(|(outcome, count)| ([("outcome", (*outcome).to_owned())], *count));
         page.counters("lookups", "Look-ups of images finished", lookups)?;
+        let tags = totals.tags.iter();
+        let tags = tags.map(|(outcome, count)| ([("outcome", (*outcome).to_owned())], *count));
+        page.counters("tag_lookups", "Tags of templates looked up", tags)?;
         page.counter(
             "signature_verifications",
             "Signatures verified",
             totals.verifications,
         )?;
         page.counter("evaluations", "Images judged by a policy", totals.evaluations)?;
+        let delays = totals.delays.iter().map(|((registry, config), delay)| {
+            let config = config.clone().unwrap_or_default();
+            let labels = [("registry", registry.clone()), ("config", config)];
+            (labels, i64::try_from(delay.as_secs()).unwrap_or(i64::MAX))
+        });
+        page.gauges(
+            "recheck_delay_seconds",
+            "For how long the regular look-up that has waited longest has waited for its turn",
+            delays,
+        )?;
         let Some(oldest) = totals.oldest_check else {
             return Ok(());
         };
@@ -147,9 +206,45 @@ impl Snapshot {
             "1 where the policy can be evaluated and its key rings exist",
             policies,
         )?;
+        let usable = self.totals.exception_ends.iter();
+        let usable = usable.map(|(name, _)| (name, 1));
+        let broken = self.totals.not_ready.iter();
+        let broken = broken.filter(|(kind, _)| *kind == "ImageException");
+        let exceptions = usable.chain(broken.map(|(_, name)| (name, 0)));
+        let exceptions = exceptions.map(|(name, ready)| ([("exception", name.to_string())], ready));
+        page.gauges(
+            "exception_ready",
+            "1 where the exception can be used, also where its time is over",
+            exceptions,
+        )?;
+        let ends = self.totals.exception_ends.iter();
+        let ends = ends.map(|(name, end)| ([("exception", name.to_string())], end.as_second()));
+        page.gauges("exception_end_timestamp_seconds", "When the exception ends", ends)?;
         let keys = self.keys.iter();
         let keys = keys.map(|name| ([("key", name.to_string())], ready("SigningKey", name)));
         page.gauges("key_ready", "1 where the key can be used", keys)
+    }
+
+    fn keys(&self, page: &mut Page<'_>) -> fmt::Result {
+        let ends = self.totals.key_ends.iter();
+        let ends = ends.map(|(name, end)| ([("key", name.to_string())], end.as_second()));
+        page.gauges(
+            "key_end_timestamp_seconds",
+            "When the key ends, by its notAfter",
+            ends,
+        )?;
+        let rests = self.key_uses.iter().filter_map(|key| {
+            let labels = [
+                ("key", key.name.to_string()),
+                ("stage", key.stage?.as_str().to_owned()),
+            ];
+            Some((labels, key.sole_trust?))
+        });
+        page.gauges(
+            "key_sole_trust_workloads",
+            "Workloads that would get a worse verdict without the key",
+            rests,
+        )
     }
 }
 

@@ -7,8 +7,9 @@ use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{Method, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
+use futures::{StreamExt, stream};
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 use crate::lease::Leadership;
 use crate::metrics::Metrics;
@@ -26,6 +27,18 @@ pub(crate) struct Asked {
     pub(crate) body: Value,
 }
 
+impl Asked {
+    fn without_body(&self) -> Self {
+        Asked {
+            number: self.number,
+            method: self.method.clone(),
+            path: self.path.clone(),
+            query: self.query.clone(),
+            body: Value::Null,
+        }
+    }
+}
+
 type Answers = dyn Fn(&Asked) -> (u16, Value) + Send + Sync;
 
 /// The server. Cheap to clone.
@@ -34,19 +47,43 @@ pub(crate) struct ApiServer {
     answers: Arc<Answers>,
     requests: Arc<Mutex<Vec<Asked>>>,
     count: Arc<watch::Sender<usize>>,
+    news: broadcast::Sender<String>,
+    keeps_bodies: bool,
 }
+
+/// So many lines of news may be on their way.
+const NEWS: usize = 1 << 16;
 
 impl ApiServer {
     /// The status of a request that is never answered.
     pub(crate) const NEVER: u16 = 0;
+    /// The status of a watch that goes on after its events, with what [`ApiServer::tell_watches`] is told.
+    pub(crate) const STREAM: u16 = 1;
 
-    /// `answers` gives the status and the object of the answer to each request.
+    /// `answers` gives the status and the object of the answer to each request; an array is one line for each entry,
+    /// as a watch has them.
     pub(crate) fn start(answers: impl Fn(&Asked) -> (u16, Value) + Send + Sync + 'static) -> Self {
         ApiServer {
             answers: Arc::new(answers),
             requests: Arc::default(),
             count: Arc::new(watch::Sender::new(0)),
+            news: broadcast::Sender::new(NEWS),
+            keeps_bodies: true,
         }
+    }
+
+    /// Forgets what requests said, for tests with very many of them.
+    pub(crate) fn without_bodies(self) -> Self {
+        ApiServer {
+            keeps_bodies: false,
+            ..self
+        }
+    }
+
+    /// Sends one more line to every watch that goes on.
+    pub(crate) fn tell_watches(&self, line: &Value) {
+        // Nobody may be watching.
+        drop(self.news.send(format!("{line}\n")));
     }
 
     /// A client of this server.
@@ -93,14 +130,30 @@ impl ApiServer {
                 query: head.uri.query().unwrap_or_default().to_owned(),
                 body: serde_json::from_slice(&bytes).unwrap_or_default(),
             };
-            requests.push(asked.clone());
+            requests.push(match self.keeps_bodies {
+                true => asked.clone(),
+                false => asked.without_body(),
+            });
             asked
         };
         self.count.send_modify(|count| *count += 1);
+        let news = self.news.subscribe();
         let (status, object) = (self.answers)(&asked);
         if status == Self::NEVER {
             std::future::pending::<()>().await;
         }
-        (StatusCode::from_u16(status).unwrap(), object.to_string()).into_response()
+        let text = match &object {
+            Value::Array(lines) => lines.iter().map(|line| format!("{line}\n")).collect(),
+            object => object.to_string(),
+        };
+        if status == Self::STREAM {
+            let lines = stream::iter([Ok::<_, std::convert::Infallible>(Bytes::from(text))]);
+            let news = stream::unfold(news, async |mut news| {
+                let line = news.recv().await.ok()?;
+                Some((Ok(Bytes::from(line)), news))
+            });
+            return Body::from_stream(lines.chain(news).chain(stream::pending())).into_response();
+        }
+        (StatusCode::from_u16(status).unwrap(), text).into_response()
     }
 }

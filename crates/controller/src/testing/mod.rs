@@ -7,17 +7,18 @@ use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use api::{ContainerRef, ContainerType, Mode, Reason, Verdict, WorkloadRef};
-use engine::{EngineOptions, ImageReport, PolicyAnswer, Workload, WorkloadReport};
+use engine::{EngineOptions, ImageReport, PolicyAnswer, StartAnswer, Workload, WorkloadReport};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-pub(crate) use self::api_server::ApiServer;
+pub(crate) use self::api_server::{ApiServer, Asked};
 use crate::events::EventTask;
 use crate::health::Health;
 use crate::inventory::Roster;
 use crate::inventory::lookup::Lookup;
 use crate::lease::Leadership;
 use crate::ledger::Ledger;
+use crate::notify::NotifyQueue;
 use crate::objects::Objects;
 use crate::write::Writer;
 
@@ -25,13 +26,20 @@ pub(crate) fn time(second: i64) -> Timestamp {
     Timestamp::from_second(1_767_225_600 + second).unwrap()
 }
 
-/// A writer of a replica that leads, with an engine that knows nothing.
+/// A writer of a replica that leads, with an engine that knows nothing, and no Events.
 pub(crate) fn writer(server: &ApiServer, ledger: Ledger) -> Writer {
+    writer_and_events(server, ledger).0
+}
+
+/// The same with what sends its Events.
+pub(crate) fn writer_and_events(server: &ApiServer, ledger: Ledger) -> (Writer, EventTask) {
     let registries = registry::Client::new(registry::ClientOptions::default()).unwrap();
     let (engine, _task) = engine::start(&EngineOptions::default(), registries).unwrap();
     let requests = server.writes(Leadership::Alone);
-    let (_events, queue) = EventTask::new(requests.clone(), Health::default(), "replica".to_owned());
-    Writer {
+    let (events, queue) = EventTask::new(requests.clone(), Health::default(), "replica".to_owned());
+    let writer = Writer {
+        notifications: NotifyQueue::of_nobody(),
+        exceptions: Objects::default(),
         engine,
         requests,
         ledger,
@@ -41,11 +49,12 @@ pub(crate) fn writer(server: &ApiServer, ledger: Ledger) -> Writer {
         events: queue,
         lookup: Arc::new(Lookup::default()),
         roster: Roster::default(),
-        all_told: watch::channel(true).1,
+        pods_told: watch::channel(true).1,
         health: Health::default(),
         minimum_age: Duration::ZERO,
         failures: AtomicU32::new(0),
-    }
+    };
+    (writer, events)
 }
 
 /// An answer of a policy in mode Enforce.
@@ -63,6 +72,7 @@ pub(crate) fn answer(policy: &str, verdict: Verdict, reason: Reason) -> PolicyAn
         requirement: Some("signed".into()),
         reason,
         message: message.into(),
+        excepted: None,
         valid_until: None,
         becomes: None,
         warned: false,
@@ -97,6 +107,7 @@ pub(crate) fn report(images: Vec<ImageReport>) -> WorkloadReport {
     WorkloadReport {
         workload: workload("Deployment"),
         images,
+        next_start: StartAnswer::default(),
     }
 }
 

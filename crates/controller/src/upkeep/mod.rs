@@ -10,6 +10,7 @@ pub(crate) mod previews;
 pub(crate) mod registries;
 pub(crate) mod trust_roots;
 mod tuf;
+mod tuf_store;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -28,6 +29,7 @@ use tokio::time::Instant;
 use crate::health::{Health, pulse};
 use crate::jitter::spread;
 use crate::lease::Leadership;
+use crate::objects::{UNREADABLE, read_spec};
 use crate::watch::{Roll, Sink};
 use crate::write::now;
 use crate::write::request::Requests;
@@ -63,6 +65,9 @@ pub(crate) trait Kept: Send + 'static {
     }
 }
 
+/// The uid, the generation and a hash of the spec.
+pub(crate) type Version = (String, i64, u64);
+
 /// The objects of a kind, by name.
 pub(crate) type Stock<K> = BTreeMap<Arc<str>, Held<<K as Kept>::Spec, <K as Kept>::Status>>;
 
@@ -72,6 +77,7 @@ pub(crate) struct Held<Spec, Status> {
     uid: String,
     resource_version: String,
     pub(crate) generation: i64,
+    spec_hash: u64,
     pub(crate) created: Option<Timestamp>,
     /// The spec, or why it cannot be read.
     pub(crate) spec: Result<Spec, String>,
@@ -81,24 +87,25 @@ pub(crate) struct Held<Spec, Status> {
 impl<Spec: DeserializeOwned, Status: Default + DeserializeOwned> Held<Spec, Status> {
     /// An object as the API server tells it; a status that cannot be read counts as absent, and is written anew.
     pub(crate) fn of(object: &DynamicObject) -> Self {
-        let part = |name: &str| object.data.get(name).cloned().unwrap_or_default();
+        let status = object.data.get("status").cloned().unwrap_or_default();
         let metadata = &object.metadata;
         Held {
             uid: metadata.uid.clone().unwrap_or_default(),
             resource_version: metadata.resource_version.clone().unwrap_or_default(),
             generation: metadata.generation.unwrap_or_default(),
+            spec_hash: crate::objects::spec_hash(object),
             created: metadata.creation_timestamp.as_ref().map(|time| time.0),
-            spec: serde_json::from_value(part("spec"))
-                .map_err(|error| format!("spec cannot be read: {error}")),
-            status: serde_json::from_value(part("status")).unwrap_or_default(),
+            spec: read_spec(object),
+            status: serde_json::from_value(status).unwrap_or_default(),
         }
     }
 }
 
 impl<Spec, Status> Held<Spec, Status> {
-    /// What tells this version of the spec from every other: a name and a generation come again after a deletion.
-    fn version(&self) -> (String, i64) {
-        (self.uid.clone(), self.generation)
+    /// What tells this version of the spec from every other: a name and a generation come again after a deletion, and
+    /// all of it where the API server's store was set back.
+    fn version(&self) -> Version {
+        (self.uid.clone(), self.generation, self.spec_hash)
     }
 }
 
@@ -220,7 +227,7 @@ impl<K: Kept> UpkeepTask<K> {
         });
         if let (false, Err(problem)) = (same, &now.spec) {
             self.requests.metrics.watch_error(K::KIND);
-            tracing::error!(kind = K::KIND, %name, problem, "an object cannot be read as it is written");
+            tracing::error!(kind = K::KIND, %name, problem, "{UNREADABLE}");
         }
         self.objects.insert(name, now);
         !same

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use api::conditions::{COMPLETE, Conditions, Status, reasons};
 use api::{
-    DEFAULT_PREVIEW_TTL, ImagePolicy, KeyRevocation, PolicyPreview, PolicyPreviewSpec, PolicyPreviewStatus,
-    PreviewChange, PreviewResult, PreviewedKind, PreviewedName, SigningKey, parse_duration,
+    DEFAULT_PREVIEW_TTL, ImageException, ImagePolicy, KeyRevocation, PolicyPreview, PolicyPreviewSpec,
+    PolicyPreviewStatus, PreviewChange, PreviewResult, PreviewedKind, PreviewedName, PreviewedStarts,
+    SigningKey, parse_duration,
 };
-use engine::{Fact, Handle, PreviewReport, Stopped};
+use engine::{Fact, Handle, PreviewReport, StartsOnly, Stopped};
 use jiff::Timestamp;
 use kube::api::DynamicObject;
 use serde::de::DeserializeOwned;
@@ -17,6 +18,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{Held, Kept, Stock};
+use crate::exceptions::Exceptions;
 use crate::keys::Keys;
 use crate::names::cut;
 use crate::object_sink::Told;
@@ -27,6 +29,12 @@ use crate::write::request::{Refused, Requests};
 
 /// How many results of a kind a status holds.
 const RESULTS: usize = 500;
+/// How many of those a status holds that only a next start would meet.
+const STARTS: usize = 100;
+/// What the results that get worse may take of an object, in bytes; the other lists take half of it each, those of next starts a quarter.
+const ROOM: usize = 96 * 1024;
+/// The kinds of which changes can be previewed.
+const KINDS: &str = "SigningKey, ImagePolicy, KeyRevocation or ImageException";
 /// How soon a preview is tried again that came before everything was told.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -68,8 +76,9 @@ impl Previews {
             Err(problems) => return Ok(Some(refused(&problems, conditions))),
         };
         let report = self.engine.preview(changes).await?;
+        let offset = preview.spec.as_ref().ok().and_then(|spec| spec.offset);
         Ok(report.map(|report| match report.problems.as_slice() {
-            [] => complete(report, conditions),
+            [] => complete(report, offset.unwrap_or_default(), conditions),
             problems => refused(problems, conditions),
         }))
     }
@@ -170,7 +179,8 @@ fn deleted(PreviewedName { kind, name }: &PreviewedName) -> Result<Fact, String>
         PreviewedKind::SigningKey => Ok(Fact::KeyGone(name)),
         PreviewedKind::ImagePolicy => Ok(Fact::PolicyGone(name)),
         PreviewedKind::KeyRevocation => Ok(Fact::RevocationGone(name)),
-        PreviewedKind::Other => Err("kind: expected SigningKey, ImagePolicy or KeyRevocation".to_owned()),
+        PreviewedKind::ImageException => Ok(Fact::ExceptionGone(name)),
+        PreviewedKind::Other => Err(format!("kind: expected {KINDS}")),
     }
 }
 
@@ -185,6 +195,8 @@ fn applied(object: &Value, now: Timestamp) -> Result<Fact, String> {
     if let Some(fields) = read.data.as_object_mut() {
         fields.remove("status");
     }
+    // What is not there yet would be made now.
+    let made_now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now);
     let kind = read.types.as_ref().map_or("", |types| types.kind.as_str());
     let (fact, problem) = match kind {
         "SigningKey" => {
@@ -197,15 +209,16 @@ fn applied(object: &Value, now: Timestamp) -> Result<Fact, String> {
         }
         "KeyRevocation" => {
             strict::<KeyRevocation>(object)?;
-            // One that is not there yet would be made now.
-            let made = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now);
-            read.metadata.creation_timestamp.get_or_insert(made);
+            read.metadata.creation_timestamp.get_or_insert(made_now);
             Revocations::fact(name.clone(), &read)
         }
+        "ImageException" => {
+            strict::<ImageException>(object)?;
+            read.metadata.creation_timestamp.get_or_insert(made_now);
+            Exceptions::fact(name.clone(), &read)
+        }
         other => {
-            return Err(format!(
-                "kind: found {other:?}, expected SigningKey, ImagePolicy or KeyRevocation"
-            ));
+            return Err(format!("kind: found {other:?}, expected {KINDS}"));
         }
     };
     match problem {
@@ -230,9 +243,8 @@ fn strict<T: DeserializeOwned>(object: &Value) -> Result<(), String> {
     }
 }
 
-fn complete(report: PreviewReport, conditions: Conditions<'_>) -> PolicyPreviewStatus {
+fn complete(report: PreviewReport, offset: i64, conditions: Conditions<'_>) -> PolicyPreviewStatus {
     let count = |results: &[PreviewResult]| i64::try_from(results.len()).unwrap_or(i64::MAX);
-    let first = |results: Vec<PreviewResult>| results.into_iter().take(RESULTS).collect();
     let message = match report.unknown {
         0 => "every result is known".to_owned(),
         unknown => format!(
@@ -244,12 +256,67 @@ fn complete(report: PreviewReport, conditions: Conditions<'_>) -> PolicyPreviewS
         observed_generation: conditions.generation,
         newly_failing_total: Some(count(&report.newly_failing)),
         newly_passing_total: Some(count(&report.newly_passing)),
+        newly_unknown_total: Some(count(&report.newly_unknown)),
         unchanged: Some(report.unchanged),
         unknown: Some(report.unknown),
-        newly_failing: first(report.newly_failing),
-        newly_passing: first(report.newly_passing),
+        results_digest: Some(digest_of(&report)),
+        start_only: Some(starts(report.start_only)),
+        newly_failing: page(report.newly_failing, offset, ROOM),
+        newly_passing: page(report.newly_passing, offset, ROOM / 2),
+        newly_unknown: page(report.newly_unknown, offset, ROOM / 2),
         conditions: vec![conditions.set(COMPLETE, Status::True, reasons::PREVIEW_COMPUTED, &message)],
     }
+}
+
+fn starts(starts: StartsOnly) -> PreviewedStarts {
+    let count = |results: &[PreviewResult]| i64::try_from(results.len()).unwrap_or(i64::MAX);
+    let first = |results| page(results, 0, ROOM / 4).into_iter().take(STARTS).collect();
+    PreviewedStarts {
+        newly_failing_total: count(&starts.newly_failing),
+        newly_unknown_total: count(&starts.newly_unknown),
+        newly_failing: first(starts.newly_failing),
+        newly_unknown: first(starts.newly_unknown),
+    }
+}
+
+/// Names everything that changes.
+fn digest_of(report: &PreviewReport) -> String {
+    let mut text = String::new();
+    for (list, results) in [
+        ("failing", &report.newly_failing),
+        ("passing", &report.newly_passing),
+        ("unknown", &report.newly_unknown),
+        ("starts failing", &report.start_only.newly_failing),
+        ("starts unknown", &report.start_only.newly_unknown),
+    ] {
+        for result in results {
+            // None of the parts holds a line break: names, references, digests.
+            let PreviewResult {
+                namespace,
+                workload,
+                image,
+                digest,
+                policy,
+                reason,
+            } = result;
+            text += &format!("{list}\n{namespace}\n{workload}\n{image}\n{digest}\n{policy}\n{reason}\n");
+        }
+    }
+    image::Digest::sha256(text.as_bytes()).to_string()
+}
+
+/// What comes after the offset, as much as there is room for.
+fn page(results: Vec<PreviewResult>, offset: i64, room: usize) -> Vec<PreviewResult> {
+    let mut left = room;
+    let passed_over = usize::try_from(offset).unwrap_or_default();
+    let rest = results.into_iter().skip(passed_over).take(RESULTS);
+    let fits = |result: &PreviewResult| {
+        let size = serde_json::to_vec(result).map_or(room, |text| text.len());
+        let fits = size <= left;
+        left = left.saturating_sub(size);
+        fits
+    };
+    rest.take_while(fits).collect()
 }
 
 /// Nothing is said of changes that would not come about.

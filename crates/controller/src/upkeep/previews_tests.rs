@@ -109,15 +109,77 @@ fn totals_are_exact_where_the_lists_are_cut() {
         generation: Some(3),
         now: now(),
     };
-    let said = complete(report, conditions);
+    let said = complete(report.clone(), 0, conditions);
     assert_eq!(
         (said.newly_failing_total, said.newly_failing.len()),
         (Some(501), 500)
     );
+    let rest = complete(report, 500, conditions);
+    assert_eq!(rest.newly_failing, [result(500)]);
+    assert_eq!(rest.newly_failing_total, Some(501));
+    assert_eq!(rest.results_digest, said.results_digest);
     assert_eq!(said.observed_generation, Some(3));
     assert!(
         said.conditions[0]
             .message
             .starts_with("2 results could not be told")
     );
+}
+
+/// An object stays far below what the API server takes, however long the names are.
+#[test]
+fn long_results_are_fewer_and_an_offset_shows_the_rest() {
+    let result = |number: usize| PreviewResult {
+        namespace: "n".repeat(63),
+        workload: format!("Deployment/{number}-{}", "w".repeat(240)),
+        image: "i".repeat(1000),
+        digest: format!("sha256:{}", "a".repeat(64)),
+        policy: "p".repeat(253),
+        reason: api::Reason::KeyRevoked,
+    };
+    let all: Vec<PreviewResult> = (0..300).map(result).collect();
+    let report = PreviewReport {
+        newly_failing: all.clone(),
+        newly_passing: all.clone(),
+        newly_unknown: all.clone(),
+        ..PreviewReport::default()
+    };
+    let conditions = Conditions {
+        before: &[],
+        generation: Some(1),
+        now: now(),
+    };
+    let mut found = Vec::new();
+    while found.len() < all.len() {
+        let offset = i64::try_from(found.len()).unwrap();
+        let said = complete(report.clone(), offset, conditions);
+        assert!(serde_json::to_vec(&said).unwrap().len() < 256 * 1024);
+        assert!(!said.newly_failing.is_empty());
+        found.extend(said.newly_failing);
+    }
+    assert_eq!(found, all);
+}
+
+#[test]
+fn the_digest_of_the_results_tells_every_difference() {
+    let result = |workload: &str| PreviewResult {
+        namespace: "shop".into(),
+        workload: workload.into(),
+        image: "r.example/web:1".into(),
+        digest: String::new(),
+        policy: "prod".into(),
+        reason: api::Reason::KeyRevoked,
+    };
+    let failing = |workload: &str| PreviewReport {
+        newly_failing: vec![result(workload)],
+        ..PreviewReport::default()
+    };
+    let passing = PreviewReport {
+        newly_passing: vec![result("Deployment/web")],
+        ..PreviewReport::default()
+    };
+    let web = digest_of(&failing("Deployment/web"));
+    assert_eq!(web, digest_of(&failing("Deployment/web")));
+    assert_ne!(web, digest_of(&failing("Deployment/cart")));
+    assert_ne!(web, digest_of(&passing));
 }

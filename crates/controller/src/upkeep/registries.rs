@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::sync::Arc;
+use std::time::Duration;
 
-use api::conditions::{READY, Status, condition};
+use api::conditions::{IN_TIME, READY, Status, condition};
 use api::{RegistryConfig, RegistryConfigSpec, RegistryConfigStatus};
 use engine::{Fact, Handle, Stopped};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use registry::{Certificates, Client, Credentials, Mirror, Prefix, Route, Routes};
 
 use super::own_namespace::{OwnNamespace, Unread};
@@ -16,6 +18,11 @@ use super::{Kept, Stock};
 use crate::metrics::Metrics;
 use crate::names::cut;
 use crate::write::CONDITION_CHARACTERS;
+
+/// Regular look-ups that wait longer for their turn are late.
+const LATE: Duration = Duration::from_secs(15 * 60);
+/// They are in time again when none waits longer than this.
+const IN_TIME_AGAIN: Duration = Duration::from_secs(5 * 60);
 
 const DOCKER_CONFIG: &str = ".dockerconfigjson";
 const OLD_DOCKER_CONFIG: &str = ".dockercfg";
@@ -74,6 +81,18 @@ impl Registries {
         let (credentials, trouble) = self.credentials(&reference.secret_name).await;
         route.credentials = Some(credentials);
         (Some(route), trouble)
+    }
+
+    /// For how long the look-up that has waited longest has waited for its turn, by RegistryConfig.
+    async fn delays(&self) -> Result<BTreeMap<String, Duration>, Stopped> {
+        let mut delays = BTreeMap::new();
+        for ((_, config), delay) in self.engine.totals().await?.delays {
+            if let Some(config) = config {
+                let longest: &mut Duration = delays.entry(config).or_default();
+                *longest = delay.max(*longest);
+            }
+        }
+        Ok(delays)
     }
 
     /// What a Secret holds. Without it there are none, and whoever asks for them is told the Secret's name.
@@ -161,9 +180,14 @@ impl Kept for Registries {
             .iter()
             .map(|(name, trouble)| (name.as_str().into(), trouble.is_none()));
         self.metrics.show_registries(ready.collect());
+        let delays = self.delays().await?;
         let status = |(name, held): (&Arc<str>, &super::Held<_, RegistryConfigStatus>)| {
             let trouble = troubles.get(&**name).and_then(Option::as_ref);
-            (name.clone(), status(held.generation, trouble, &held.status, now))
+            let delay = delays.get(&**name).copied().unwrap_or_default();
+            (
+                name.clone(),
+                status(held.generation, trouble, delay, &held.status, now),
+            )
         };
         Ok(objects.iter().map(status).collect())
     }
@@ -252,6 +276,7 @@ fn problem(reason: &'static str, message: String) -> Problem {
 fn status(
     generation: i64,
     trouble: Option<&Problem>,
+    delay: Duration,
     before: &RegistryConfigStatus,
     now: Timestamp,
 ) -> RegistryConfigStatus {
@@ -271,8 +296,39 @@ fn status(
     );
     RegistryConfigStatus {
         observed_generation: Some(generation),
-        conditions: vec![ready],
+        conditions: vec![ready, in_time(generation, delay, before, now)],
     }
+}
+
+/// A pace or a budget that is too small stretches the interval of the policies, and that is said.
+fn in_time(generation: i64, delay: Duration, before: &RegistryConfigStatus, now: Timestamp) -> Condition {
+    let was_late = before
+        .conditions
+        .iter()
+        .any(|condition| condition.type_ == IN_TIME && condition.status == Status::False.as_str());
+    let (status, reason, message) = match delay > if was_late { IN_TIME_AGAIN } else { LATE } {
+        false => (
+            Status::True,
+            "InTime",
+            "images are looked at again when their policies ask for it",
+        ),
+        true => (
+            Status::False,
+            "Stretched",
+            "images that hold are looked at again later than their policies ask for: requestsPerSecond, concurrency and \
+             dailyBudget allow less, or the registry is slow. Raise them, or recheck.interval of the policies; \
+             assay_recheck_delay_seconds says how late",
+        ),
+    };
+    condition(
+        &before.conditions,
+        IN_TIME,
+        status,
+        reason,
+        message,
+        Some(generation),
+        now,
+    )
 }
 
 #[cfg(test)]

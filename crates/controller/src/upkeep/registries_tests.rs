@@ -193,3 +193,26 @@ async fn a_secret_gives_credentials_and_without_it_the_route_has_none_of_that_na
         "a Secret that was deleted is used no more"
     );
 }
+
+/// Seen to fail with `LATE` for both bounds.
+#[test]
+fn a_pace_or_budget_that_stretches_the_interval_is_said_until_it_is_over() {
+    let mut status = RegistryConfigStatus::default();
+    let mut told = Vec::new();
+    for minutes in [0, 14, 16, 14, 6, 4, 14] {
+        let delay = Duration::from_secs(minutes * 60);
+        let condition = in_time(1, delay, &status, time(0));
+        told.push(condition.reason.clone());
+        status.conditions = vec![condition];
+    }
+    let expected = [
+        "InTime",
+        "InTime",
+        "Stretched",
+        "Stretched",
+        "Stretched",
+        "InTime",
+        "InTime",
+    ];
+    assert_eq!(told, expected);
+}

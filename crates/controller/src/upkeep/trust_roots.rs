@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::own_namespace::{OwnNamespace, Unread};
 use super::tuf::Repositories;
-use super::{Held, Kept, Stock};
+use super::{Held, Kept, Stock, Version};
 use crate::metrics::Metrics;
 use crate::names::cut;
 use crate::write::CONDITION_CHARACTERS;
@@ -42,9 +42,6 @@ struct Told {
     version: Version,
     root: Result<Root, Problem>,
 }
-
-/// A version of a spec: the uid of its object, and the generation.
-type Version = (String, i64);
 
 /// Why there is no trust root.
 #[derive(Clone, Debug, PartialEq, Eq)]

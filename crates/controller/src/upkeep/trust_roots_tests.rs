@@ -64,7 +64,6 @@ fn ready_message(held: &Held<TrustRootSpec, TrustRootStatus>) -> String {
     held.status.conditions[0].message.clone()
 }
 
-/// C4.12.
 #[tokio::test]
 async fn a_root_in_the_object_or_built_in_is_usable_and_what_is_none_is_named_with_its_field() {
     let (mut keeper, _) = keeper();

@@ -13,11 +13,10 @@ use api::TufSource;
 use futures::future::join_all;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
-use sigstore_tuf::{
-    FileStore, HttpRepository, MemoryStore, MetadataStore, Repository, StoreRepository, Updater, reqwest,
-};
+use sigstore_tuf::{HttpRepository, MetadataStore, Repository, StoreRepository, Updater, reqwest};
 use tokio::time::Instant;
 
+use super::tuf_store::TufStore;
 use crate::jitter::spread;
 
 /// The document, as Sigstore's repositories name it.
@@ -40,7 +39,7 @@ pub(crate) struct Repositories {
 /// One repository.
 struct Held {
     source: TufSource,
-    store: Arc<dyn MetadataStore>,
+    store: Arc<TufStore>,
     document: Option<Vec<u8>>,
     /// Why the last refresh failed.
     trouble: Option<String>,
@@ -96,10 +95,10 @@ impl Repositories {
 
     /// A repository with what is kept of it.
     async fn begin(&self, source: &TufSource) -> Held {
-        let store: Arc<dyn MetadataStore> = match &self.folder {
-            Some(folder) => Arc::new(FileStore::new(folder.join(place(source)))),
-            None => Arc::new(MemoryStore::new()),
-        };
+        let store = Arc::new(match &self.folder {
+            Some(folder) => TufStore::in_file(folder.join(place(source))),
+            None => TufStore::default(),
+        });
         let mut held = Held {
             source: source.clone(),
             store,
@@ -175,12 +174,12 @@ impl Held {
 /// A store with an update that is not kept yet. Only roots are kept at once: a newer one may take the trust in what is
 /// kept away, whatever else the repository serves.
 struct Update {
-    below: Arc<dyn MetadataStore>,
+    below: Arc<TufStore>,
     pending: Mutex<BTreeMap<String, Vec<u8>>>,
 }
 
 impl Update {
-    fn onto(below: Arc<dyn MetadataStore>) -> Self {
+    fn onto(below: Arc<TufStore>) -> Self {
         Update {
             below,
             pending: Mutex::default(),
@@ -190,9 +189,7 @@ impl Update {
     /// Keeps what is pending.
     fn keep(&self) -> Result<(), sigstore_tuf::Error> {
         let pending = std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
-        pending
-            .iter()
-            .try_for_each(|(name, bytes)| self.below.store(name, bytes))
+        self.below.store_all(pending)
     }
 }
 
@@ -215,13 +212,13 @@ impl MetadataStore for Update {
     }
 }
 
-/// The folder of a repository: another one for another URL or another pinned root.
+/// The file of a repository: another one for another URL or another pinned root.
 fn place(source: &TufSource) -> String {
     let mut hash = Sha256::new();
     hash.update(source.url.as_bytes());
     hash.update([0]);
     hash.update(source.initial_root.as_bytes());
-    format!("{:x}", hash.finalize())
+    format!("{:x}.json", hash.finalize())
 }
 
 /// What an error says, and what caused it.

@@ -124,7 +124,6 @@ async fn refresh_now(repositories: &mut Repositories) {
     }
 }
 
-/// C4.12.
 #[tokio::test]
 async fn a_document_comes_from_the_pinned_root_and_follows_the_repository() {
     let publisher = Publisher::start().await;
@@ -193,11 +192,9 @@ async fn a_restart_without_a_network_takes_what_is_kept_and_verifies_it_again() 
     );
 
     // Weakened once: with the kept target read from the store and not by `verified`, the edit is taken.
-    let target = folder
-        .path()
-        .join(place(&source))
-        .join("targets/trusted_root.json");
-    std::fs::write(target, b"two").unwrap();
+    let file = folder.path().join(place(&source));
+    let kept_text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, kept_text.replace("\"one\"", "\"two\"")).unwrap();
     let mut edited = kept();
     edited.refresh(&wanted(&source)).await;
     assert!(published(&edited).is_err());
@@ -257,7 +254,7 @@ async fn a_root_that_is_none_is_named_as_the_field_and_a_changed_source_starts_a
     assert!(repositories.published("own").is_none() && repositories.due().is_none());
 }
 
-/// C4.12: as `assay check` asks, once and without a folder.
+/// As `assay check` asks, once and without a folder.
 #[tokio::test]
 async fn a_single_look_gives_the_trust_root_that_a_repository_publishes_or_says_why_not() {
     let publisher = Publisher::start().await;

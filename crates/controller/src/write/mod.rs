@@ -4,6 +4,7 @@
 //! engine hands over the most urgent update first and with its content as of then, so nothing is
 //! pulled before it can be written.
 
+mod exceptions;
 pub(crate) mod news;
 mod orphans;
 mod pace;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use api::{ImagePolicyStatus, KeyRevocationStatus, SigningKeyStatus};
+use api::{ImageExceptionStatus, ImagePolicyStatus, KeyRevocationStatus, SigningKeyStatus};
 use engine::{Handle, Stopped, Target, Update, WorkloadAnswer, WorkloadKey};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use jiff::Timestamp;
@@ -42,6 +43,7 @@ use crate::inventory::lookup::Lookup;
 use crate::jitter::spread;
 use crate::lease::Leadership;
 use crate::ledger::{After, Before, Ledger, Place};
+use crate::notify::NotifyQueue;
 use crate::objects::{Objects, Row};
 use crate::versions::Meanwhile;
 use crate::watch::ListControl;
@@ -66,11 +68,13 @@ pub(crate) struct Writer {
     pub(crate) policies: Objects<ImagePolicyStatus>,
     pub(crate) keys: Objects<SigningKeyStatus>,
     pub(crate) revocations: Objects<KeyRevocationStatus>,
+    pub(crate) exceptions: Objects<ImageExceptionStatus>,
     pub(crate) events: EventQueue,
+    pub(crate) notifications: NotifyQueue,
     pub(crate) lookup: Arc<Lookup>,
     pub(crate) roster: Roster,
     /// Becomes true when every pod of the first list is in the roster.
-    pub(crate) all_told: watch::Receiver<bool>,
+    pub(crate) pods_told: watch::Receiver<bool>,
     pub(crate) health: Health,
     pub(crate) minimum_age: Duration,
     pub(crate) failures: AtomicU32,
@@ -79,14 +83,14 @@ pub(crate) struct Writer {
 /// How a write ended: when the target is wanted again, if it is.
 #[must_use = "what is wanted again must be asked for again"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ended {
+pub(crate) struct Requeue {
     pub(crate) again: Option<Duration>,
 }
 
-impl Ended {
+impl Requeue {
     /// What somebody else did meanwhile is put right at once.
     fn after(meanwhile: Meanwhile, again: Option<Duration>) -> Self {
-        Ended {
+        Requeue {
             again: match meanwhile {
                 Meanwhile::ChangedByOthers => Some(Duration::ZERO),
                 Meanwhile::Untouched => again,
@@ -97,13 +101,14 @@ impl Ended {
 
 /// What is left to do about an update once everything that needs no request was done.
 enum Planned {
-    Ended(Target, Ended),
+    Done(Target, Requeue),
     Workload(Box<(WorkloadKey, Place, Before, Work)>),
     Policy(Box<engine::PolicyReport>, Box<Row<ImagePolicyStatus>>),
     Key(Box<engine::KeyReport>, Box<Row<SigningKeyStatus>>),
     Revocation(Box<engine::RevocationReport>, Box<Row<KeyRevocationStatus>>),
+    Exception(Box<engine::ExceptionReport>, Box<Row<ImageExceptionStatus>>),
     /// A KeyRevocation is to be made, so that the revocation outlasts the key.
-    Revoke(Box<engine::KeyReport>, Ended),
+    Revoke(Box<engine::KeyReport>, Requeue),
 }
 
 type Pull = Pin<Box<dyn Future<Output = Result<Update, Stopped>> + Send>>;
@@ -204,7 +209,7 @@ impl Writer {
                 () = stop.cancelled() => break TermEnd::Stop,
             };
             match self.plan(update) {
-                Planned::Ended(target, ended) => self.engine.done(target, ended.again).await?,
+                Planned::Done(target, ended) => self.engine.done(target, ended.again).await?,
                 planned => {
                     may_write = false;
                     let writer = self.clone();
@@ -225,22 +230,30 @@ impl Writer {
     fn plan(&self, update: Update) -> Planned {
         let target = update.target();
         match update {
-            Update::Workload(key, answer) => self.plan_workload(key, answer),
-            Update::Policy(_, None) | Update::Key(_, None) | Update::Revocation(_, None) => {
-                Planned::Ended(target, Ended { again: None })
+            Update::Workload(key, answer, ended) => {
+                self.record_ended(&key, &ended);
+                self.plan_workload(key, answer)
             }
+            Update::Policy(_, None)
+            | Update::Key(_, None)
+            | Update::Revocation(_, None)
+            | Update::Exception(_, None) => Planned::Done(target, Requeue { again: None }),
             Update::Policy(_, Some(report)) => match plan_status(&*report, &self.policies) {
                 Ok(row) => Planned::Policy(report, row),
-                Err(ended) => Planned::Ended(target, ended),
+                Err(ended) => Planned::Done(target, ended),
             },
             Update::Key(_, Some(report)) => match plan_status(&*report, &self.keys) {
                 Ok(row) => Planned::Key(report, row),
                 Err(ended) if report.revocation_missing.is_some() => Planned::Revoke(report, ended),
-                Err(ended) => Planned::Ended(target, ended),
+                Err(ended) => Planned::Done(target, ended),
             },
             Update::Revocation(_, Some(report)) => match plan_status(&*report, &self.revocations) {
                 Ok(row) => Planned::Revocation(report, row),
-                Err(ended) => Planned::Ended(target, ended),
+                Err(ended) => Planned::Done(target, ended),
+            },
+            Update::Exception(_, Some(report)) => match plan_status(&*report, &self.exceptions) {
+                Ok(row) => Planned::Exception(report, row),
+                Err(ended) => Planned::Done(target, ended),
             },
         }
     }
@@ -249,18 +262,19 @@ impl Writer {
         let place = Place::of(&key);
         let target = Target::Workload(key.clone());
         let Some(before) = self.ledger.begin(&place) else {
-            return Planned::Ended(target, Ended { again: Some(BUSY) });
+            return Planned::Done(target, Requeue { again: Some(BUSY) });
         };
-        let print = |rendered: &render::Rendered| self.ledger.print(&rendered.status, &rendered.owners);
-        match workloads::decide(answer, &before, self.minimum_age, now(), print) {
+        let content_hash =
+            |rendered: &render::Rendered| self.ledger.content_hash(&rendered.status, &rendered.owners);
+        match workloads::decide(answer, &before, self.minimum_age, now(), content_hash) {
             Decision::Do(work) => Planned::Workload(Box::new((key, place, before, work))),
-            Decision::Nothing(again) => Planned::Ended(target, self.ended(&place, After::Nothing, again)),
+            Decision::Nothing(again) => Planned::Done(target, self.ended(&place, After::Nothing, again)),
         }
     }
 
     async fn carry_out(&self, planned: Planned) {
         let (target, ended) = match planned {
-            Planned::Ended(target, ended) => (target, ended),
+            Planned::Done(target, ended) => (target, ended),
             Planned::Workload(planned) => {
                 let (key, place, before, work) = *planned;
                 let ended = self.do_work(&key, &place, before, work).await;
@@ -281,10 +295,14 @@ impl Writer {
                 let ended = self.write_status(&*report, &self.revocations, *row).await;
                 (Target::Revocation(report.name), ended)
             }
+            Planned::Exception(report, row) => {
+                let ended = self.write_status(&*report, &self.exceptions, *row).await;
+                (Target::Exception(report.name), ended)
+            }
             Planned::Revoke(report, status) => {
                 let made = self.make_revocation(&report).await;
                 let again = status.again.or(made.again);
-                (Target::Key(report.name), Ended { again })
+                (Target::Key(report.name), Requeue { again })
             }
         };
         if self.engine.done(target, ended.again).await.is_err() {
@@ -353,11 +371,11 @@ fn log_fault(ended: Result<(), JoinError>) {
 }
 
 /// The row to write a status over, or how the update ended without a write.
-fn plan_status<R: Report>(report: &R, objects: &Objects<R::Status>) -> Result<Box<Row<R::Status>>, Ended> {
+fn plan_status<R: Report>(report: &R, objects: &Objects<R::Status>) -> Result<Box<Row<R::Status>>, Requeue> {
     let name = report.name();
     let Some(row) = objects.begin(name) else {
         let busy = objects.uid(name).is_some();
-        return Err(Ended {
+        return Err(Requeue {
             again: busy.then_some(BUSY),
         });
     };
@@ -366,7 +384,7 @@ fn plan_status<R: Report>(report: &R, objects: &Objects<R::Status>) -> Result<Bo
         totals::Decision::Nothing => None,
         totals::Decision::Later(pause) => Some(pause),
     };
-    Err(Ended::after(objects.end(name, None), again))
+    Err(Requeue::after(objects.end(name, None), again))
 }
 
 /// Gives back an update that was asked for and is not wanted any more.
@@ -376,6 +394,14 @@ async fn hand_back(engine: Handle, pull: Pull) {
         tracing::debug!("the engine stopped before an update was handed back");
     }
 }
+
+#[cfg(test)]
+#[path = "mass_tests.rs"]
+mod mass_tests;
+
+#[cfg(test)]
+#[path = "storm_tests.rs"]
+mod storm_tests;
 
 #[cfg(test)]
 mod tests {

@@ -22,6 +22,15 @@ pub(crate) struct About<'a> {
 
 /// Records the transition in the log.
 pub(crate) fn record(about: &About<'_>, transition: &Transition) {
+    write_down(about, transition, None);
+}
+
+/// Records what is known of an image that runs no more.
+pub(crate) fn record_ended(about: &About<'_>, transition: &Transition) {
+    write_down(about, transition, Some(true));
+}
+
+fn write_down(about: &About<'_>, transition: &Transition, ended: Option<bool>) {
     let (previous_verdict, previous_reason) = match transition.previous {
         Some((verdict, reason)) => (verdict.to_string(), reason.as_str()),
         None => (String::new(), ""),
@@ -43,6 +52,7 @@ pub(crate) fn record(about: &About<'_>, transition: &Transition) {
         reason = transition.reason.as_str(),
         previous_verdict,
         previous_reason,
+        ended,
     );
 }
 

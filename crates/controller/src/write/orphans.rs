@@ -40,9 +40,9 @@ fn judge(place: &Place, key: Option<WorkloadKey>, runs: impl Fn(&WorkloadKey) ->
 impl Writer {
     /// Sweeps as soon as it is known what runs, and from time to time, until `stop`.
     pub(super) async fn sweep(self: Arc<Self>, stop: CancellationToken) {
-        let mut all_told = self.all_told.clone();
+        let mut pods_told = self.pods_told.clone();
         tokio::select! {
-            told = all_told.wait_for(|told| *told) => if told.is_err() { return },
+            told = pods_told.wait_for(|told| *told) => if told.is_err() { return },
             () = stop.cancelled() => return,
         }
         loop {

@@ -4,12 +4,16 @@
 //! object is kept below its size.
 
 use api::conditions::{COMPLIANT, Conditions, DRY_RUN_COMPLIANT, Status};
-use api::{ImageComplianceStatus, ImageResult, Mode, PolicyResult, Reason, Verdict, WillBecome};
-use engine::{ImageReport, PolicyAnswer, WorkloadReport};
+use api::{
+    ImageComplianceStatus, ImageResult, Mode, NextStart, PassedOver, PolicyResult, Reason, Verdict,
+    WillBecome, WorkloadRef,
+};
+use engine::{ImageReport, PolicyAnswer, StartAnswer, WorkloadReport};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, OwnerReference, Time};
 use policy::{Becomes, ImageSummary, rank, workload_condition, worst};
 
+use super::CONDITION_CHARACTERS;
 use crate::names::cut;
 use crate::said::{Index, Said, SaidResult, slim};
 
@@ -17,8 +21,6 @@ use crate::said::{Index, Said, SaidResult, slim};
 const IMAGES_BYTES: usize = 240 * 1024;
 /// The longest message of a result, in characters.
 const MESSAGE_CHARACTERS: usize = 512;
-/// The longest message of a condition, in characters.
-const CONDITION_CHARACTERS: usize = 1024;
 
 /// A status, what is remembered of it, and who owns the object.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +32,9 @@ pub(crate) struct Rendered {
 
 /// The answer about a workload that a policy covers.
 pub(crate) fn covered(report: &WorkloadReport, before: &Said, now: Timestamp) -> Rendered {
+    if report.images.is_empty() {
+        return at_rest(report, before, now);
+    }
     let old = before.index();
     let images = worst_first(&report.images);
     let results: Vec<ImageResult> = images.iter().map(|image| result(image, &old, now)).collect();
@@ -48,6 +53,7 @@ pub(crate) fn covered(report: &WorkloadReport, before: &Said, now: Timestamp) ->
         workload: Some(report.workload.reference.clone()),
         conditions,
         images: kept,
+        next_start: next_start(&report.next_start, before),
         image_count: Some(image_count),
         omitted: (omitted > 0).then(|| count(omitted)),
     };
@@ -57,6 +63,32 @@ pub(crate) fn covered(report: &WorkloadReport, before: &Said, now: Timestamp) ->
 /// The answer about a covered workload of which no container runs. What was said of its images is
 /// remembered, so that the same images starting again are no news.
 pub(crate) fn nothing_running(before: &Said, now: Timestamp) -> Rendered {
+    resting(before.workload.clone(), None, was_in_dry_run(before), before, now)
+}
+
+/// The same about one that has a template, which a policy covers.
+fn at_rest(report: &WorkloadReport, before: &Said, now: Timestamp) -> Rendered {
+    let in_dry_run = match &report.next_start {
+        StartAnswer::Decided { in_dry_run, .. } => *in_dry_run,
+        StartAnswer::NotCovered | StartAnswer::Pending => was_in_dry_run(before),
+    };
+    let next = next_start(&report.next_start, before);
+    resting(
+        Some(report.workload.reference.clone()),
+        next,
+        in_dry_run,
+        before,
+        now,
+    )
+}
+
+fn resting(
+    workload: Option<WorkloadRef>,
+    next_start: Option<NextStart>,
+    in_dry_run: bool,
+    before: &Said,
+    now: Timestamp,
+) -> Rendered {
     let nothing = "no container of the workload runs";
     let told = Conditions {
         before: &before.conditions,
@@ -65,21 +97,30 @@ pub(crate) fn nothing_running(before: &Said, now: Timestamp) -> Rendered {
     };
     let of = |type_: &str| told.set(type_, Status::Unknown, Reason::NothingRunning.as_str(), nothing);
     let mut conditions = vec![of(COMPLIANT)];
-    if before
-        .conditions
-        .iter()
-        .any(|condition| condition.type_ == DRY_RUN_COMPLIANT)
-    {
-        conditions.push(of(DRY_RUN_COMPLIANT));
-    }
+    conditions.extend(in_dry_run.then(|| of(DRY_RUN_COMPLIANT)));
     let status = ImageComplianceStatus {
         verdict: Some(Verdict::Unknown),
-        workload: before.workload.clone(),
+        workload,
         conditions,
+        next_start,
         image_count: Some(0),
         ..ImageComplianceStatus::default()
     };
     remembering(status, before.results.clone())
+}
+
+fn was_in_dry_run(before: &Said) -> bool {
+    let is_dry = |condition: &Condition| condition.type_ == DRY_RUN_COMPLIANT;
+    before.conditions.iter().any(is_dry)
+}
+
+/// What would start; while that is looked up for the first time, what was said of it before.
+fn next_start(answer: &StartAnswer, before: &Said) -> Option<NextStart> {
+    match answer {
+        StartAnswer::NotCovered => None,
+        StartAnswer::Pending => before.next_start.as_deref().cloned(),
+        StartAnswer::Decided { next, .. } => Some((**next).clone()),
+    }
 }
 
 /// Whether any policy of any mode finds a violation.
@@ -102,6 +143,7 @@ fn remembering(status: ImageComplianceStatus, results: Vec<SaidResult>) -> Rende
         verdict: status.verdict,
         conditions: slim(&status.conditions),
         results,
+        next_start: status.next_start.clone().map(Box::new),
         forgot_some: false,
     };
     Rendered {
@@ -250,6 +292,10 @@ fn result(image: &ImageReport, old: &Index<'_>, now: Timestamp) -> ImageResult {
             reason: answer.reason,
             message: message(answer),
             since: Time(same.map_or(now, |said| said.since)),
+            exception: answer.excepted.as_ref().map(|excepted| PassedOver {
+                name: excepted.exception.to_string(),
+                reason: excepted.reason,
+            }),
             valid_until: answer.valid_until.map(Time),
             will_become: answer
                 .becomes

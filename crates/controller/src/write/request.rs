@@ -6,7 +6,7 @@ use std::time::Duration;
 use api::ImageCompliance;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::api::{DeleteParams, DynamicObject, PostParams, Preconditions};
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::ClusterResourceScope;
 use kube::core::request::Request;
 use kube::{Client, Resource};
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// The longest wait, however much patience the API server asks for: it may have been restarted since.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(30);
 /// How often a write that met a change of somebody else is tried.
-const ATTEMPTS: u32 = 5;
+pub(super) const ATTEMPTS: u32 = 5;
 
 /// Why a request did not do what it should.
 #[derive(Debug, thiserror::Error)]
@@ -157,6 +157,25 @@ impl Requests {
     {
         let api: kube::Api<K> = kube::Api::all(self.client.clone());
         let answer = self.guarded(api.create(&params(), object)).await.map(drop);
+        self.counted(kind, WriteOutcome::Written, answer)
+    }
+
+    /// Changes fields of a cluster-scoped object; `patch` says of which version.
+    pub(crate) async fn patch_object<K: Resource<DynamicType = ()>>(
+        &self,
+        kind: &'static str,
+        name: &str,
+        patch: &Value,
+    ) -> Result<(), Refused> {
+        let resource = kube::api::ApiResource::erase::<K>(&());
+        let api: kube::Api<DynamicObject> = kube::Api::all_with(self.client.clone(), &resource);
+        let parameters = PatchParams {
+            field_manager: Some(api::FIELD_MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let patch = Patch::Merge(patch);
+        let request = api.patch(name, &parameters, &patch);
+        let answer = self.guarded(request).await.map(drop);
         self.counted(kind, WriteOutcome::Written, answer)
     }
 

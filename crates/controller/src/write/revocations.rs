@@ -8,10 +8,12 @@ use api::{
 use engine::{KeyReport, RevocationReport};
 use jiff::Timestamp;
 use kube::Resource;
+use kube::api::DynamicObject;
+use serde_json::{Value, json};
 
 use super::request::Refused;
 use super::totals::Report;
-use super::{CONDITION_CHARACTERS, Ended, Writer};
+use super::{CONDITION_CHARACTERS, Requeue, Writer};
 use crate::events::Note;
 use crate::names::cut;
 
@@ -72,24 +74,47 @@ fn status(report: &RevocationReport, before: &KeyRevocationStatus, now: Timestam
 }
 
 impl Writer {
-    /// Makes the KeyRevocation that a Revoked key lacks.
-    pub(super) async fn make_revocation(&self, report: &KeyReport) -> Ended {
+    /// Makes the KeyRevocation that a Revoked key lacks, or makes a Hold last that is there.
+    pub(super) async fn make_revocation(&self, report: &KeyReport) -> Requeue {
         let Some(fingerprint) = &report.revocation_missing else {
-            return Ended { again: None };
+            return Requeue { again: None };
         };
-        let revocation = revocation_of(&report.name, fingerprint);
-        match self
-            .requests
-            .create_object(RevocationReport::KIND, &revocation)
-            .await
-        {
-            // One that is there already is on its way here by the watch.
-            Ok(()) | Err(Refused::NotAsItWas(_)) => Ended { again: None },
-            Err(refused) => Ended {
+        let made = match self.requests.get_object::<KeyRevocation>(fingerprint).await {
+            Ok(None) => {
+                let revocation = revocation_of(&report.name, fingerprint);
+                self.requests
+                    .create_object(RevocationReport::KIND, &revocation)
+                    .await
+            }
+            Ok(Some(there)) => match lasting(&there) {
+                Some(patch) => {
+                    self.requests
+                        .patch_object::<KeyRevocation>(RevocationReport::KIND, fingerprint, &patch)
+                        .await
+                }
+                None => Ok(()),
+            },
+            Err(refused) => Err(refused),
+        };
+        match made {
+            // What is there already, or was changed meanwhile, is on its way here by the watch.
+            Ok(()) | Err(Refused::NotAsItWas(_)) => Requeue { again: None },
+            Err(refused) => Requeue {
                 again: self.again_after(&refused, || format!("KeyRevocation/{fingerprint}")),
             },
         }
     }
+}
+
+/// What turns a Hold, as it was read, into a revocation that lasts: what it honours stays. None where it is no Hold.
+fn lasting(there: &DynamicObject) -> Option<Value> {
+    let is_hold = there.data["spec"]["reason"] == "Hold";
+    is_hold.then(|| {
+        json!({
+            "metadata": {"resourceVersion": there.metadata.resource_version},
+            "spec": {"reason": RevocationReason::Unspecified},
+        })
+    })
 }
 
 /// The least that makes a revocation last. Why it was made, only a person can say.
@@ -120,10 +145,8 @@ mod tests {
             generation: 1,
             problem: None,
             keys: vec!["release-1".into(), "release-2".into()],
-            stage: Stage::Revoked,
             honoured: 2,
             dated_before: None,
-            reason: Some(RevocationReason::KeyCompromise),
         }
     }
 
@@ -151,6 +174,21 @@ mod tests {
             (ready.status.as_str(), ready.reason.as_str()),
             ("False", "RevocationInvalid")
         );
+    }
+
+    #[test]
+    fn a_hold_as_it_was_read_turns_terminal_and_nothing_else_of_it_changes() {
+        let there = |reason: &str| {
+            serde_json::from_value::<DynamicObject>(json!({
+                "apiVersion": "assay.dev/v1alpha1", "kind": "KeyRevocation",
+                "metadata": {"name": "ab", "resourceVersion": "7"},
+                "spec": {"fingerprint": "ab", "reason": reason, "honourDigests": ["sha256:01"]},
+            }))
+            .unwrap()
+        };
+        let expected = json!({"metadata": {"resourceVersion": "7"}, "spec": {"reason": "Unspecified"}});
+        assert_eq!(lasting(&there("Hold")), Some(expected));
+        assert_eq!(lasting(&there("KeyCompromise")), None);
     }
 
     #[test]

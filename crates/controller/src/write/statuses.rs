@@ -1,6 +1,6 @@
 //! The statuses of policies and keys: pure, from the engine's totals.
 
-use api::conditions::{Conditions, ENFORCED, READY, SAFE_TO_DISABLE, Status, reasons};
+use api::conditions::{COMPARED, Conditions, ENFORCED, READY, SAFE_TO_DISABLE, Status, reasons};
 use api::{ImagePolicyStatus, InForce, Mode, SigningKeyStatus};
 use engine::{KeyReport, PolicyProblem, PolicyReport};
 use jiff::Timestamp;
@@ -33,11 +33,29 @@ pub(crate) fn policy(report: &PolicyReport, before: &ImagePolicyStatus, now: Tim
         trusted: Some(report.trusted).filter(|trusted| *trusted > 0),
         violating: Some(report.violating),
         unknown: Some(report.unknown),
+        excepted: Some(report.excepted).filter(|excepted| *excepted > 0),
         violations: report.violations.clone(),
         violations_total: Some(report.violations_total),
         next_deadline: report.next_deadline.map(|time| Time(whole_seconds(time))),
-        conditions: vec![policy_ready(report, conditions), enforced(report, conditions)],
+        pending_status_writes: pending(report.pending_status_writes),
+        comparison: report
+            .comparison
+            .as_ref()
+            .and_then(|compared| compared.clone().ok()),
+        conditions: [
+            Some(policy_ready(report, conditions)),
+            Some(enforced(report, conditions)),
+            compared(report, conditions),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
     }
+}
+
+/// Left out where nothing is pending.
+fn pending(writes: i64) -> Option<i64> {
+    Some(writes).filter(|writes| *writes > 0)
 }
 
 fn policy_ready(report: &PolicyReport, conditions: Conditions<'_>) -> Condition {
@@ -52,6 +70,24 @@ fn policy_ready(report: &PolicyReport, conditions: Conditions<'_>) -> Condition 
     };
     let message = cut(message, CONDITION_CHARACTERS);
     conditions.set(READY, status, reason, &message)
+}
+
+fn compared(report: &PolicyReport, conditions: Conditions<'_>) -> Option<Condition> {
+    Some(match report.comparison.as_ref()? {
+        Ok(comparison) => {
+            let message = format!(
+                "status.comparison says what is different from {}",
+                comparison.policy
+            );
+            conditions.set(COMPARED, Status::True, reasons::SUPERSEDED_FOUND, &message)
+        }
+        Err(missing) => {
+            let message = format!(
+                "spec.supersedes: found {missing}, which is no ImagePolicy of this cluster; nothing can be compared"
+            );
+            conditions.set(COMPARED, Status::False, reasons::SUPERSEDED_MISSING, &message)
+        }
+    })
 }
 
 fn enforced(report: &PolicyReport, conditions: Conditions<'_>) -> Condition {
@@ -92,6 +128,7 @@ pub(crate) fn key(report: &KeyReport, before: &SigningKeyStatus, now: Timestamp)
             .map(|time| time.to_zoned(TimeZone::UTC).date().to_string()),
         images: Some(report.images),
         sole_trust: Some(report.sole_trust.clone()),
+        pending_status_writes: pending(report.pending_status_writes),
         conditions: vec![key_ready(report, conditions), safe_to_disable(report, conditions)],
     }
 }
@@ -107,6 +144,7 @@ fn key_ready(report: &KeyReport, conditions: Conditions<'_>) -> Condition {
 
 fn safe_to_disable(report: &KeyReport, conditions: Conditions<'_>) -> Condition {
     let dependents = report.sole_trust.workloads;
+    let starting = report.sole_trust.start_only;
     let (status, reason, message) = if report.undecided > 0 {
         let message = format!(
             "{} covered images cannot be told now and may depend on this key; {dependents} workloads do for certain",
@@ -116,11 +154,17 @@ fn safe_to_disable(report: &KeyReport, conditions: Conditions<'_>) -> Condition 
     } else if dependents > 0 {
         let message = format!("{dependents} workloads would get a worse verdict without this key");
         (Status::False, reasons::WORKLOADS_DEPEND, message)
+    } else if starting > 0 {
+        let message = format!(
+            "nothing that runs would get a worse verdict without this key, but {starting} workloads would with their \
+             next start"
+        );
+        (Status::False, reasons::WORKLOADS_DEPEND, message)
     } else {
         (
             Status::True,
             reasons::NOTHING_DEPENDS,
-            "nothing that runs would get a worse verdict without this key".to_owned(),
+            "nothing that runs or starts next would get a worse verdict without this key".to_owned(),
         )
     };
     conditions.set(SAFE_TO_DISABLE, status, reason, &message)
@@ -135,9 +179,12 @@ pub(crate) fn policies_differ_in_counts_only(old: &ImagePolicyStatus, new: &Imag
         trusted: None,
         violating: None,
         unknown: None,
+        excepted: None,
         violations: Vec::new(),
         violations_total: None,
         next_deadline: None,
+        pending_status_writes: None,
+        comparison: None,
         conditions: slim(&status.conditions),
         ..status.clone()
     };
@@ -149,6 +196,7 @@ pub(crate) fn keys_differ_in_counts_only(old: &SigningKeyStatus, new: &SigningKe
     let without_counts = |status: &SigningKeyStatus| SigningKeyStatus {
         images: None,
         sole_trust: None,
+        pending_status_writes: None,
         conditions: slim(&status.conditions),
         ..status.clone()
     };

@@ -18,9 +18,12 @@ fn policy_report() -> PolicyReport {
         trusted: 0,
         violating: 1,
         unknown: 0,
+        excepted: 0,
         violations: Vec::new(),
         violations_total: 1,
         next_deadline: None,
+        pending_status_writes: 0,
+        comparison: None,
     }
 }
 
@@ -39,6 +42,7 @@ fn key_report() -> KeyReport {
         sole_trust: SoleTrust::default(),
         undecided: 0,
         revocation_missing: None,
+        pending_status_writes: 0,
     }
 }
 

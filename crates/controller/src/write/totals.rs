@@ -10,8 +10,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::request::{Attempts, Refused};
-use super::{Ended, Writer, news, now, statuses};
+use super::{Requeue, Writer, news, now, statuses};
 use crate::events::Note;
+use crate::notify::CloudEvent;
 use crate::objects::{Objects, Row};
 
 /// Mere counts of one object are not written more often.
@@ -123,12 +124,12 @@ impl Writer {
         report: &R,
         objects: &Objects<R::Status>,
         row: Row<R::Status>,
-    ) -> Ended {
+    ) -> Requeue {
         match self.put_status(report, row).await {
-            Ok(row) => Ended::after(objects.end(report.name(), row), None),
+            Ok(row) => Requeue::after(objects.end(report.name(), row), None),
             Err(refused) => {
                 let again = self.again_after(&refused, || format!("{}/{}", R::KIND, report.name()));
-                Ended::after(objects.end(report.name(), None), again)
+                Requeue::after(objects.end(report.name(), None), again)
             }
         }
     }
@@ -153,6 +154,8 @@ impl Writer {
             match put {
                 Ok(object) => {
                     if let Some(note) = report.news(&row.uid, &row.status, &status) {
+                        let time = now().to_string();
+                        self.notifications.tell(|| CloudEvent::of_object(&note, &time));
                         self.events.tell(note);
                     }
                     return Ok(Some(Row::of(&object).written_at(Instant::now())));
@@ -193,6 +196,7 @@ mod tests {
             sole_trust: SoleTrust::default(),
             undecided: 0,
             revocation_missing: None,
+            pending_status_writes: 0,
         }
     }
 

@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
-use engine::{WorkloadAnswer, WorkloadKey, WorkloadReport};
+use api::Mode;
+use engine::{EndedImage, WorkloadAnswer, WorkloadKey, WorkloadReport};
 use jiff::Timestamp;
 
 use super::news::{self, About};
 use super::render::{self, Rendered};
 use super::request::{Attempts, Refused};
-use super::{Ended, Writer, now};
+use super::{Requeue, Writer, now};
 use crate::forecasts::{self, Forecast};
 use crate::inventory::lookup::Found;
 use crate::ledger::{After, Before, Place, Stored};
+use crate::notify::CloudEvent;
 use crate::said::Said;
 use crate::transitions::{self, Transition};
 use crate::versions::Meanwhile;
@@ -41,13 +43,13 @@ pub(crate) enum Decision {
     Do(Work),
 }
 
-/// Decides what an answer asks for. Pure; `print` is of what the API server would hold.
+/// Decides what an answer asks for. Pure; `content_hash` hashes what the API server would hold.
 pub(crate) fn decide(
     answer: WorkloadAnswer,
     before: &Before,
     minimum_age: Duration,
     now: Timestamp,
-    print: impl Fn(&Rendered) -> u64,
+    content_hash: impl Fn(&Rendered) -> u64,
 ) -> Decision {
     let known = before.stored.is_some() || before.said.workload.is_some();
     match answer {
@@ -55,7 +57,7 @@ pub(crate) fn decide(
         WorkloadAnswer::NotCovered if known => Decision::Do(Work::Leave),
         WorkloadAnswer::NothingRuns if known => Decision::Do(Work::Rest),
         WorkloadAnswer::NotCovered | WorkloadAnswer::NothingRuns => Decision::Nothing(None),
-        WorkloadAnswer::Covered(report) => decide_covered(report, before, minimum_age, now, print),
+        WorkloadAnswer::Covered(report) => decide_covered(report, before, minimum_age, now, content_hash),
     }
 }
 
@@ -64,10 +66,10 @@ fn decide_covered(
     before: &Before,
     minimum_age: Duration,
     now: Timestamp,
-    print: impl Fn(&Rendered) -> u64,
+    content_hash: impl Fn(&Rendered) -> u64,
 ) -> Decision {
     match &before.stored {
-        Some(stored) if stored.print == print(&render::covered(&report, &before.said, now)) => {
+        Some(stored) if stored.content_hash == content_hash(&render::covered(&report, &before.said, now)) => {
             Decision::Nothing(None)
         }
         Some(_) => Decision::Do(Work::Say(report)),
@@ -101,7 +103,7 @@ impl Writer {
         place: &Place,
         before: Before,
         work: Work,
-    ) -> Ended {
+    ) -> Requeue {
         let result = match work {
             Work::Say(report) => self.say(place, before, Content::Report(&report)).await,
             Work::SayAgain(report) => match self.exists(key, &report.workload.reference.uid).await {
@@ -127,8 +129,8 @@ impl Writer {
     }
 
     /// Ends the write in the ledger; what somebody else did meanwhile is put right.
-    pub(crate) fn ended(&self, place: &Place, after: After, again: Option<Duration>) -> Ended {
-        Ended::after(self.ledger.end(place, after), again)
+    pub(crate) fn ended(&self, place: &Place, after: After, again: Option<Duration>) -> Requeue {
+        Requeue::after(self.ledger.end(place, after), again)
     }
 
     async fn say(&self, place: &Place, mut before: Before, content: Content<'_>) -> Result<After, Refused> {
@@ -136,8 +138,12 @@ impl Writer {
         loop {
             let now = now();
             let rendered = content.rendered(&before.said, now);
-            let print = self.ledger.print(&rendered.status, &rendered.owners);
-            if let Some(stored) = before.stored.clone().filter(|stored| stored.print == print) {
+            let content_hash = self.ledger.content_hash(&rendered.status, &rendered.owners);
+            if let Some(stored) = before
+                .stored
+                .clone()
+                .filter(|stored| stored.content_hash == content_hash)
+            {
                 return Ok(After::Is(stored, Box::new(rendered.said)));
             }
             let put = self
@@ -147,7 +153,7 @@ impl Writer {
             match put {
                 Ok(object) => {
                     let stored = self.ledger.stored(&object);
-                    if stored.print != print {
+                    if stored.content_hash != content_hash {
                         tracing::warn!(namespace = %place.namespace, name = %place.name,
                             "the API server keeps an ImageCompliance otherwise than it was written");
                     }
@@ -222,7 +228,7 @@ impl Writer {
         let is_ours = before
             .stored
             .as_ref()
-            .is_some_and(|known| known.print == stored.print);
+            .is_some_and(|known| known.content_hash == stored.content_hash);
         let said = if is_ours {
             before.said
         } else {
@@ -243,6 +249,29 @@ impl Writer {
         }
     }
 
+    /// Records what was known of images whose last pod ended, where that was not said of the workload before.
+    pub(super) fn record_ended(&self, key: &WorkloadKey, ended: &[EndedImage]) {
+        if ended.is_empty() {
+            return;
+        }
+        let said = self.ledger.said(&Place::of(key));
+        for ended in ended {
+            let about = About {
+                namespace: &key.namespace,
+                workload: &ended.workload.reference,
+            };
+            for transition in transitions::of_ended(&said, &ended.image, now()) {
+                news::record_ended(&about, &transition);
+                self.requests.metrics.ended(
+                    &key.namespace,
+                    &transition.policy,
+                    transition.mode,
+                    transition.verdict,
+                );
+            }
+        }
+    }
+
     fn tell_all(&self, place: &Place, said: &Said, transitions: &[Transition], forecasts: &[Forecast]) {
         let Some(workload) = &said.workload else { return };
         let about = About {
@@ -251,6 +280,9 @@ impl Writer {
         };
         for transition in transitions {
             news::record(&about, transition);
+            self.notify(transition.mode, transition.news, |news| {
+                CloudEvent::of_transition(&about, transition, news.as_str())
+            });
             news::tell(
                 &self.events,
                 &about,
@@ -261,6 +293,16 @@ impl Writer {
         for forecast in forecasts {
             let policy_uid = self.policies.uid(&forecast.policy);
             news::foretell(&self.events, &about, policy_uid, forecast);
+            self.notify(forecast.mode, Some(()), |()| {
+                CloudEvent::of_forecast(&about, forecast, &now().to_string())
+            });
+        }
+    }
+
+    /// What a policy in dry run finds notifies nobody.
+    fn notify<N>(&self, mode: Mode, news: Option<N>, event: impl FnOnce(N) -> CloudEvent) {
+        if let Some(news) = news.filter(|_| mode != Mode::DryRun) {
+            self.notifications.tell(|| event(news));
         }
     }
 }
@@ -321,7 +363,7 @@ mod tests {
         }
     }
 
-    fn print(rendered: &Rendered) -> u64 {
+    fn content_hash(rendered: &Rendered) -> u64 {
         serde_json::to_vec(&rendered.status)
             .unwrap()
             .iter()
@@ -336,24 +378,24 @@ mod tests {
         })
     }
 
-    fn stored(print: u64) -> Stored {
+    fn stored(content_hash: u64) -> Stored {
         Stored {
             uid: "c".into(),
             resource_version: "1".into(),
-            print,
+            content_hash,
         }
     }
 
     fn written(report: &WorkloadReport) -> Before {
         let rendered = render::covered(report, &Said::default(), time(0));
         Before {
-            stored: Some(stored(print(&rendered))),
+            stored: Some(stored(content_hash(&rendered))),
             said: rendered.said,
         }
     }
 
     fn decided(answer: WorkloadAnswer, before: &Before, now: i64) -> String {
-        shown(&decide(answer, before, MINUTE, time(now), print))
+        shown(&decide(answer, before, MINUTE, time(now), content_hash))
     }
 
     #[test]

@@ -22,6 +22,10 @@ impl Bodies {
         Bodies { store }
     }
 
+    pub(crate) fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
     /// The manifest with this digest.
     pub(crate) async fn manifest(
         &self,

@@ -7,9 +7,11 @@
 mod bodies;
 mod clients;
 mod gap;
+mod layers;
 mod relatives;
 mod sources;
 pub(crate) mod stored;
+mod tag;
 mod ways;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -20,24 +22,28 @@ use std::time::Duration;
 use futures::FutureExt;
 use image::{Digest, Repository};
 use policy::{Gap, Nature};
-use registry::{Manifest, Source};
+use registry::{Manifest, Source, Waits};
 use serde::{Deserialize, Serialize};
 use verify::Item;
 
 pub(crate) use bodies::Bodies;
 pub(crate) use clients::Clients;
 pub(crate) use gap::Shortfall;
+pub(crate) use layers::{Layer, Recent};
+pub(crate) use tag::{Resolved, TagAnswer, TagAsk, resolve};
 
+use crate::small::{SmallMap, SmallSet};
 use crate::subject::{Origin, SubjectKey};
 
-/// A pass that takes longer is given up; what is not read by then is a gap.
+/// A pass that takes longer is given up; what is not read by then is a gap. That an administrator has its registry asked
+/// slowly does not count.
 const PASS_DEADLINE: Duration = Duration::from_secs(30);
 
 /// What each way of discovery answered about one digest; None where it was not asked or failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct WaysSeen {
     /// The digests that the referrers API lists; empty where the registry has no such API.
-    pub(crate) referrers: Option<BTreeSet<Digest>>,
+    pub(crate) referrers: Option<SmallSet<Digest>>,
     /// What the fallback tag `sha256-<hex>` names.
     pub(crate) fallback: Option<Tagged>,
     /// What cosign's tag `sha256-<hex>.sig` names.
@@ -47,7 +53,7 @@ pub(crate) struct WaysSeen {
 }
 
 /// What the ways said where everything behind them was read, by the repository that holds the evidence.
-pub(crate) type Seen = BTreeMap<Repository, WaysSeen>;
+pub(crate) type Seen = SmallMap<Repository, WaysSeen>;
 
 /// An item of evidence, and the manifest that it was found in.
 #[derive(Clone, Debug)]
@@ -75,9 +81,9 @@ pub(crate) enum Shape {
         /// Its length in bytes.
         size: u64,
     },
-    /// An index and the runnable manifests that it lists.
+    /// An index and the manifests that it lists.
     Index {
-        /// Manifests with a real platform.
+        /// Those that some node may choose.
         runnable: Vec<Digest>,
     },
 }
@@ -213,10 +219,12 @@ impl Pass {
 
 /// Makes a pass. Never fails: what cannot be read is said in the pass.
 pub(crate) async fn look_up(clients: Clients, bodies: Bodies, ask: Ask) -> Pass {
+    let waits = Arc::new(Waits::default());
+    let clients = clients.counting_waits(&waits);
     let guarded = AssertUnwindSafe(pass_with(&clients, &bodies, &ask)).catch_unwind();
-    match tokio::time::timeout(PASS_DEADLINE, guarded).await {
-        Ok(Ok(pass)) => pass,
-        Ok(Err(_panic)) => {
+    match waits.deadline(PASS_DEADLINE, guarded).await {
+        Some(Ok(pass)) => pass,
+        Some(Err(_panic)) => {
             tracing::error!(
                 subject = ask.subject.text(),
                 "a look-up panicked; the image stays Unknown"
@@ -226,7 +234,7 @@ pub(crate) async fn look_up(clients: Clients, bodies: Bodies, ask: Ask) -> Pass 
                 Shortfall::unavailable("the look-up failed inside the operator; its log says more"),
             )
         }
-        Err(_) => {
+        None => {
             let registry = ask.subject.repository.registry();
             let detail = format!(
                 "{registry} did not finish answering within {} seconds",
@@ -238,12 +246,16 @@ pub(crate) async fn look_up(clients: Clients, bodies: Bodies, ask: Ask) -> Pass 
 }
 
 async fn pass_with(clients: &Clients, bodies: &Bodies, ask: &Ask) -> Pass {
-    let chosen = match clients.of(ask).await {
+    let SubjectKey {
+        repository, keychain, ..
+    } = &ask.subject;
+    let chosen = match clients.of(repository, keychain.as_deref()).await {
         Ok(chosen) => chosen,
         Err(shortfall) => return Pass::failed(ask, shortfall),
     };
     let mut pass = pass(&chosen.client, bodies, ask).await;
-    clients.ended(ask, &chosen, &mut pass);
+    let gaps = [&mut pass.own.shortfall, &mut pass.own.attestations];
+    clients.ended(keychain.as_deref(), &chosen, gaps.into_iter().flatten());
     pass
 }
 

@@ -68,7 +68,7 @@ async fn read(look: &Look<'_>, pass: &mut Pass, candidate: &Digest) -> Option<Ma
     None
 }
 
-/// Looks at every runnable manifest of the index that runs.
+/// Looks at every manifest of the index that may run.
 pub(crate) async fn follow_children(look: &Look<'_>, ask: &Ask, pass: &mut Pass, runnable: Vec<Digest>) {
     if runnable.len() > CHILD_LIMIT {
         let detail = format!("the index lists more than {CHILD_LIMIT} platform manifests");
@@ -96,6 +96,6 @@ pub(crate) fn lists(index: &Manifest, digest: &Digest, media_type: &str, size: u
         child.digest == *digest
             && child.media_type == media_type
             && child.size == size
-            && ways::is_runnable(child)
+            && ways::is_for_a_real_platform(child)
     })
 }

@@ -32,8 +32,10 @@ impl Look<'_> {
     pub(crate) async fn at(&self, digest: Digest, known: &Known) -> DigestPass {
         let mut visits = Vec::new();
         for source in &self.sources {
-            let visit = self.visit(source, digest, known).await;
-            let settles = visit.settles(source, known, self.holds);
+            // On the heap: the futures around it are many, and each would hold it.
+            let visit = Box::pin(self.visit(source, digest, known)).await;
+            // What vouches is enough; a newer attestation that does not may be where the image is copied from.
+            let settles = visit.settles(source, known, self.holds && !self.attestations);
             visits.push((source, visit));
             if settles {
                 break;
@@ -84,10 +86,14 @@ impl Look<'_> {
 
 impl Visit {
     /// Nothing that a later source says could change anything.
-    fn settles(&self, source: &Source, known: &Known, holds: bool) -> bool {
+    fn settles(&self, source: &Source, known: &Known, holds_by_signatures: bool) -> bool {
         let proves = source.authoritative && self.absent.is_none() && self.found.is_whole();
         let again = |before: &Evidence| self.items.iter().any(|found| found.item.id() == before.item.id());
-        proves || holds && self.unchanged && !self.items.is_empty() && known.items.iter().all(again)
+        proves
+            || holds_by_signatures
+                && self.unchanged
+                && !self.items.is_empty()
+                && known.items.iter().all(again)
     }
 }
 

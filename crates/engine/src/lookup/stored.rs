@@ -1,33 +1,52 @@
 //! Items of evidence read again from kept bytes alone, without a registry, and which bytes those are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use image::Digest;
-use registry::{Descriptor, Document, Manifest};
-use verify::Item;
+use policy::Gap;
+use registry::{Document, Manifest};
 
-use super::ways;
-use super::{Evidence, Seen, Shape, Tagged, WaysSeen, relatives};
-use crate::store::{Read, SubjectRecord};
+use super::layers::{self, Layer};
+use super::{Evidence, Seen, Shape, Shortfall, Tagged, WaysSeen, relatives, ways};
+use crate::small::SmallMap;
+use crate::store::{Read, Store, SubjectRecord};
 
-/// Every item that the kept bytes still give. What is not kept is left out: from disk only what is
-/// there counts, never what is not.
-pub(crate) fn items(read: Read<'_>, seen: &Seen) -> Vec<Evidence> {
+/// Every item that the kept bytes still give, and why there may be more. What is not kept is left out: from disk only what
+/// is there counts, never what is not.
+pub(crate) fn items(read: Read<'_>, store: &Arc<Store>, seen: &Seen) -> (Vec<Evidence>, Option<Gap>) {
     let manifests: BTreeSet<Digest> = seen.values().flat_map(|seen| manifests(read, seen)).collect();
-    items_of(read, manifests)
+    let mut layers = layers_of(read, manifests);
+    let all_fit = layers::within_budget(&mut layers);
+    let gap = || Shortfall::too_large("more evidence is kept of the image than is read at once").gap;
+    (items_in(read, store, layers), (!all_fit).then(gap))
 }
 
-/// The items in these manifests.
-pub(crate) fn items_of(read: Read<'_>, manifests: impl IntoIterator<Item = Digest>) -> Vec<Evidence> {
-    let mut layers: Vec<_> = manifests
+/// The items in these manifests, which hold what is remembered: few, so all of them, one after the other.
+pub(crate) fn past_items(
+    read: Read<'_>,
+    store: &Arc<Store>,
+    manifests: impl IntoIterator<Item = Digest>,
+) -> Vec<Evidence> {
+    items_in(read, store, layers_of(read, manifests))
+}
+
+fn layers_of(read: Read<'_>, manifests: impl IntoIterator<Item = Digest>) -> Vec<Layer> {
+    let mut layers: Vec<Layer> = manifests
         .into_iter()
         .flat_map(|digest| evidence_layers(read, digest))
         .collect();
-    ways::in_order(&mut layers);
-    ways::within_budget(&mut layers);
-    let found = layers.into_iter().filter_map(|(manifest, layer)| {
-        let item = ways::item(&layer, read(&layer.digest)?);
-        Some(Evidence { item, manifest })
+    layers::in_order(&mut layers);
+    layers
+}
+
+fn items_in(read: Read<'_>, store: &Arc<Store>, layers: Vec<Layer>) -> Vec<Evidence> {
+    let found = layers::with_room(layers).filter_map(|(layer, has_room)| {
+        let bytes = read(&layer.descriptor.digest)?;
+        Some(Evidence {
+            item: layer.held_item(bytes, has_room, store),
+            manifest: layer.manifest,
+        })
     });
     ways::united(Vec::new(), found.collect())
 }
@@ -37,14 +56,15 @@ pub(crate) fn reach(read: Read<'_>, record: &SubjectRecord) -> BTreeSet<Digest> 
     let mut reached: BTreeSet<Digest> = record.seen.keys().chain(&record.proven).copied().collect();
     reached.extend(&record.children);
     let mut holding: BTreeSet<Digest> = record.past.values().flatten().copied().collect();
-    for seen in record.seen.values().flat_map(BTreeMap::values) {
+    for seen in record.seen.values().flat_map(SmallMap::values) {
         if let Some(Tagged::Manifest(index)) = seen.fallback {
             reached.insert(index);
         }
         holding.extend(manifests(read, seen));
     }
     for manifest in holding {
-        reached.extend(evidence_layers(read, manifest).map(|(_, layer)| layer.digest));
+        let layers = evidence_layers(read, manifest);
+        reached.extend(layers.iter().map(|layer| layer.descriptor.digest));
         reached.insert(manifest);
     }
     reached
@@ -65,7 +85,7 @@ pub(crate) fn proves(read: Read<'_>, index: &Digest, digest: &Digest) -> bool {
 
 /// The manifests of evidence that the ways of discovery gave.
 fn manifests(read: Read<'_>, seen: &WaysSeen) -> BTreeSet<Digest> {
-    let mut manifests: BTreeSet<Digest> = seen.referrers.clone().unwrap_or_default();
+    let mut manifests: BTreeSet<Digest> = seen.referrers.iter().flatten().copied().collect();
     if let Some(Tagged::Manifest(index)) = seen.fallback
         && let Some(Document::Index { children }) = manifest(read, &index).map(|index| index.document)
     {
@@ -79,15 +99,8 @@ fn manifests(read: Read<'_>, seen: &WaysSeen) -> BTreeSet<Digest> {
     manifests
 }
 
-fn evidence_layers(read: Read<'_>, digest: Digest) -> impl Iterator<Item = (Digest, Descriptor)> {
-    let layers = match manifest(read, &digest).map(|manifest| manifest.document) {
-        Some(Document::Image { layers, .. }) => layers,
-        _ => Vec::new(),
-    };
-    layers
-        .into_iter()
-        .filter(|layer| Item::is_in_layers_of(&layer.media_type))
-        .map(move |layer| (digest, layer))
+fn evidence_layers(read: Read<'_>, digest: Digest) -> Vec<Layer> {
+    manifest(read, &digest).map_or_else(Vec::new, |manifest| Layer::all_of(&manifest))
 }
 
 fn manifest(read: Read<'_>, digest: &Digest) -> Option<Manifest> {

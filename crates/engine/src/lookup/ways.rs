@@ -2,31 +2,27 @@
 //! distribution 1.1), its fallback tag, cosign's signature tag, and, where a policy asks for attestations, its
 //! attestation tag. All are tried, and what they find is united.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use image::{Digest, Repository};
 use registry::{Descriptor, Document, Error, ErrorKind, Manifest, Referrers, Source, TagHint};
-use verify::Item;
 
 use super::gap::Shortfall;
+use super::layers::{self, Layer};
 use super::sources::Visit;
 use super::{Evidence, Known, Look, Shape, Tagged, WaysSeen};
 
 /// More items of evidence than this are not read.
-const ITEM_LIMIT: usize = 1000;
-/// More bytes of evidence than this are not read for one digest.
-const BYTE_BUDGET: u64 = 16 * 1024 * 1024;
+pub(crate) const ITEM_LIMIT: usize = 1000;
+/// More bytes of evidence than this are not read for one digest, nor more bytes of manifests that hold it.
+pub(crate) const BYTE_BUDGET: u64 = 16 * 1024 * 1024;
 /// Bodies that are fetched at the same time.
 const CONCURRENCY: usize = 4;
 
-/// A layer that holds evidence, and the manifest that it is a layer of.
-type Layer = (Digest, Descriptor);
-
-/// What the referrers API lists, and why that may not be all.
-type Listing = (BTreeSet<Digest>, Option<Shortfall>);
+/// Manifests that may hold evidence, each with its size as listed, or 0 where nothing lists it.
+type Listed = BTreeMap<Digest, u64>;
 
 impl Look<'_> {
     /// Asks one source about one digest.
@@ -55,10 +51,12 @@ impl Look<'_> {
             },
         );
         let found = &mut visit.found;
+        let mut listed = Listed::new();
         visit.seen = WaysSeen {
-            referrers: note(&mut found.both, referrers).map(|(listed, truncated)| {
+            referrers: note(&mut found.both, referrers).map(|(referrers, truncated)| {
                 miss(&mut found.both, truncated);
-                listed
+                listed = referrers;
+                listed.keys().copied().collect()
             }),
             fallback: note(&mut found.both, fallback).map(|tagged| without_itself(tagged, &digest)),
             signatures: note(&mut found.signatures, signatures),
@@ -67,10 +65,12 @@ impl Look<'_> {
         visit.unchanged = visit.seen == before;
         // Of several sources it is not known which item came from which: they are read again, from the store.
         let alone = self.sources.len() == 1;
+        let is_at_hand = |evidence: &Evidence| evidence.item.is_at_hand();
+        visit.unchanged &= known.items.iter().all(is_at_hand);
         visit.items = if alone && visit.unchanged && visit.found.is_whole() {
             known.items.clone()
         } else {
-            at.items(&visit.seen, &mut visit.found).await
+            at.items(&visit.seen, listed, &mut visit.found).await
         };
         if !asked_first && !visit.unchanged {
             self.subject(source, digest, &mut visit).await;
@@ -110,21 +110,19 @@ struct At<'a> {
 
 impl At<'_> {
     /// What the referrers API lists, and why that may not be all.
-    async fn referrers(&self, digest: &Digest, listed_before: bool) -> Result<Listing, Shortfall> {
-        let digests = |descriptors: Vec<Descriptor>| {
-            descriptors
-                .into_iter()
-                .map(|descriptor| descriptor.digest)
-                .collect()
-        };
+    async fn referrers(
+        &self,
+        digest: &Digest,
+        listed_before: bool,
+    ) -> Result<(Listed, Option<Shortfall>), Shortfall> {
         match self.look.client.referrers(self.repository, digest).await {
-            Ok(Referrers::Listed(descriptors)) => Ok((digests(descriptors), None)),
-            Ok(Referrers::Truncated { seen, error }) => Ok((digests(seen), Some(Shortfall::of(&error)))),
+            Ok(Referrers::Listed(descriptors)) => Ok((sizes(descriptors), None)),
+            Ok(Referrers::Truncated { seen, error }) => Ok((sizes(seen), Some(Shortfall::of(&error)))),
             Ok(Referrers::Unsupported) if listed_before => Err(Shortfall::unavailable(&format!(
                 "{} listed referrers before and says now that it has no referrers API",
                 self.repository
             ))),
-            Ok(Referrers::Unsupported) => Ok((BTreeSet::new(), None)),
+            Ok(Referrers::Unsupported) => Ok((Listed::new(), None)),
             Err(error) => Err(Shortfall::of(&error)),
         }
     }
@@ -152,58 +150,75 @@ impl At<'_> {
 
     /// Every item of evidence behind what the ways found. One that cannot be read takes nothing
     /// away from the others, and what only attestations are found by nothing from signatures.
-    async fn items(&self, seen: &WaysSeen, found: &mut Found) -> Vec<Evidence> {
-        let mut manifests: BTreeSet<Digest> = seen.referrers.clone().unwrap_or_default();
+    async fn items(&self, seen: &WaysSeen, listed: Listed, found: &mut Found) -> Vec<Evidence> {
+        let mut manifests = listed;
         if let Some(Tagged::Manifest(index)) = seen.fallback {
-            let listed = self.listed(&index).await;
+            let listed = self.listed(index).await;
             manifests.extend(note(&mut found.both, listed).unwrap_or_default());
         }
         if let Some(Tagged::Manifest(signatures)) = seen.signatures {
-            manifests.insert(signatures);
+            manifests.insert(signatures, 0);
         }
         let items = self.items_of(manifests, &mut found.both).await;
         let Some(Tagged::Manifest(attestations)) = seen.attestations else {
             return united(Vec::new(), items);
         };
-        let attestations = BTreeSet::from([attestations]);
+        let attestations = Listed::from([(attestations, 0)]);
         united(items, self.items_of(attestations, &mut found.attestations).await)
     }
 
-    async fn items_of(&self, manifests: BTreeSet<Digest>, found: &mut Option<Shortfall>) -> Vec<Evidence> {
+    async fn items_of(&self, manifests: Listed, found: &mut Option<Shortfall>) -> Vec<Evidence> {
         if manifests.len() > ITEM_LIMIT {
             miss(found, Some(self.too_many()));
         }
-        let lists: Vec<Result<Vec<Layer>, Shortfall>> = stream::iter(manifests.into_iter().take(ITEM_LIMIT))
-            .map(|digest| self.evidence_layers(digest))
-            .buffer_unordered(CONCURRENCY)
-            .collect()
-            .await;
-        let mut layers: Vec<Layer> = lists
-            .into_iter()
-            .filter_map(|list| note(found, list))
-            .flatten()
-            .collect();
-        in_order(&mut layers);
+        let mut layers = self.layers_of(manifests, found).await;
+        layers::in_order(&mut layers);
         if layers.len() > ITEM_LIMIT {
             miss(found, Some(self.too_many()));
             layers.truncate(ITEM_LIMIT);
         }
-        if !within_budget(&mut layers) {
+        if !layers::within_budget(&mut layers) {
             miss(found, Some(self.too_many_bytes()));
         }
-        let items: Vec<Result<Evidence, Shortfall>> = stream::iter(layers)
-            .map(|layer| self.item(layer))
+        let items: Vec<Result<Evidence, Shortfall>> = stream::iter(layers::with_room(layers))
+            .map(|(layer, has_room)| self.item(layer, has_room))
             .buffer_unordered(CONCURRENCY)
             .collect()
             .await;
         items.into_iter().filter_map(|item| note(found, item)).collect()
     }
 
+    /// The layers in these manifests, the smallest first, as far as the budget reaches: what else is there is not read.
+    async fn layers_of(&self, manifests: Listed, found: &mut Option<Shortfall>) -> Vec<Layer> {
+        let mut manifests: Vec<(u64, Digest)> = manifests
+            .into_iter()
+            .map(|(digest, size)| (size, digest))
+            .collect();
+        manifests.sort_unstable();
+        let mut read = stream::iter(manifests.into_iter().take(ITEM_LIMIT))
+            .map(|(_, digest)| self.body(digest))
+            .buffered(CONCURRENCY);
+        let mut layers = Vec::new();
+        let mut total = 0_u64;
+        while let Some(manifest) = read.next().await {
+            let Some(manifest) = note(found, manifest) else {
+                continue;
+            };
+            total = total.saturating_add(manifest.bytes.len() as u64);
+            if total > BYTE_BUDGET {
+                miss(found, Some(self.too_many_bytes()));
+                break;
+            }
+            layers.extend(Layer::all_of(&manifest));
+        }
+        layers
+    }
+
     /// What a fallback index lists.
-    async fn listed(&self, index: &Digest) -> Result<Vec<Digest>, Shortfall> {
+    async fn listed(&self, index: Digest) -> Result<Listed, Shortfall> {
         let manifest = self.body(index).await?;
         match manifest.document {
-            Document::Index { children } => Ok(children.into_iter().map(|child| child.digest).collect()),
+            Document::Index { children } => Ok(sizes(children)),
             Document::Image { .. } => Err(Shortfall::unavailable(&format!(
                 "the referrers tag in {} names a manifest where the OCI distribution specification puts an index",
                 self.repository
@@ -211,31 +226,22 @@ impl At<'_> {
         }
     }
 
-    /// The layers of one manifest that hold evidence; none where it is something else, such as an SBOM.
-    async fn evidence_layers(&self, digest: Digest) -> Result<Vec<Layer>, Shortfall> {
-        let Document::Image { layers, .. } = self.body(&digest).await?.document else {
-            return Ok(Vec::new());
-        };
-        let layers = layers
-            .into_iter()
-            .filter(|layer| Item::is_in_layers_of(&layer.media_type));
-        Ok(layers.take(ITEM_LIMIT + 1).map(|layer| (digest, layer)).collect())
-    }
-
-    async fn item(&self, (manifest, layer): Layer) -> Result<Evidence, Shortfall> {
-        let bytes: Bytes = self
-            .look
-            .bodies
-            .blob(self.look.client, self.repository, &layer.digest, layer.size)
+    async fn item(&self, layer: Layer, has_room: bool) -> Result<Evidence, Shortfall> {
+        let bodies = self.look.bodies;
+        let Descriptor { digest, size, .. } = &layer.descriptor;
+        let bytes: Bytes = bodies
+            .blob(self.look.client, self.repository, digest, *size)
             .await
             .map_err(|error| Shortfall::of(&error))?;
-        let item = item(&layer, bytes);
-        Ok(Evidence { item, manifest })
+        Ok(Evidence {
+            item: layer.held_item(bytes, has_room, bodies.store()),
+            manifest: layer.manifest,
+        })
     }
 
-    async fn body(&self, digest: &Digest) -> Result<Manifest, Shortfall> {
+    async fn body(&self, digest: Digest) -> Result<Manifest, Shortfall> {
         let (client, bodies) = (self.look.client, self.look.bodies);
-        let body: Result<Manifest, Error> = bodies.manifest(client, self.repository, digest).await;
+        let body: Result<Manifest, Error> = bodies.manifest(client, self.repository, &digest).await;
         body.map_err(|error| Shortfall::of(&error))
     }
 
@@ -254,24 +260,9 @@ impl At<'_> {
     }
 }
 
-/// The same layers first every time, whatever came first; signatures are small.
-pub(crate) fn in_order(layers: &mut [Layer]) {
-    layers.sort_by_key(|(manifest, layer)| (layer.size, layer.digest, *manifest));
-}
-
-/// Keeps the first layers that fit the budget; false where some did not. The sizes are those of the
-/// descriptors: a body that is larger than its descriptor says is refused when it is read.
-pub(crate) fn within_budget(layers: &mut Vec<Layer>) -> bool {
-    let all = layers.len();
-    let mut total = 0_u64;
-    layers.retain(|(_, layer)| {
-        let fits = total.saturating_add(layer.size) <= BYTE_BUDGET;
-        if fits {
-            total = total.saturating_add(layer.size);
-        }
-        fits
-    });
-    layers.len() == all
+fn sizes(descriptors: Vec<Descriptor>) -> Listed {
+    let size = |descriptor: Descriptor| (descriptor.digest, descriptor.size);
+    descriptors.into_iter().map(size).collect()
 }
 
 /// What failed on the way, by what it may have hidden.
@@ -328,17 +319,6 @@ fn without_itself(tagged: Tagged, digest: &Digest) -> Tagged {
     }
 }
 
-/// The item in a layer.
-pub(crate) fn item(layer: &Descriptor, bytes: Bytes) -> Arc<Item> {
-    let said = verify::Layer {
-        media_type: &layer.media_type,
-        size: layer.size,
-        digest: &layer.digest,
-        annotations: &layer.annotations,
-    };
-    Arc::new(Item::from_layer(said, bytes))
-}
-
 /// Each item once, in order of id.
 pub(crate) fn united(first: Vec<Evidence>, second: Vec<Evidence>) -> Vec<Evidence> {
     let by_id: BTreeMap<Digest, Evidence> = first
@@ -358,14 +338,23 @@ pub(crate) fn shape_of(manifest: &Manifest) -> Shape {
         Document::Index { children } => Shape::Index {
             runnable: children
                 .iter()
-                .filter(|child| is_runnable(child))
+                .filter(|child| may_run(child))
                 .map(|child| child.digest)
                 .collect(),
         },
     }
 }
 
-/// A child with a real platform: not an attestation manifest that an index lists as unknown/unknown.
-pub(crate) fn is_runnable(child: &Descriptor) -> bool {
+/// A child that some node may choose: all but those that an index lists for a platform that is `unknown`, as build
+/// tools list attestations. Container runtimes take one without a platform, or without an operating system, for theirs.
+fn may_run(child: &Descriptor) -> bool {
+    child
+        .platform
+        .as_ref()
+        .is_none_or(|platform| !platform.is_unknown())
+}
+
+/// A child with a real platform: so much must be said of a manifest for the index to vouch for it.
+pub(crate) fn is_for_a_real_platform(child: &Descriptor) -> bool {
     child.platform.as_ref().is_some_and(registry::Platform::is_real)
 }

@@ -15,11 +15,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use image::Digest;
 use jiff::Timestamp;
+use policy::Forgotten;
 use redb::backends::InMemoryBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
-use crate::lookup::{Seen, Shape};
+use crate::lookup::{Layer, Recent, Seen, Shape};
 
 const BODIES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("bodies");
 const SUBJECTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("subjects");
@@ -31,7 +32,7 @@ const IDLE: Duration = Duration::from_secs(3600);
 /// Writes that are committed together at the most.
 const BATCH: usize = 512;
 /// Memory for pages of the file.
-const CACHE: usize = 64 * 1024 * 1024;
+const CACHE: usize = 16 * 1024 * 1024;
 /// Larger bodies are not kept.
 const BODY_LIMIT: usize = 4 * 1024 * 1024;
 
@@ -70,6 +71,12 @@ pub(crate) struct SubjectRecord {
     pub(crate) seen: BTreeMap<Digest, Seen>,
     /// Manifests that held attestations which verified and are not found any more, by digest.
     pub(crate) past: BTreeMap<Digest, BTreeSet<Digest>>,
+    /// Which of the items in them these are.
+    #[serde(default)]
+    pub(crate) past_items: BTreeSet<Digest>,
+    /// What was forgotten of them, by digest.
+    #[serde(default)]
+    pub(crate) forgotten: BTreeMap<Digest, Forgotten>,
     /// What each digest names.
     pub(crate) shapes: BTreeMap<Digest, Shape>,
     /// Indexes that are proven to list the subject.
@@ -78,6 +85,16 @@ pub(crate) struct SubjectRecord {
     pub(crate) children: Vec<Digest>,
     /// What tags resolved to when they were first seen.
     pub(crate) first_resolved: BTreeMap<Arc<str>, Digest>,
+    /// Whose signature each item is, by fingerprint: the order in which keys are asked, and nothing more.
+    #[serde(default)]
+    pub(crate) signed_by: BTreeMap<Digest, String>,
+}
+
+impl SubjectRecord {
+    /// Whether the item is one of those that verified and are not found any more. An older record does not tell.
+    pub(crate) fn is_past(&self, item: &Digest) -> bool {
+        self.past_items.is_empty() || self.past_items.contains(item)
+    }
 }
 
 enum Write {
@@ -116,6 +133,7 @@ pub(crate) struct Store {
     database: Arc<Database>,
     writes: Sender<Write>,
     pending: Arc<Mutex<Pending>>,
+    recent: Recent,
 }
 
 impl Store {
@@ -138,21 +156,31 @@ impl Store {
             database,
             writes,
             pending,
+            recent: Recent::default(),
         })
     }
 
     /// Bytes that hash to the digest, if they are kept.
     pub(crate) fn body(&self, digest: &Digest) -> Option<Bytes> {
-        let pending = self.pending().bodies.get(digest).cloned();
-        match pending {
-            Some(bytes) => digest.matches(&bytes).then_some(bytes),
-            None => body(&self.database, digest),
-        }
+        self.snapshot().body(digest)
     }
 
-    /// Reads bodies.
-    pub(crate) fn reader(&self) -> impl Fn(&Digest) -> Option<Bytes> {
-        |digest| self.body(digest)
+    /// The layers with evidence of a manifest that is kept, for many reads at the cost of one until they are let go.
+    pub(crate) fn layers(&self, manifest: &Digest) -> Option<Arc<[Layer]>> {
+        self.recent.layers(manifest, || self.body(manifest))
+    }
+
+    /// Lets go of what was read for [`Store::layers`].
+    pub(crate) fn let_go(&self) {
+        self.recent.clear();
+    }
+
+    /// What is kept as of now, for many reads at the cost of one.
+    pub(crate) fn snapshot(&self) -> Snapshot<'_> {
+        Snapshot {
+            store: self,
+            tables: tables(&self.database),
+        }
     }
 
     /// Keeps bytes by their digest.
@@ -166,15 +194,7 @@ impl Store {
 
     /// What is kept of a subject; None where there is nothing or it does not parse.
     pub(crate) fn subject(&self, key: &str) -> Option<SubjectRecord> {
-        let pending = self.pending().subjects.get(key).cloned();
-        let bytes = pending.or_else(|| read(&self.database, SUBJECTS, key).map(Bytes::from))?;
-        match serde_json::from_slice(&bytes) {
-            Ok(record) => Some(record),
-            Err(error) => {
-                tracing::warn!(subject = key, %error, "a kept record does not parse; it is left out");
-                None
-            }
-        }
+        self.snapshot().subject(key)
     }
 
     /// Keeps what is known of a subject.
@@ -218,16 +238,63 @@ impl Store {
     }
 }
 
-fn read(database: &Database, table: TableDefinition<'_, &str, &[u8]>, key: &str) -> Option<Vec<u8>> {
-    let transaction = database.begin_read().ok()?;
-    let table = transaction.open_table(table).ok()?;
-    Some(table.get(key).ok()??.value().to_vec())
+/// What is kept, as of one moment.
+pub(crate) struct Snapshot<'a> {
+    store: &'a Store,
+    tables: Option<Tables>,
+}
+
+/// Bodies and subjects.
+type Tables = (Table, Table);
+
+type Table = redb::ReadOnlyTable<&'static str, &'static [u8]>;
+
+impl Snapshot<'_> {
+    /// Bytes that hash to the digest, if they are kept.
+    pub(crate) fn body(&self, digest: &Digest) -> Option<Bytes> {
+        let pending = self.store.pending().bodies.get(digest).cloned();
+        let bytes = pending.or_else(|| self.read(|(bodies, _)| bodies, &digest.to_string()))?;
+        digest.matches(&bytes).then_some(bytes)
+    }
+
+    /// What is kept of a subject; None where there is nothing or it does not parse.
+    pub(crate) fn subject(&self, key: &str) -> Option<SubjectRecord> {
+        let pending = self.store.pending().subjects.get(key).cloned();
+        let bytes = pending.or_else(|| self.read(|(_, subjects)| subjects, key))?;
+        match serde_json::from_slice(&bytes) {
+            Ok(record) => Some(record),
+            Err(error) => {
+                tracing::warn!(subject = key, %error, "a kept record does not parse; it is left out");
+                None
+            }
+        }
+    }
+
+    /// Reads bodies.
+    pub(crate) fn reader(&self) -> impl Fn(&Digest) -> Option<Bytes> {
+        |digest| self.body(digest)
+    }
+
+    /// What was committed since the snapshot is not pending any more, and not in it.
+    fn read(&self, table: fn(&Tables) -> &Table, key: &str) -> Option<Bytes> {
+        let kept = |tables: &Tables| Some(Bytes::copy_from_slice(table(tables).get(key).ok()??.value()));
+        let before = self.tables.as_ref().and_then(kept);
+        before.or_else(|| kept(&tables(&self.store.database)?))
+    }
 }
 
 /// Bytes that were committed and hash to the digest.
 fn body(database: &Database, digest: &Digest) -> Option<Bytes> {
-    let bytes = read(database, BODIES, &digest.to_string())?;
-    digest.matches(&bytes).then(|| bytes.into())
+    let (bodies, _) = tables(database)?;
+    let bytes = Bytes::copy_from_slice(bodies.get(digest.to_string().as_str()).ok()??.value());
+    digest.matches(&bytes).then_some(bytes)
+}
+
+/// None where nothing was ever committed.
+fn tables(database: &Database) -> Option<Tables> {
+    let transaction = database.begin_read().ok()?;
+    let bodies = transaction.open_table(BODIES).ok()?;
+    Some((bodies, transaction.open_table(SUBJECTS).ok()?))
 }
 
 fn open_file(folder: &Path) -> Result<Database, StoreError> {

@@ -1,6 +1,8 @@
 //! Attestations: the way that only they are found in, their deadlines, and what remains of those that are deleted.
 
-use api::{AttestationRequirement, Reason, Requirement, Stage, Validation, Verdict};
+use api::{
+    AttestationRequirement, Reason, Requirement, Stage, Validation, Verdict, VulnerabilitiesRequirement,
+};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use verify::Item;
@@ -150,6 +152,222 @@ fn b47_attestations_of_strangers_are_not_remembered() {
     hold(&mut world, &[&good]);
     next_check(&mut world);
     assert_eq!(world.verdict("web", "prod"), REJECTED);
+}
+
+/// A bad scan of the last hour of which the id is smaller than those of the others.
+fn first_by_id(world: &World, signer: &Signer, others: &[Held]) -> Held {
+    let smallest = others.iter().map(|held| held.item.id()).min().unwrap();
+    let mut tries = std::iter::repeat_with(|| scan(world, signer, false, 1));
+    tries.find(|bad| bad.item.id() < smallest).unwrap()
+}
+
+/// B47: who may push and has no key deletes the bad scan and then any number of genuine old ones, which push nothing out.
+/// Fails on a build that keeps the last ones by id: the bad one is the first, and the old good one holds.
+#[test]
+fn b47_however_many_old_scans_are_deleted_the_newest_bad_one_is_remembered() {
+    let (mut world, signer) = (World::new(), Signer::new());
+    let good: Vec<Held> = (2..42).map(|hours| scan(&world, &signer, true, hours)).collect();
+    let bad = first_by_id(&world, &signer, &good);
+    hold(&mut world, &good.iter().chain([&bad]).collect::<Vec<_>>());
+    tell_all(&mut world, &signer);
+    world.tell(Fact::Synced);
+    world.look_up();
+    assert_eq!(world.verdict("web", "prod"), REJECTED);
+    hold(&mut world, &good.iter().collect::<Vec<_>>());
+    next_check(&mut world);
+    hold(&mut world, &[&good[39]]);
+    next_check(&mut world);
+    assert_eq!(world.verdict("web", "prod"), REJECTED);
+    world.engine.store.flush();
+    let mut again = restarted(&world, world.engine.store.clone(), &signer);
+    again.tell(Fact::Synced);
+    again.look_up();
+    assert_eq!(again.verdict("web", "prod"), REJECTED, "after a restart");
+}
+
+/// B47: what is forgotten for want of room is told where it would decide, and a newer scan ends that. Here eight scans
+/// with times that are still to come take the room.
+/// Fails on a build that forgets it silently, or over a restart: the older good scan holds.
+#[test]
+fn b47_a_forgotten_scan_leaves_no_older_one_to_decide() {
+    let (mut world, signer) = (World::new(), Signer::new());
+    let (good, bad) = (scan(&world, &signer, true, 100), scan(&world, &signer, false, 50));
+    let ahead: Vec<Held> = (1..9)
+        .map(|hours| scan(&world, &signer, true, -100 - hours))
+        .collect();
+    hold(&mut world, &ahead.iter().chain([&good, &bad]).collect::<Vec<_>>());
+    tell_all(&mut world, &signer);
+    world.tell(Fact::Synced);
+    world.look_up();
+    assert_eq!(world.verdict("web", "prod"), REJECTED);
+    hold(&mut world, &[&good]);
+    next_check(&mut world);
+    assert_eq!(world.verdict("web", "prod"), REJECTED, "nothing takes it back");
+    for _ in 0..2 {
+        world.engine.store.flush();
+        world = restarted(&world, world.engine.store.clone(), &signer);
+        world.tell(Fact::Synced);
+        world.look_up();
+        let unknown = Some((Verdict::Unknown, Reason::EvidenceTooLarge));
+        assert_eq!(world.verdict("web", "prod"), unknown, "after a restart");
+    }
+    let newest = scan(&world, &signer, true, 0);
+    hold(&mut world, &[&good, &newest]);
+    next_check(&mut world);
+    assert_eq!(world.verdict("web", "prod"), HOLDS);
+}
+
+/// B47: signers do not take the room of one another. Fails on a build that counts all of a type together: the older scan
+/// of the one that is trusted is not known to be the newest.
+#[test]
+fn b47_what_other_signers_delete_leaves_an_older_scan_as_it_is() {
+    let (mut world, signer, other) = (World::new(), Signer::new(), Signer::new());
+    let good = scan(&world, &signer, true, 100);
+    let others: Vec<Held> = (1..30).map(|hours| scan(&world, &other, false, hours)).collect();
+    hold(&mut world, &others.iter().chain([&good]).collect::<Vec<_>>());
+    world.tell(key_fact("beside", key_spec("beside", &other, Stage::Active)));
+    let mut beside = scanned();
+    beside.name = "beside".into();
+    beside.spec.as_mut().unwrap().require[0]
+        .attestation
+        .as_mut()
+        .unwrap()
+        .signed_by = vec!["beside".into()];
+    world.tell(Fact::Policy(Box::new(beside)));
+    tell_all(&mut world, &signer);
+    world.tell(Fact::Synced);
+    world.look_up();
+    assert_eq!(world.verdict("web", "prod"), HOLDS);
+    assert_eq!(world.verdict("web", "beside"), REJECTED);
+    hold(&mut world, &[&good]);
+    next_check(&mut world);
+    assert_eq!(world.verdict("web", "prod"), HOLDS);
+    let (beside, _) = world.verdict("web", "beside").unwrap();
+    assert_eq!(beside, Verdict::Violating);
+}
+
+/// B47: who may push deletes first the document that excuses a bad scan, then that scan. Fails on a build that takes
+/// what is remembered for found: the deleted document excuses the deleted scan, and the old one holds.
+#[test]
+fn b47_a_deleted_exploitability_document_does_not_excuse_a_deleted_scan() {
+    let (mut world, signer) = (World::new(), Signer::new());
+    let attest = |predicate_type: &str, predicate: &serde_json::Value| {
+        let bundle = signer.state(&digest("shop/web"), predicate_type, predicate);
+        let media_type = "application/vnd.dev.sigstore.bundle.v0.3+json";
+        Held::new(Item::from_bundle(&bundle), media_type, bundle, json!({}))
+    };
+    let ago = |hours: i64| (world.now - SignedDuration::from_hours(hours)).to_string();
+    let report = |hours: i64, vulnerabilities: serde_json::Value| {
+        let predicate = json!({
+            "scanner": {"uri": "pkg:github/aquasecurity/trivy", "result": {"SchemaVersion": 2, "Results": [
+                {"Target": "debian", "Class": "os-pkgs", "Vulnerabilities": vulnerabilities}]}},
+            "metadata": {"scanStartedOn": ago(hours), "scanFinishedOn": ago(hours)},
+        });
+        attest("https://cosign.sigstore.dev/attestation/vuln/v1", &predicate)
+    };
+    let clean = report(5, json!([]));
+    let bad = report(
+        3,
+        json!([{"VulnerabilityID": "CVE-1", "PkgName": "openssl", "InstalledVersion": "3.0.1",
+            "Severity": "CRITICAL", "FixedVersion": "3.0.2"}]),
+    );
+    let document = json!({"@context": "https://openvex.dev/ns/v0.2.0", "timestamp": ago(1), "statements": [
+        {"vulnerability": {"name": "CVE-1"}, "status": "not_affected", "justification": "component_not_present"}]});
+    let excuse = attest("https://openvex.dev/ns/v0.2.0", &document);
+    let mut facts = policy("prod", "shop/**", &["release"]);
+    facts.spec.as_mut().unwrap().require = vec![Requirement {
+        name: "scanned".into(),
+        vulnerabilities: Some(VulnerabilitiesRequirement {
+            signed_by: vec!["release".into()],
+            max_age: "168h".into(),
+            vex: vec!["release".into()],
+            ..VulnerabilitiesRequirement::default()
+        }),
+        ..Requirement::default()
+    }];
+    hold(&mut world, &[&clean, &bad, &excuse]);
+    tell_all(&mut world, &signer);
+    world.tell(Fact::Policy(Box::new(facts)));
+    world.tell(Fact::Synced);
+    world.look_up();
+    assert_eq!(world.verdict("web", "prod"), HOLDS);
+    let found = Some((Verdict::Violating, Reason::VulnerabilityFound));
+    hold(&mut world, &[&clean]);
+    next_check(&mut world);
+    assert_eq!(world.verdict("web", "prod"), found);
+    hold(&mut world, &[&clean, &excuse]);
+    next_check(&mut world);
+    assert_eq!(world.verdict("web", "prod"), HOLDS, "it is there again");
+}
+
+/// B04: a log's time that the clock had not reached is no answer for ever. Fails on a build that keeps it: the workload
+/// stays Unknown.
+#[test]
+fn b04_what_could_not_be_told_for_the_clock_is_asked_again_by_the_next_look() {
+    let (mut world, signer) = (World::new(), Signer::new());
+    let good = scan(&world, &signer, true, 2);
+    hold(&mut world, &[&good]);
+    tell_all(&mut world, &signer);
+    world.tell(Fact::Synced);
+    world.look_up();
+    let subject = crate::subject::SubjectKey {
+        repository: "r.example/shop/web".parse().unwrap(),
+        digest: digest("shop/web"),
+        keychain: None,
+    };
+    let not_yet = verify::Outcome::CannotTell(verify::Cause::NotYet { at: world.now });
+    let subject = world.engine.subjects.get_mut(&subject).unwrap();
+    for (_, item) in subject.items_mut() {
+        item.outcomes
+            .iter_mut()
+            .for_each(|(_, outcome)| *outcome = not_yet.clone());
+    }
+    next_check(&mut world);
+    assert_eq!(world.verdict("web", "prod"), HOLDS);
+}
+
+/// B47: remembered scans are all there after a restart, however large. Fails on a build that reads no more of them than
+/// of what is found: the largest, which is the bad one, is lost, and the old good one holds.
+#[test]
+fn b47_large_scans_that_are_gone_are_remembered_over_a_restart() {
+    let (mut world, signer) = (World::new(), Signer::new());
+    let large = |world: &World, ok: bool, hours: i64, size: usize| {
+        let made = world.now - SignedDuration::from_hours(hours);
+        let predicate = json!({"ok": ok, "timestamp": made.to_string(), "packages": "x".repeat(size)});
+        let bundle = signer.state(&digest("shop/web"), SCAN, &predicate);
+        let media_type = "application/vnd.dev.sigstore.bundle.v0.3+json";
+        Held::new(Item::from_bundle(&bundle), media_type, bundle, json!({}))
+    };
+    let old = scan(&world, &signer, true, 100);
+    let scans = [
+        (true, 7, 2_000_000),
+        (true, 6, 2_000_001),
+        (true, 5, 2_000_002),
+        (true, 4, 2_000_003),
+        (true, 3, 2_000_004),
+        (true, 2, 2_000_005),
+        (false, 1, 2_200_000),
+    ];
+    for (ok, hours, size) in scans {
+        let scan = large(&world, ok, hours, size);
+        hold(&mut world, &[&old, &scan]);
+        if hours == 7 {
+            tell_all(&mut world, &signer);
+            world.tell(Fact::Synced);
+            world.look_up();
+        } else {
+            world.pass_time(6 * 3600);
+            world.look_up();
+        }
+    }
+    hold(&mut world, &[&old]);
+    next_check(&mut world);
+    assert_eq!(world.verdict("web", "prod"), REJECTED);
+    world.engine.store.flush();
+    let mut again = restarted(&world, world.engine.store.clone(), &signer);
+    again.tell(Fact::Synced);
+    again.look_up();
+    assert_eq!(again.verdict("web", "prod"), REJECTED, "after a restart");
 }
 
 fn remembered(since: Timestamp) -> Fact {

@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use api::{Reason, Stage, Verdict};
+use api::{MultiArch, Reason, RunsAs, Stage, Verdict};
 use bytes::Bytes;
 use image::Digest;
 use serde_json::json;
 
+use super::attestations::{SCAN, scan, scanned};
 use super::world::*;
 use crate::fact::Fact;
 use crate::lookup::{Seen, WaysSeen};
@@ -35,7 +36,7 @@ fn keep(store: &Store, bytes: impl Into<Bytes>) -> Digest {
 fn keep_evidence(store: &Store, evidence: &Held) -> Seen {
     keep(store, evidence.layer.clone());
     let seen = WaysSeen {
-        referrers: Some(BTreeSet::from([keep(store, evidence.manifest.clone())])),
+        referrers: Some([keep(store, evidence.manifest.clone())].into_iter().collect()),
         ..WaysSeen::default()
     };
     Seen::from([("r.example/shop/web".parse().unwrap(), seen)])
@@ -99,6 +100,121 @@ fn b34_membership_in_an_index_is_proven_again_from_the_bytes_on_disk() {
     assert_eq!(forged, Some((Verdict::Unknown, Reason::RegistryUnavailable)));
 }
 
+/// A restart in an outage: on disk an index over two manifests, of which one is signed, and a record that names these
+/// as those that a policy needs.
+fn restarted_with_children(named: impl Fn([Digest; 2]) -> Vec<Digest>) -> Option<(Verdict, Reason)> {
+    let (store, signer) = (store(), Signer::new());
+    let manifest_of = |name: &str| {
+        let config = json!({"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest(name), "size": 6});
+        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": []});
+        let manifest = manifest.to_string();
+        (manifest.len(), keep(&store, manifest))
+    };
+    let [(size, signed), (_, unsigned)] = ["signed", "unsigned"].map(manifest_of);
+    let child = |digest: Digest, architecture: &str| {
+        json!({"mediaType": MANIFEST, "digest": digest, "size": size,
+            "platform": {"architecture": architecture, "os": "linux"}})
+    };
+    let index = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [child(signed, "amd64"), child(unsigned, "arm64")],
+    });
+    let index = keep(&store, index.to_string());
+    let record = SubjectRecord {
+        checked: Some(World::new().now),
+        seen: BTreeMap::from([
+            (index, Seen::new()),
+            (signed, keep_evidence(&store, &signer.sign(&signed))),
+            (unsigned, Seen::new()),
+        ]),
+        children: named([signed, unsigned]),
+        ..SubjectRecord::default()
+    };
+    store.keep_subject(format!("r.example/shop/web@{index}"), &record);
+    store.flush();
+    let mut world = World::on(store);
+    world.down = true;
+    tell_all(&mut world, &signer, Stage::Active);
+    let mut facts = policy("prod", "shop/**", &["release"]);
+    facts.spec.as_mut().unwrap().multi_arch = Some(MultiArch {
+        accept: Some(RunsAs::Platform),
+        ..MultiArch::default()
+    });
+    world.tell(Fact::Policy(Box::new(facts)));
+    world.tell(pod_of("web", &format!("r.example/shop/web@{index}"), &index));
+    world.tell(Fact::Synced);
+    world.pass_time(7 * 3600);
+    world.look_up();
+    world.verdict("web", "prod")
+}
+
+/// Invariant 11. Fails on a build that believes which manifests an index lists from disk: the record without the unsigned
+/// one makes the image Compliant.
+#[test]
+fn b34_each_manifest_that_an_index_lists_must_vouch_whichever_a_record_names() {
+    let both: fn([Digest; 2]) -> Vec<Digest> = Vec::from;
+    for named in [
+        both,
+        |[signed, _]| vec![signed],
+        |_| Vec::new(),
+        |_| vec![digest("another")],
+    ] {
+        let verdict = restarted_with_children(named).map(|(verdict, _)| verdict);
+        assert_eq!(verdict, Some(Verdict::Unknown));
+    }
+}
+
+/// B15, B47: more evidence is kept than is read at once, and the newest, a bad scan, is not among what is read.
+/// Fails on a build that drops it silently: the old good scan holds.
+#[test]
+fn b47_more_kept_attestations_than_are_read_leave_none_of_them_to_decide() {
+    let (store, signer) = (store(), Signer::new());
+    let mut world = World::on(store.clone());
+    let made = (world.now - jiff::SignedDuration::from_hours(1)).to_string();
+    let predicate = json!({"ok": false, "timestamp": made, "packages": "x".repeat(3 << 19)});
+    let bad = signer.state(&digest("shop/web"), SCAN, &predicate);
+    let held = |bytes: Bytes| {
+        let media_type = "application/vnd.dev.sigstore.bundle.v0.3+json";
+        Held::new(verify::Item::from_bundle(&bytes), media_type, bytes, json!({}))
+    };
+    let junk = |at: u32| held(format!("{at}{}", " ".repeat(1 << 20)).into());
+    let restart = |world: &mut World, evidence: &[Held]| {
+        let listed = evidence.iter().map(|held| {
+            keep(&store, held.layer.clone());
+            keep(&store, held.manifest.clone())
+        });
+        let seen = WaysSeen {
+            referrers: Some(listed.collect()),
+            ..WaysSeen::default()
+        };
+        let seen = Seen::from([("r.example/shop/web".parse().unwrap(), seen)]);
+        let record = SubjectRecord {
+            checked: Some(world.now),
+            seen: BTreeMap::from([(digest("shop/web"), seen)]),
+            ..SubjectRecord::default()
+        };
+        store.keep_subject(format!("r.example/shop/web@{}", digest("shop/web")), &record);
+        store.flush();
+        world.down = true;
+        world.tell(key_fact(
+            "release-2026",
+            key_spec("release", &signer, Stage::Active),
+        ));
+        world.tell(Fact::Policy(Box::new(scanned())));
+        world.tell(pod("web", "shop/web"));
+        world.tell(Fact::Synced);
+        world.look_up();
+        world.verdict("web", "prod")
+    };
+    let good = scan(&world, &signer, true, 2);
+    let mut evidence: Vec<Held> = (0..16).map(junk).collect();
+    evidence.extend([good.clone(), held(bad)]);
+    let unknown = Some((Verdict::Unknown, Reason::EvidenceTooLarge));
+    assert_eq!(restart(&mut world, &evidence), unknown);
+    assert_eq!(restart(&mut World::on(store.clone()), &[good]), HOLDS);
+}
+
 /// A world that knows `web` as signed, on a store of its own.
 fn known(signer: &Signer) -> World {
     let mut world = World::on(store());
@@ -137,6 +253,31 @@ fn f01_evidence_outlasts_any_number_of_restarts_in_an_outage() {
         assert_eq!(world.look_up(), 1);
         assert_eq!(world.verdict("web", "prod"), HOLDS);
         world.engine.store.flush();
+    }
+}
+
+/// Invariant 11: whose signature an item is said to be on disk is the order in which keys are asked, and nothing more.
+/// A lie costs one more question, and makes nobody's signature anybody's.
+#[test]
+fn who_signed_according_to_the_disk_is_only_asked_first() {
+    let (signer, stranger) = (Signer::new(), Signer::new());
+    for (told_of, expected, questions) in [(&signer, HOLDS, 1), (&stranger, HOLDS, 2)] {
+        let world = known(&signer);
+        let name = format!("r.example/shop/web@{}", digest("shop/web"));
+        let mut record = world.engine.store.subject(&name).unwrap();
+        assert_eq!(record.signed_by.len(), 1, "it is kept");
+        let told_of = verify::PublicKey::from_pem(&told_of.pem()).unwrap().fingerprint();
+        record
+            .signed_by
+            .values_mut()
+            .for_each(|signer| *signer = told_of.to_string());
+        world.engine.store.keep_subject(name, &record);
+        let mut again = restarted(&world, &signer, Stage::Active);
+        again.down = true;
+        again.tell(key_fact("beside", key_spec("release", &stranger, Stage::Active)));
+        again.tell(Fact::Synced);
+        assert_eq!(again.verdict("web", "prod"), expected);
+        assert_eq!(again.engine.counters.verifications, questions);
     }
 }
 

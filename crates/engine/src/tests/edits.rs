@@ -137,13 +137,40 @@ fn the_counts_of_a_key_are_told_where_no_answer_changes() {
     world.look_up();
     let key = Target::Key("two".into());
     assert!(told(&mut world).contains(&key), "a signature more");
-    assert_eq!(world.engine.key_report("two").unwrap().images, 1);
+    assert_eq!(world.engine.key_report("two", world.now).unwrap().images, 1);
 
     for pod in ["web", "other"] {
         world.tell(gone(pod));
     }
     assert!(told(&mut world).contains(&key), "nothing runs any more");
-    assert_eq!(world.engine.key_report("two").unwrap().images, 0);
+    assert_eq!(world.engine.key_report("two", world.now).unwrap().images, 0);
+}
+
+/// A second pod of an image, and one that a template had told of before, change no answer.
+#[test]
+fn the_counts_of_a_key_are_told_where_only_who_runs_an_image_changes() {
+    let (mut world, signer) = (World::new(), Signer::new());
+    let image = digest("shop/web");
+    world.signatures.insert(image, vec![signer.sign(&image)]);
+    world.tags.insert("r.example/shop/web:1".to_owned(), image);
+    world.tell(key_fact("one", key_spec("release", &signer, Stage::Active)));
+    world.tell(policy_fact("prod", "shop/**", &["release"]));
+    world.tell(template("web", &["r.example/shop/web:1"]));
+    world.tell(Fact::Synced);
+    world.settle();
+    told(&mut world);
+    let key = Target::Key("one".into());
+    let worth = |world: &mut World| world.engine.key_report("one", world.now).unwrap().sole_trust;
+    assert_eq!(
+        (worth(&mut world).start_only, worth(&mut world).workloads),
+        (1, 0)
+    );
+
+    for (pods, name) in [(1, "web"), (2, "web-2")] {
+        world.tell(pod(name, "shop/web"));
+        assert!(told(&mut world).contains(&key), "{name}");
+        assert_eq!(worth(&mut world).pods, pods);
+    }
 }
 
 /// Weakened once: with only the workload told again, the policy's counts stay as they were.

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use api::{Mode, Stage, Verdict};
+use api::{ImageExceptionSpec, Mode, Stage, Verdict};
+use jiff::SignedDuration;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
 
 use super::world::*;
-use crate::fact::Fact;
-use crate::report::WorkloadAnswer;
+use crate::fact::{ExceptionFacts, Fact};
+use crate::report::{Totals, WorkloadAnswer};
 
 const WORKLOADS: [&str; 4] = ["web", "api", "jobs/batch", "jobs/cron"];
 const IMAGES: [&str; 3] = ["shop/web", "shop/api", "tools/cli"];
@@ -26,8 +28,12 @@ const STAGES: [Stage; 5] = [
 enum Step {
     Pod(usize, usize),
     PodGone(usize),
+    Template(usize, usize),
+    TemplateGone(usize),
     Policy(usize, usize, usize, bool),
     PolicyGone(usize),
+    Exception(usize, usize, bool),
+    ExceptionGone(usize),
     Key(usize, usize, usize),
     KeyGone(usize),
     LookUp,
@@ -37,9 +43,14 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         (0..WORKLOADS.len(), 0..IMAGES.len()).prop_map(|(workload, image)| Step::Pod(workload, image)),
         (0..WORKLOADS.len()).prop_map(Step::PodGone),
+        (0..WORKLOADS.len(), 0..IMAGES.len()).prop_map(|(workload, image)| Step::Template(workload, image)),
+        (0..WORKLOADS.len()).prop_map(Step::TemplateGone),
         (0..2usize, 0..PATTERNS.len(), 0..RINGS.len(), any::<bool>())
             .prop_map(|(policy, pattern, ring, only_jobs)| Step::Policy(policy, pattern, ring, only_jobs)),
         (0..2usize).prop_map(Step::PolicyGone),
+        (0..2usize, 0..2usize, any::<bool>())
+            .prop_map(|(exception, policy, only_jobs)| Step::Exception(exception, policy, only_jobs)),
+        (0..2usize).prop_map(Step::ExceptionGone),
         (0..2usize, 0..RINGS.len(), 0..STAGES.len())
             .prop_map(|(key, ring, stage)| Step::Key(key, ring, stage)),
         (0..2usize).prop_map(Step::KeyGone),
@@ -54,10 +65,17 @@ fn fact(step: &Step, signers: &[Signer]) -> Option<(String, Option<Fact>)> {
             Some(pod(WORKLOADS[*workload], IMAGES[*image])),
         ),
         Step::PodGone(workload) => (format!("pod {workload}"), None),
+        Step::Template(workload, image) => {
+            let image = format!("r.example/{}:1", IMAGES[*image]);
+            let template = template(WORKLOADS[*workload], &[&image]);
+            (format!("template {workload}"), Some(template))
+        }
+        Step::TemplateGone(workload) => (format!("template {workload}"), None),
         Step::Policy(policy, pattern, ring, only_jobs) => {
             let mut facts = super::world::policy(&format!("p{policy}"), PATTERNS[*pattern], &[RINGS[*ring]]);
             let spec = facts.spec.as_mut().unwrap();
             spec.mode = if *policy == 0 { Mode::Enforce } else { Mode::DryRun };
+            spec.supersedes = (*policy == 1).then(|| "p0".to_owned());
             spec.match_.namespaces = if *only_jobs {
                 vec!["jobs".into()]
             } else {
@@ -66,6 +84,14 @@ fn fact(step: &Step, signers: &[Signer]) -> Option<(String, Option<Fact>)> {
             (format!("policy {policy}"), Some(Fact::Policy(Box::new(facts))))
         }
         Step::PolicyGone(policy) => (format!("policy {policy}"), None),
+        Step::Exception(exception, policy, only_jobs) => {
+            let facts = exception_facts(*exception, *policy, *only_jobs);
+            (
+                format!("exception {exception}"),
+                Some(Fact::Exception(Box::new(facts))),
+            )
+        }
+        Step::ExceptionGone(exception) => (format!("exception {exception}"), None),
         Step::Key(key, ring, stage) => {
             let spec = key_spec(RINGS[*ring], &signers[*key], STAGES[*stage]);
             (format!("key {key}"), Some(key_fact(&format!("k{key}"), spec)))
@@ -75,11 +101,34 @@ fn fact(step: &Step, signers: &[Signer]) -> Option<(String, Option<Fact>)> {
     })
 }
 
+fn exception_facts(exception: usize, policy: usize, only_jobs: bool) -> ExceptionFacts {
+    let made = World::new().now;
+    let spec = ImageExceptionSpec {
+        policies: vec![format!("p{policy}")],
+        images: vec!["r.example/**".into()],
+        namespaces: vec![if only_jobs { "jobs" } else { "*" }.into()],
+        workloads: None,
+        reasons: None,
+        expires: Time(made + SignedDuration::from_hours(1)),
+        reason: "a hotfix".into(),
+    };
+    ExceptionFacts {
+        name: format!("e{exception}").into(),
+        generation: 1,
+        created: Some(made),
+        spec: Ok(spec),
+    }
+}
+
 fn gone(name: &str) -> Fact {
     match name.split_once(' ') {
         Some(("pod", workload)) => {
             Fact::PodGone(format!("pod-{}", WORKLOADS[workload.parse::<usize>().unwrap()]).into())
         }
+        Some(("template", workload)) => {
+            Fact::TemplateGone(key(WORKLOADS[workload.parse::<usize>().unwrap()]))
+        }
+        Some(("exception", exception)) => Fact::ExceptionGone(format!("e{exception}").into()),
         Some(("policy", policy)) => Fact::PolicyGone(format!("p{policy}").into()),
         Some((_, key)) => Fact::KeyGone(format!("k{key}").into()),
         None => unreachable!("every name has two words"),
@@ -95,9 +144,12 @@ fn signed(world: &mut World, signers: &[Signer]) {
         .map(|signer| signer.sign(&digest(IMAGES[1])))
         .collect();
     world.signatures.insert(digest(IMAGES[1]), both);
+    for image in IMAGES {
+        world.tags.insert(format!("r.example/{image}:1"), digest(image));
+    }
 }
 
-fn answers(world: &World) -> Vec<String> {
+fn answers(world: &mut World) -> Vec<String> {
     let mut texts = Vec::new();
     for name in WORKLOADS {
         texts.push(match world.engine.answer(&key(name), world.now) {
@@ -110,7 +162,7 @@ fn answers(world: &World) -> Vec<String> {
                     .flat_map(|image| &mut image.policies)
                     .filter(|answer| answer.verdict != Verdict::Compliant);
                 failing.for_each(|answer| answer.signers.clear());
-                format!("{:?}", report.images)
+                format!("{:?} {:?}", report.images, report.next_start)
             }
             other => format!("{other:?}"),
         });
@@ -119,8 +171,24 @@ fn answers(world: &World) -> Vec<String> {
         texts.push(format!("{:?}", world.engine.policy_report(policy, world.now)));
     }
     for key in ["k0", "k1"] {
-        texts.push(format!("{:?}", world.engine.key_report(key)));
+        texts.push(format!("{:?}", world.engine.key_report(key, world.now)));
     }
+    for exception in ["e0", "e1"] {
+        let report = world.engine.exception_report(exception, world.now);
+        texts.push(format!("{report:?}"));
+    }
+    let totals = world.engine.totals(world.now);
+    let Totals {
+        workloads,
+        falling,
+        excepted,
+        stale,
+        uncovered,
+        ..
+    } = totals;
+    texts.push(format!(
+        "{workloads:?} {falling:?} {excepted:?} {stale:?} {uncovered:?}"
+    ));
     texts
 }
 
@@ -132,12 +200,12 @@ proptest! {
         let signers = [Signer::new(), Signer::new()];
         let mut world = World::new();
         signed(&mut world, &signers);
-        let items = world.signatures.clone();
+        let (items, tags) = (world.signatures.clone(), world.tags.clone());
         world.tell(Fact::Synced);
         let mut last: BTreeMap<String, Fact> = BTreeMap::new();
         for step in &steps {
             match fact(step, &signers) {
-                None => { world.look_up(); }
+                None => { world.look_up(); world.resolve(); }
                 Some((name, Some(fact))) => {
                     world.tell(fact.clone());
                     last.insert(name, fact);
@@ -147,15 +215,22 @@ proptest! {
                     last.remove(&name);
                 }
             }
+            world.engine.count_changes(world.now);
+            let scratch = counted_from_scratch(&world.engine, world.now);
+            prop_assert_eq!(world.engine.tally.sums(), scratch.sums(), "after {:?}", step);
         }
-        world.look_up();
+        world.settle();
         let mut scratch = World::new();
-        scratch.signatures = items;
+        (scratch.signatures, scratch.tags) = (items, tags);
         for fact in last.into_values() {
             scratch.tell(fact);
         }
         scratch.tell(Fact::Synced);
-        scratch.look_up();
-        prop_assert_eq!(answers(&world), answers(&scratch));
+        scratch.settle();
+        for world in [&mut world, &mut scratch] {
+            // The first pods of a new workload had their time to come.
+            world.pass_time(20);
+        }
+        prop_assert_eq!(answers(&mut world), answers(&mut scratch));
     }
 }

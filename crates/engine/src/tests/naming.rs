@@ -7,12 +7,17 @@ use crate::fact::Fact;
 
 /// More keys than a message tries to name.
 const KEYS: usize = 40;
+const VERY_MANY: usize = 100;
 
 fn facts(signers: &[Signer], order: impl Iterator<Item = usize>) -> World {
-    let mut world = World::new();
     let web = digest("shop/web");
     let foreign = signers.iter().rev().take(2).map(|signer| signer.sign(&web));
-    world.signatures.insert(web, foreign.collect());
+    told_of(foreign.collect(), signers, order)
+}
+
+fn told_of(signatures: Vec<Held>, signers: &[Signer], order: impl Iterator<Item = usize>) -> World {
+    let mut world = World::new();
+    world.signatures.insert(digest("shop/web"), signatures);
     world.tell(policy_fact("prod", "shop/**", &["release"]));
     world.tell(pod("web", "shop/web"));
     world.tell(Fact::Synced);
@@ -59,4 +64,44 @@ fn a_signer_among_the_known_keys_is_named() {
     let signers: Vec<Signer> = (0..4).map(|_| Signer::new()).collect();
     let world = facts(&signers, 1..4);
     assert!(message(&world).contains("key-03"), "{}", message(&world));
+}
+
+/// Weakened once: without what bundles say of their keys, the signer is not named.
+#[test]
+fn the_key_that_a_bundle_names_is_named_among_however_many() {
+    let signers: Vec<Signer> = (0..VERY_MANY).map(|_| Signer::new()).collect();
+    let bundle = signers[VERY_MANY - 1].sign_as_bundle(&digest("shop/web"));
+    let media_type = "application/vnd.dev.sigstore.bundle.v0.3+json";
+    let held = Held::new(
+        verify::Item::from_bundle(&bundle),
+        media_type,
+        bundle,
+        serde_json::json!({}),
+    );
+    let world = told_of(vec![held], &signers, 1..VERY_MANY);
+    assert!(message(&world).contains("key-99"), "{}", message(&world));
+}
+
+/// Weakened once: without a note of the keys that were not asked, the signer is called one that Assay does not know.
+#[test]
+fn a_signer_that_was_not_looked_for_is_not_called_unknown() {
+    let signers: Vec<Signer> = (0..VERY_MANY).map(|_| Signer::new()).collect();
+    let message = message(&facts(&signers, 1..VERY_MANY));
+    assert!(message.contains("too many SigningKeys"), "{message}");
+    assert!(!message.contains("does not know"), "{message}");
+}
+
+/// Who may push cannot have the engine try every key on every one of a thousand signatures.
+/// Weakened once: with the same keys tried whatever the number of signatures, 33,000.
+#[test]
+fn b15_however_many_signatures_strangers_push_few_verifications_look_for_their_names() {
+    let signers: Vec<Signer> = (0..KEYS).map(|_| Signer::new()).collect();
+    let web = digest("shop/web");
+    let pushed = (0..1000).map(|_| signers[KEYS - 1].sign(&web)).collect();
+    let world = told_of(pushed, &signers, 1..KEYS);
+    message(&world);
+    assert_eq!(
+        world.engine.counters.verifications, 1000,
+        "those by the trusted key alone"
+    );
 }

@@ -43,7 +43,7 @@ fn is_overdue(world: &World) -> bool {
     world.result("web", "prod").unwrap().stale_since.is_some()
 }
 
-/// Weakened once: with overdue counted from a failed look-up, no look-up means never overdue, and trust never ends.
+/// C2.05. Weakened once: with overdue counted from a failed look-up, no look-up means never overdue, and trust never ends.
 #[test]
 fn a_check_that_is_due_and_never_made_is_overdue_from_when_it_was_due_and_decays() {
     let signer = Signer::new();

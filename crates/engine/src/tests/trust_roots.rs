@@ -24,7 +24,7 @@ fn problem(set: &KeySet) -> String {
     object.verifier.as_ref().err().cloned().unwrap_or_default()
 }
 
-/// C4.12, B46: a trust root that is missing, or cannot be used, makes the key unreadable; it is never used without.
+/// B46: a trust root that is missing, or cannot be used, makes the key unreadable; it is never used without.
 #[test]
 fn a_key_that_names_a_trust_root_is_readable_only_while_there_is_one() {
     let mut set = KeySet::default();
@@ -93,7 +93,7 @@ fn asked(world: &World) -> Vec<VerifierId> {
     items.flat_map(|item| &item.outcomes).map(|(id, _)| *id).collect()
 }
 
-/// C4.12, F09: a key whose trust root is missing makes Unknown/KeyMissing, never a pass, and heals by itself.
+/// F09: a key whose trust root is missing makes Unknown/KeyMissing, never a pass, and heals by itself.
 #[test]
 fn f09_without_its_trust_root_a_key_makes_unknown_and_with_it_the_verdict_heals_without_a_request() {
     let (mut world, _) = world_with(None);

@@ -27,7 +27,7 @@ fn workloads_that_hold_without_evidence_are_counted_apart() {
     world.tell(pod("base", "vendor/base"));
     world.tell(Fact::Synced);
     world.look_up();
-    let counted = |policy: &str| {
+    let mut counted = |policy: &str| {
         let report = world.engine.policy_report(policy, world.now).unwrap();
         (report.compliant, report.trusted)
     };

@@ -131,8 +131,8 @@ fn b44_a_keyless_signer_stays_revoked_by_its_fingerprint_when_its_trust_root_goe
     };
     world.tell(root);
     world.tell(key_fact("leaver", exactly(Stage::Active, "others", "corp")));
-    let fingerprint = |world: &World| world.engine.key_report("leaver").unwrap().identity;
-    let fingerprint = fingerprint(&world).unwrap().fingerprint;
+    let fingerprint = |world: &mut World| world.engine.key_report("leaver", world.now).unwrap().identity;
+    let fingerprint = fingerprint(&mut world).unwrap().fingerprint;
     world.tell(Fact::Revocation(Box::new(crate::fact::RevocationFacts {
         name: fingerprint.as_str().into(),
         generation: 1,
@@ -149,6 +149,35 @@ fn b44_a_keyless_signer_stays_revoked_by_its_fingerprint_when_its_trust_root_goe
     assert_eq!(world.verdict("web", "prod"), REVOKED);
     world.tell(Fact::TrustRootGone("corp".into()));
     assert_eq!(world.verdict("web", "prod"), REVOKED);
+}
+
+/// B44: what makes a revocation outlast its SigningKey is wanted although nobody can verify by that key now. Weakened
+/// once: with the fingerprint taken from what can verify, none is made.
+#[test]
+fn b44_a_revoked_key_whose_trust_root_is_missing_lacks_a_revocation_of_the_same_signer() {
+    let signer = Signer::new();
+    let by_key = |stage| SigningKeySpec {
+        trust_root: Some("missing".to_owned()),
+        transparency_log: Some(api::Demand::Required),
+        ..key_spec("others", &signer, stage)
+    };
+    for (name, spec) in [
+        ("keyless", exactly(Stage::Revoked, "others", "missing")),
+        ("key", by_key(Stage::Revoked)),
+    ] {
+        let mut world = world();
+        world.tell(key_fact(name, spec));
+        let report = world.engine.key_report(name, world.now).unwrap();
+        assert!(report.identity.is_err(), "{name}: nobody can verify by it");
+        let wanted = report.revocation_missing.expect("it is Revoked");
+        world.tell(Fact::TrustRoot {
+            name: "missing".into(),
+            root: Ok(Arc::new(verify::TrustRoot::from_json(ROOT.as_bytes()).unwrap())),
+        });
+        let report = world.engine.key_report(name, world.now).unwrap();
+        assert_eq!(report.identity.unwrap().fingerprint, wanted, "{name}");
+        assert_eq!(report.revocation_missing, Some(wanted));
+    }
 }
 
 fn regex_escaped(text: &str) -> String {
@@ -209,6 +238,13 @@ fn an_image_rests_on_the_one_signer_of_two_that_is_not_vetoed() {
     world.pass_time(30);
     world.look_up();
     assert_eq!(world.verdict("web", "prod"), HOLDS);
-    let resting = |key: &str| world.engine.key_report(key).unwrap().sole_trust.workloads;
+    let mut resting = |key: &str| {
+        world
+            .engine
+            .key_report(key, world.now)
+            .unwrap()
+            .sole_trust
+            .workloads
+    };
     assert_eq!((resting("release-2027"), resting("release-2026")), (1, 0));
 }

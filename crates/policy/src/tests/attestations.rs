@@ -1,5 +1,9 @@
 //! What attestations have in common: who signed them, how old they are, which one decides, on which digest.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+
 use api::{AttestationRequirement, Validation};
 use verify::{Outcome, TimeSource, TrustedTime};
 
@@ -134,6 +138,7 @@ fn a_time_that_is_vouched_for_makes_an_attestation_older_never_younger() {
     assert_eq!(existed_before.answer(), violating(Reason::AttestationExpired));
 }
 
+/// Weakened once: with times in the future taken for times, one dates an attestation.
 #[test]
 fn c4_10_an_attestation_without_a_time_or_with_one_in_the_future_is_undated() {
     for time in [None, Some("2026-11-22T12:00:00.000000001Z"), Some("soon")] {
@@ -347,6 +352,61 @@ fn b15_a_good_attestation_among_more_than_are_read_is_not_known_to_be_the_newest
     assert_eq!(scene.answer(), compliant());
     scene.own.attestations = Completeness::Incomplete(gap(Reason::EvidenceTooLarge));
     assert_eq!(scene.answer(), unknown(Reason::EvidenceTooLarge));
+}
+
+/// Invariant 8: what a trusted signer signed and is too large to be read may be the newest; a stranger's is not.
+/// Weakened once: with a doubt of it alone, the older good one decides.
+#[test]
+fn c4_11_a_good_attestation_beside_a_larger_one_of_the_same_signer_is_not_known_to_be_the_newest() {
+    let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
+    let beside = |person: &Person| {
+        scene(vec![
+            by_zero(Some("2026-11-22T11:00:00Z"), true),
+            person.states(&deep),
+        ])
+    };
+    assert_eq!(beside(person(0)).answer(), unknown(Reason::EvidenceTooLarge));
+    assert_eq!(beside(person(4)).answer(), compliant());
+}
+
+/// B47: the newest attestation is bad, and its bytes are gone since its signature was verified, or before. Fails on a build
+/// that leaves out what it cannot read: the older good one decides.
+#[test]
+fn b47_an_attestation_whose_bytes_are_gone_may_be_the_newest() {
+    let bad = by_zero(Some("2026-11-22T11:00:00Z"), false);
+    let good = by_zero(Some("2026-11-22T10:00:00Z"), true);
+    for kept_when_asked in [true, false] {
+        let is_kept = Arc::new(AtomicBool::new(kept_when_asked));
+        let (kept, whole) = (is_kept.clone(), bad.clone());
+        let gone = bad.kept_elsewhere(Arc::new(move || kept.load(Relaxed).then(|| whole.clone())));
+        let scene = scene(vec![gone, good.clone()]);
+        is_kept.store(false, Relaxed);
+        assert_eq!(scene.answer(), unknown(Reason::Pending));
+        is_kept.store(true, Relaxed);
+        if kept_when_asked {
+            assert_eq!(scene.answer(), violating(Reason::AttestationRejected));
+        }
+    }
+}
+
+/// C4.11: a large attestation is not held, and not read again at every edit of a key either. Seen to fail without `OwnTimes`.
+#[test]
+fn what_an_attestation_says_is_read_once_for_a_requirement() {
+    let good = by_zero(Some("2026-11-22T11:00:00Z"), true);
+    let reads = Arc::new(AtomicUsize::new(0));
+    let (count, whole) = (reads.clone(), good.clone());
+    let keeper = move || {
+        count.fetch_add(1, Relaxed);
+        Some(whole.clone())
+    };
+    let scene = scene(vec![good.kept_elsewhere(Arc::new(keeper))]);
+    let policy = scene.policy();
+    let to_verify = reads.load(Relaxed);
+    for _ in 0..3 {
+        let judgement = evaluate(&policy, &scene.facts(), &scene.keys, scene.now);
+        assert_eq!((judgement.verdict, judgement.reason), compliant());
+    }
+    assert_eq!(reads.load(Relaxed), to_verify + 1);
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod attestation_properties;
 mod attestations;
 mod digests;
 mod documents;
+mod exceptions;
 mod kinds;
 mod mutations;
 mod predicates;
@@ -33,8 +34,8 @@ use serde_json::{Value, json};
 use verify::{Fingerprint, Item, PublicKey, Verifier, verify};
 
 use crate::{
-    CompiledPolicy, Completeness, DigestFacts, Gap, ImageFacts, ItemFacts, Judgement, Key, KeyRings,
-    Knowledge, Nature, Running, evaluate, sole_trust,
+    CompiledException, CompiledPolicy, Completeness, DigestFacts, Gap, ImageFacts, ItemFacts, Judgement, Key,
+    KeyRings, Knowledge, Nature, Running, evaluate, sole_trust,
 };
 
 pub(crate) const REPOSITORY: &str = "registry.example.com/shop/web";
@@ -202,6 +203,7 @@ pub(crate) fn known(digest: &Digest, nature: Nature, items: Vec<Item>) -> Knowle
         items,
         completeness: Completeness::Complete,
         attestations: Completeness::NeverAsked,
+        forgotten: BTreeMap::new(),
     }
 }
 
@@ -216,6 +218,7 @@ pub(crate) fn checked(digest: &Digest, item: Item) -> ItemFacts {
     ItemFacts {
         item: Arc::new(item),
         outcomes,
+        is_gone: false,
     }
 }
 
@@ -264,6 +267,8 @@ pub(crate) fn asking(signed_by: &[&str], minimum: i32) -> ImagePolicySpec {
         bind_repository: None,
         recheck: None,
         warn_before: None,
+        on_unknown: None,
+        supersedes: None,
     }
 }
 
@@ -291,6 +296,7 @@ pub(crate) struct Scene {
     pub(crate) index_gap: Option<Gap>,
     pub(crate) children: Vec<Knowledge>,
     pub(crate) keys: KeyRings,
+    pub(crate) exceptions: Vec<Arc<CompiledException>>,
     pub(crate) now: Timestamp,
 }
 
@@ -307,6 +313,7 @@ impl Scene {
             index_gap: None,
             children: Vec::new(),
             keys: rings(&[("release", vec![key("release-2026", person(0), Stage::Active)])]),
+            exceptions: Vec::new(),
             now: at("2026-11-22T12:00:00Z"),
         }
     }
@@ -347,6 +354,7 @@ impl Scene {
             repository: self.repository.as_ref(),
             pinned: self.pinned,
             running,
+            exceptions: &self.exceptions,
         }
     }
 
@@ -386,7 +394,7 @@ impl Scene {
             .collect();
         let covers_image = match &self.repository {
             Some(repository) => policy.covers_image(repository),
-            None => policy.may_cover_unparsable_image(),
+            None => true,
         };
         if policy.covers_namespace(namespace, &labels) && covers_image {
             self.answer()

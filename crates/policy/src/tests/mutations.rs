@@ -52,6 +52,8 @@ fn b09_every_field_of_the_spec_is_accounted_for() {
         bind_repository: _,
         recheck: _,
         warn_before: _, // b09_mode_and_recheck_reach_the_engine
+        on_unknown: _,  // c2_05_on_unknown_admits_what_only_an_outage_keeps_from_being_told
+        supersedes: _,  // a_policy_does_not_supersede_itself
     } = base().spec;
     let Match {
         images: _,

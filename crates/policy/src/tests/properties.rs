@@ -66,6 +66,7 @@ fn knowledge(pool: usize) -> impl Strategy<Value = Knowledge> {
                 items,
                 completeness,
                 attestations: Completeness::NeverAsked,
+                forgotten: BTreeMap::new(),
             }
         },
     )
@@ -164,9 +165,26 @@ fn any_scene() -> impl Strategy<Value = Scene> {
             index_gap,
             children,
             keys,
+            exceptions: Vec::new(),
             now,
         },
     )
+}
+
+/// Exceptions for everything: when each ends, and which reasons it passes over.
+fn any_exceptions() -> impl Strategy<Value = Vec<std::sync::Arc<crate::CompiledException>>> {
+    let reasons = proptest::sample::subsequence(Reason::OF_VIOLATIONS.to_vec(), 1..8);
+    let exception = (-3i64..16, proptest::option::of(reasons));
+    proptest::collection::vec(exception, 0..3).prop_map(|exceptions| {
+        let made = exceptions.iter().enumerate().map(|(number, (hours, reasons))| {
+            super::exceptions::exception(&format!("e{number}"), *hours, reasons.as_deref())
+        });
+        made.collect()
+    })
+}
+
+fn any_scene_with_exceptions() -> impl Strategy<Value = Scene> {
+    (any_scene(), any_exceptions()).prop_map(|(scene, exceptions)| Scene { exceptions, ..scene })
 }
 
 impl Scene {
@@ -208,6 +226,7 @@ fn fits(verdict: Verdict, reason: Reason) -> bool {
             reason,
             Pending | DigestUnresolved | KeyMissing | EvidenceTooLarge | RegistryUnavailable | RateLimited
         ),
+        Verdict::Excepted => reason == Excepted,
         Verdict::NotCovered | Verdict::Other => false,
     }
 }
@@ -329,7 +348,7 @@ proptest! {
 
     /// Against every hour in which anything can happen, and the nanosecond before it.
     #[test]
-    fn valid_until_is_exact(scene in any_scene()) {
+    fn valid_until_is_exact(scene in any_scene_with_exceptions()) {
         let judgement = scene.judge();
         let answer = |now: Timestamp| {
             let then = scene.judge_at(now);
@@ -350,16 +369,41 @@ proptest! {
         prop_assert!(says_what_it_becomes(&scene, &judgement));
     }
 
-    /// C5.04: the number of those that would fail is exact, because each is judged without the key.
+    /// C5.04: the number of those that would fail is exact, because each is judged without the key. One that is revoked is
+    /// never disabled: what rests on it is what is spared of it.
     #[test]
-    fn c5_04_what_rests_on_a_key_is_what_gets_worse_when_it_is_disabled(scene in any_scene(), at in 0usize..4) {
+    fn c5_04_what_rests_on_a_key_is_what_gets_worse_when_it_is_disabled(
+        scene in any_scene_with_exceptions(), at in 0usize..4,
+    ) {
         let mut without = scene.clone();
         let fingerprint = person(at).fingerprint();
-        without
-            .all_keys()
-            .filter(|key| key.fingerprint == Some(fingerprint))
-            .for_each(|key| key.stage = Stage::Disabled);
+        for key in without.all_keys().filter(|key| key.fingerprint == Some(fingerprint)) {
+            key.spared = None;
+            if key.stage != Stage::Revoked {
+                key.stage = Stage::Disabled;
+            }
+        }
         prop_assert_eq!(scene.rests_on(person(at)), without.badness() > scene.badness());
+    }
+
+    /// C5.20: they change violations alone, into nothing but Excepted, and never one by a revoked key that none names.
+    #[test]
+    fn c5_20_exceptions_change_violations_alone(scene in any_scene_with_exceptions()) {
+        let judgement = scene.judge();
+        let plain = Scene { exceptions: Vec::new(), ..scene.clone() }.judge();
+        if judgement.verdict != Verdict::Excepted {
+            let unknown_behind = plain.verdict == Verdict::Violating && judgement.verdict == Verdict::Unknown;
+            prop_assert!(unknown_behind || judgement.verdict == plain.verdict);
+        } else {
+            prop_assert_eq!(plain.verdict, Verdict::Violating);
+            let excepted = judgement.excepted.unwrap();
+            prop_assert_eq!(excepted.reason, plain.reason);
+            let named = scene.exceptions.iter().find(|exception| *exception.name() == excepted.exception);
+            prop_assert!(scene.now < named.unwrap().expires());
+        }
+        if scene.exceptions.iter().all(|exception| exception.expires() <= scene.now) {
+            prop_assert_eq!((judgement.verdict, judgement.reason), (plain.verdict, plain.reason));
+        }
     }
 
     #[test]

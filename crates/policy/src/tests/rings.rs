@@ -55,6 +55,7 @@ fn one_ring_of_two_is_too_few_signers() {
     );
 }
 
+/// Weakened once: with signers counted in the place of rings, the two versions are two.
 #[test]
 fn b45_the_old_and_the_new_version_of_one_ring_count_once() {
     assert_eq!(
@@ -212,6 +213,32 @@ fn of_several_requirements_that_cannot_be_told_the_first_is_told() {
     let judgement = scene.judge();
     assert_eq!((judgement.verdict, judgement.reason), unknown(Reason::KeyMissing));
     assert_eq!(judgement.requirement.as_deref(), Some("second-name"));
+}
+
+/// C2.05: an admission check may be told to overlook an outage, so one hides nothing else.
+/// Fails on a build in which the first doubt is told, whatever it is.
+#[test]
+fn c2_05_an_outage_is_told_only_where_nothing_else_is_in_doubt() {
+    let mut scene = Scene::with(vec![]);
+    scene.own.completeness = Completeness::Incomplete(gap(Reason::RegistryUnavailable));
+    let mut other = requirement("second", &["release"], 1);
+    other.signature = None;
+    other.attestation = Some(api::AttestationRequirement {
+        predicate_type: "https://example.com/review/v1".into(),
+        signed_by: vec!["release".into()],
+        max_age: None,
+        validations: Vec::new(),
+    });
+    scene.spec.require.push(other);
+    scene.own.attestations = Completeness::Incomplete(gap(Reason::EvidenceTooLarge));
+    let judgement = scene.judge();
+    assert_eq!(
+        (judgement.verdict, judgement.reason),
+        unknown(Reason::EvidenceTooLarge)
+    );
+    assert_eq!(judgement.requirement.as_deref(), Some("second"));
+    scene.own.attestations = Completeness::Incomplete(gap(Reason::RateLimited));
+    assert_eq!(scene.answer(), unknown(Reason::RegistryUnavailable));
 }
 
 fn bound(item: verify::Item) -> Scene {

@@ -257,7 +257,7 @@ pub(super) fn with_vex(documents: Vec<Item>, change: impl FnOnce(&mut Vulnerabil
     })
 }
 
-/// Seen to fail with the scanners' rings in place of those in `vex` in `VulnerabilitiesRule::documents`.
+/// Seen to fail with the scanners' rings in place of those in `vex` in `VulnerabilitiesRule::authors`.
 #[test]
 fn b09_c4_12_a_vex_statement_counts_by_a_ring_that_is_trusted_for_it() {
     let document = |at| vec![vex(person(at), Some(TODAY), "not_affected")];
@@ -304,6 +304,96 @@ fn c4_12_the_newest_vex_statement_decides_and_an_undated_one_suppresses_nothing(
     let ahead = with_vex(vec![not(Some("2026-11-22T13:00:00Z"))], |_| ());
     assert_eq!(ahead.answer(), found);
     assert_eq!(ahead.judge().valid_until, Some(at("2026-11-22T13:00:00Z")));
+}
+
+/// Of what says that the image is affected and names no time nobody knows whether it is the newest.
+/// Fails on a build that passes over every statement without a time: the one that suppresses decides.
+#[test]
+fn c4_12_an_undated_statement_that_the_image_is_affected_leaves_no_other_one_to_suppress() {
+    for status in ["affected", "under_investigation"] {
+        let documents = |undated: Option<&str>| {
+            vec![
+                vex(person(1), Some("2026-11-21T00:00:00Z"), "not_affected"),
+                vex(person(1), undated, status),
+            ]
+        };
+        let found = violating(Reason::VulnerabilityFound);
+        assert_eq!(with_vex(documents(None), |_| ()).answer(), found, "{status}");
+        let before = with_vex(documents(Some("2026-11-20T00:00:00Z")), |_| ());
+        assert_eq!(before.answer(), compliant(), "{status}");
+    }
+}
+
+/// B47: a document that is deleted suppresses nothing any more, and what it said against the image goes on counting.
+/// Fails on a build without the filter by `is_gone` in `suppressed`: the first two are Compliant.
+#[test]
+fn b47_a_vex_document_that_is_gone_suppresses_nothing_and_a_later_one_against_the_image_stays() {
+    let not = |time| vex(person(1), Some(time), "not_affected");
+    let affected = |time| vex(person(1), Some(time), "affected");
+    let (earlier, later) = ("2026-11-20T00:00:00Z", "2026-11-21T00:00:00Z");
+    let answer = |gone: Item, there: Vec<Item>| {
+        let id = *gone.id();
+        let mut scene = with_vex([vec![gone], there].concat(), |_| ());
+        let items = scene.own.items.iter_mut();
+        items.for_each(|facts| facts.is_gone = *facts.item.id() == id);
+        scene.answer()
+    };
+    let found = violating(Reason::VulnerabilityFound);
+    assert_eq!(answer(not(later), Vec::new()), found);
+    assert_eq!(answer(not(later), vec![affected(earlier)]), found);
+    assert_eq!(answer(affected(later), vec![not(earlier)]), found);
+    assert_eq!(answer(affected(earlier), vec![not(later)]), compliant());
+}
+
+/// B47: what was deleted and is not even remembered may be as new as this. Fails on a build that does not compare with
+/// `Found::forgotten`.
+#[test]
+fn b47_what_is_no_newer_than_a_forgotten_attestation_neither_holds_nor_suppresses() {
+    let by = |fingerprint: &str, mut scene: Scene, kind: &str, time: &str| {
+        let forgotten = BTreeMap::from([(fingerprint.into(), at(time))]);
+        scene.own.forgotten.insert(kind.into(), forgotten);
+        scene.answer()
+    };
+    let [scanner, author] = [person(0), person(1)].map(|person| person.fingerprint().to_string());
+    let forgetting = |scene: Scene, kind: &str, time: &str| match kind {
+        VEX => by(&author, scene, kind, time),
+        _ => by(&scanner, scene, kind, time),
+    };
+    let clean = || scanned(vec![scan("2026-11-22T09:00:00Z", &[])], |_| ());
+    let excess = unknown(Reason::EvidenceTooLarge);
+    assert_eq!(forgetting(clean(), SCAN, "2026-11-22T09:00:00Z"), excess);
+    assert_eq!(forgetting(clean(), SCAN, "2026-11-22T08:59:59Z"), compliant());
+    assert_eq!(by("", clean(), SCAN, TODAY), excess, "nobody knows whose");
+    assert_eq!(
+        by(&author, clean(), SCAN, TODAY),
+        compliant(),
+        "of another ring's key"
+    );
+    assert_eq!(
+        forgetting(clean(), VEX, "2026-11-22T11:00:00Z"),
+        compliant(),
+        "of another type"
+    );
+    let suppressed = || {
+        let not = vex(person(1), Some("2026-11-21T00:00:00Z"), "not_affected");
+        with_vex(vec![not], |_| ())
+    };
+    let found = violating(Reason::VulnerabilityFound);
+    assert_eq!(forgetting(suppressed(), VEX, "2026-11-21T00:00:00Z"), found);
+    assert_eq!(forgetting(suppressed(), VEX, "2026-11-20T00:00:00Z"), compliant());
+}
+
+/// Fails on a build that suppresses by what it can read: the older document decides.
+#[test]
+fn c4_12_a_vex_document_whose_bytes_are_gone_may_be_the_newest() {
+    let (earlier, later) = (Some("2026-11-22T10:00:00Z"), Some("2026-11-22T11:00:00Z"));
+    let not = vex(person(1), earlier, "not_affected");
+    assert_eq!(with_vex(vec![not.clone()], |_| ()).answer(), compliant());
+    let gone = vex(person(1), later, "affected").kept_elsewhere(Arc::new(|| None));
+    assert_eq!(
+        with_vex(vec![not, gone], |_| ()).answer(),
+        unknown(Reason::Pending)
+    );
 }
 
 #[test]

@@ -72,7 +72,7 @@ fn an_honoured_image_that_an_index_is_signed_for_goes_on_counting() {
     assert_eq!(scene.answer(), violating(Reason::KeyRevoked));
 }
 
-/// Weakened once: with a signature that nobody dates taken for an early one, it counts.
+/// C5.03, B54. Weakened once: with a signature that nobody dates taken for an early one, it counts.
 #[test]
 fn what_is_dated_before_the_leak_counts_and_what_is_dated_at_it_or_by_nobody_does_not() {
     let answer = |time: &str| dated(revoked(before_the_leak()), time).answer();

@@ -14,7 +14,7 @@ use url::{Host, Url};
 use super::hosts::{Ecr, is_region};
 use super::http::{Ask, Http, form};
 use super::sigv4::Signer;
-use super::{Given, Surroundings};
+use super::{Given, Surroundings, Trouble};
 
 const IMDS: &str = "http://169.254.169.254/latest";
 const ECS: &str = "http://169.254.170.2";
@@ -44,9 +44,9 @@ struct Authorization {
     expires_at: f64,
 }
 
-pub(super) async fn ask(http: &Http, surroundings: &Surroundings, registry: &Ecr) -> Result<Given, String> {
+pub(super) async fn ask(http: &Http, surroundings: &Surroundings, registry: &Ecr) -> Result<Given, Trouble> {
     let role = role(http, surroundings, registry).await?;
-    let host = format!("api.ecr.{}.{}", registry.region, registry.domain);
+    let host = registry.service();
     let body = serde_json::json!({"registryIds": [registry.account]}).to_string();
     let time = Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
     let headers = [
@@ -108,7 +108,7 @@ fn left(until: f64) -> Duration {
     Duration::try_from_secs_f64(until - now).unwrap_or(Duration::ZERO)
 }
 
-async fn role(http: &Http, surroundings: &Surroundings, registry: &Ecr) -> Result<Role, String> {
+async fn role(http: &Http, surroundings: &Surroundings, registry: &Ecr) -> Result<Role, Trouble> {
     if let Some(token) = surroundings.file("AWS_WEB_IDENTITY_TOKEN_FILE") {
         return of_service_account(http, surroundings, registry, &token?).await;
     }
@@ -124,7 +124,7 @@ async fn of_service_account(
     surroundings: &Surroundings,
     registry: &Ecr,
     token: &str,
-) -> Result<Role, String> {
+) -> Result<Role, Trouble> {
     let role = surroundings
         .variable("AWS_ROLE_ARN")
         .ok_or("AWS_WEB_IDENTITY_TOKEN_FILE is set and AWS_ROLE_ARN is not")?;
@@ -136,7 +136,7 @@ async fn of_service_account(
     let session = surroundings
         .variable("AWS_ROLE_SESSION_NAME")
         .unwrap_or_else(|| "assay".to_owned());
-    let host = format!("sts.{region}.{}", registry.domain);
+    let host = format!("sts.{region}.{}", registry.domain.of_services);
     let body = form(&[
         ("Action", "AssumeRoleWithWebIdentity"),
         ("Version", "2011-06-15"),
@@ -203,7 +203,7 @@ fn container_url(surroundings: &Surroundings) -> Result<Option<String>, String> 
     )
 }
 
-async fn of_container(http: &Http, surroundings: &Surroundings, url: &str) -> Result<Role, String> {
+async fn of_container(http: &Http, surroundings: &Surroundings, url: &str) -> Result<Role, Trouble> {
     let token = match surroundings.file("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE") {
         Some(token) => Some(token?),
         None => surroundings.variable("AWS_CONTAINER_AUTHORIZATION_TOKEN"),
@@ -220,7 +220,7 @@ async fn of_container(http: &Http, surroundings: &Surroundings, url: &str) -> Re
 }
 
 /// Version 2 of the instance metadata service: a session first.
-async fn of_machine(http: &Http, surroundings: &Surroundings) -> Result<Role, String> {
+async fn of_machine(http: &Http, surroundings: &Surroundings) -> Result<Role, Trouble> {
     const WHOM: &str = "the metadata service of Amazon EC2";
     let session = http
         .text(Ask {
@@ -244,7 +244,7 @@ async fn of_machine(http: &Http, surroundings: &Surroundings) -> Result<Role, St
     let name = names.lines().next().unwrap_or_default().trim();
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"+=,.@_-".contains(&byte);
     if name.is_empty() || !name.bytes().all(plain) {
-        return Err("the machine has no role".to_owned());
+        return Err("the machine has no role".into());
     }
     http.json(get(name.to_owned())).await
 }

@@ -10,7 +10,7 @@ use http::Method;
 use serde::Deserialize;
 
 use super::http::{Ask, Http, form};
-use super::{Given, Surroundings};
+use super::{Given, Surroundings, Trouble};
 
 const IMDS: &str = "http://169.254.169.254/metadata/identity/oauth2/token";
 const RESOURCE: &str = "https://management.azure.com/";
@@ -35,7 +35,7 @@ struct Claims {
     exp: u64,
 }
 
-pub(super) async fn ask(http: &Http, surroundings: &Surroundings, registry: &str) -> Result<Given, String> {
+pub(super) async fn ask(http: &Http, surroundings: &Surroundings, registry: &str) -> Result<Given, Trouble> {
     let access = match surroundings.file("AZURE_FEDERATED_TOKEN_FILE") {
         Some(assertion) => federated(http, surroundings, &assertion?).await?,
         None => managed(http, surroundings).await?,
@@ -63,7 +63,7 @@ pub(super) async fn ask(http: &Http, surroundings: &Surroundings, registry: &str
 }
 
 /// By the token that Kubernetes gives the pod (Entra, "client credentials with a federated credential").
-async fn federated(http: &Http, surroundings: &Surroundings, assertion: &str) -> Result<Access, String> {
+async fn federated(http: &Http, surroundings: &Surroundings, assertion: &str) -> Result<Access, Trouble> {
     let needed = |name: &str| {
         surroundings.variable(name).ok_or_else(|| {
             format!("AZURE_FEDERATED_TOKEN_FILE is set and {name} is not: is the pod labelled azure.workload.identity/use?")
@@ -74,7 +74,7 @@ async fn federated(http: &Http, surroundings: &Surroundings, assertion: &str) ->
         .variable("AZURE_AUTHORITY_HOST")
         .unwrap_or_else(|| "https://login.microsoftonline.com/".to_owned());
     if !authority.starts_with("https://") {
-        return Err("AZURE_AUTHORITY_HOST does not begin with https://".to_owned());
+        return Err("AZURE_AUTHORITY_HOST does not begin with https://".into());
     }
     let scope = format!("{RESOURCE}.default");
     let body = form(&[
@@ -100,7 +100,7 @@ async fn federated(http: &Http, surroundings: &Surroundings, assertion: &str) ->
 }
 
 /// By the identity of the machine (Azure Instance Metadata Service).
-async fn managed(http: &Http, surroundings: &Surroundings) -> Result<Access, String> {
+async fn managed(http: &Http, surroundings: &Surroundings) -> Result<Access, Trouble> {
     let client = surroundings.variable("AZURE_CLIENT_ID");
     let mut query = vec![("api-version", "2018-02-01"), ("resource", RESOURCE)];
     query.extend(client.as_deref().map(|client| ("client_id", client)));

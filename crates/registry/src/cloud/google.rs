@@ -7,7 +7,7 @@ use http::Method;
 use serde::Deserialize;
 
 use super::http::{Ask, Http};
-use super::{Given, Surroundings};
+use super::{Given, Surroundings, Trouble};
 
 const URL: &str =
     "http://metadata.google.internal/computeMetadata/v1/instance/service-accounts/default/token";
@@ -20,7 +20,7 @@ struct Answer {
     expires_in: u64,
 }
 
-pub(super) async fn ask(http: &Http, surroundings: &Surroundings) -> Result<Given, String> {
+pub(super) async fn ask(http: &Http, surroundings: &Surroundings) -> Result<Given, Trouble> {
     let answer: Answer = http
         .json(Ask {
             method: Method::GET,

@@ -11,14 +11,62 @@ pub(super) enum Place {
     Acr(String),
 }
 
-/// A registry of Amazon ECR: `<account>.dkr.ecr.<region>.amazonaws.com`, or `.com.cn`.
+/// A registry of Amazon ECR: `<account>.dkr.ecr.<region>.amazonaws.com`, and as [`DOMAINS`] and FIPS 140 have it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Ecr {
     pub(super) account: String,
     pub(super) region: String,
-    /// `amazonaws.com` or `amazonaws.com.cn`.
-    pub(super) domain: &'static str,
+    pub(super) domain: &'static Domain,
+    /// Its modules are validated by FIPS 140, and so must those be that give its password.
+    pub(super) is_fips: bool,
 }
+
+/// The names of Amazon's registries in one partition and by one kind of address.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Domain {
+    /// What stands between the account and the region, without and with FIPS 140.
+    registry: [&'static str; 2],
+    /// The end of a registry's name.
+    end: &'static str,
+    /// What the ECR service is called, without and with FIPS 140.
+    service: [&'static str; 2],
+    /// The end of the service's name.
+    service_end: &'static str,
+    /// The end of the names of other services, for the token of a role.
+    pub(super) of_services: &'static str,
+}
+
+const fn by_ipv4(end: &'static str) -> Domain {
+    Domain {
+        registry: [".dkr.ecr.", ".dkr.ecr-fips."],
+        end,
+        service: ["api.ecr", "ecr-fips"],
+        service_end: end,
+        of_services: end,
+    }
+}
+
+const fn by_both(end: &'static str, service_end: &'static str, of_services: &'static str) -> Domain {
+    Domain {
+        registry: [".dkr-ecr.", ".dkr-ecr-fips."],
+        end,
+        service: ["ecr", "ecr-fips"],
+        service_end,
+        of_services,
+    }
+}
+
+/// Amazon's own names and those of its Chinese partition, for IPv4 and for both kinds of addresses.
+static DOMAINS: [Domain; 4] = [
+    by_ipv4("amazonaws.com"),
+    by_ipv4("amazonaws.com.cn"),
+    by_both("on.aws", "api.aws", "amazonaws.com"),
+    by_both(
+        "on.amazonwebservices.com.cn",
+        "api.amazonwebservices.com.cn",
+        "amazonaws.com.cn",
+    ),
+];
 
 impl Place {
     /// The place of a registry as references name it; `None` where it is of no cloud. With a port it never is.
@@ -43,7 +91,7 @@ impl Place {
     /// What names all registries that one credential is for.
     pub(super) fn shared_by(&self) -> String {
         match self {
-            Self::Ecr(ecr) => format!("ecr {} {} {}", ecr.account, ecr.region, ecr.domain),
+            Self::Ecr(ecr) => format!("ecr {} {}", ecr.account, ecr.service()),
             Self::Gar => "gar".to_owned(),
             Self::Acr(registry) => format!("acr {registry}"),
         }
@@ -52,17 +100,35 @@ impl Place {
 
 impl Ecr {
     fn of(registry: &str) -> Option<Self> {
-        let (rest, domain) = match registry.strip_suffix(".amazonaws.com.cn") {
-            Some(rest) => (rest, "amazonaws.com.cn"),
-            None => (registry.strip_suffix(".amazonaws.com")?, "amazonaws.com"),
-        };
-        let (account, region) = rest.split_once(".dkr.ecr.")?;
+        DOMAINS.iter().find_map(|domain| {
+            [false, true]
+                .into_iter()
+                .find_map(|is_fips| Self::in_domain(registry, domain, is_fips))
+        })
+    }
+
+    fn in_domain(registry: &str, domain: &'static Domain, is_fips: bool) -> Option<Self> {
+        let rest = registry.strip_suffix(domain.end)?.strip_suffix('.')?;
+        let (account, region) = rest.split_once(domain.registry[usize::from(is_fips)])?;
         let is_account = account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
         (is_account && is_region(region)).then(|| Self {
             account: account.to_owned(),
             region: region.to_owned(),
             domain,
+            is_fips,
         })
+    }
+
+    /// The host of the service that gives passwords for this registry.
+    pub(super) fn service(&self) -> String {
+        let Domain {
+            service, service_end, ..
+        } = self.domain;
+        format!(
+            "{}.{}.{service_end}",
+            service[usize::from(self.is_fips)],
+            self.region
+        )
     }
 }
 
@@ -112,15 +178,31 @@ mod tests {
         for (registry, shared) in [
             (
                 "123456789012.dkr.ecr.us-east-1.amazonaws.com",
-                "ecr 123456789012 us-east-1 amazonaws.com",
+                "ecr 123456789012 api.ecr.us-east-1.amazonaws.com",
             ),
             (
                 "123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn",
-                "ecr 123456789012 cn-north-1 amazonaws.com.cn",
+                "ecr 123456789012 api.ecr.cn-north-1.amazonaws.com.cn",
             ),
             (
                 "123456789012.dkr.ecr.us-gov-west-1.amazonaws.com",
-                "ecr 123456789012 us-gov-west-1 amazonaws.com",
+                "ecr 123456789012 api.ecr.us-gov-west-1.amazonaws.com",
+            ),
+            (
+                "123456789012.dkr.ecr-fips.us-east-1.amazonaws.com",
+                "ecr 123456789012 ecr-fips.us-east-1.amazonaws.com",
+            ),
+            (
+                "123456789012.dkr-ecr.us-east-1.on.aws",
+                "ecr 123456789012 ecr.us-east-1.api.aws",
+            ),
+            (
+                "123456789012.dkr-ecr-fips.us-gov-west-1.on.aws",
+                "ecr 123456789012 ecr-fips.us-gov-west-1.api.aws",
+            ),
+            (
+                "123456789012.dkr-ecr.cn-north-1.on.amazonwebservices.com.cn",
+                "ecr 123456789012 ecr.cn-north-1.api.amazonwebservices.com.cn",
             ),
             ("gcr.io", "gar"),
             ("eu.gcr.io", "gar"),
@@ -147,6 +229,12 @@ mod tests {
             "123456789012.dkr.ecr.us.amazonaws.com",
             "evil.123456789012.dkr.ecr.us-east-1.amazonaws.com",
             "bucket.s3.amazonaws.com",
+            "123456789012.dkr-ecr.us-east-1.amazonaws.com",
+            "123456789012.dkr.ecr.us-east-1.on.aws",
+            "123456789012.dkr.ecr-other.us-east-1.amazonaws.com",
+            "123456789012.dkr-ecr.us-east-1.on.aws.evil.com",
+            "123456789012.dkr-ecr.us-east-1.evilon.aws",
+            "123456789012.lambda-url.us-east-1.on.aws",
             "public.ecr.aws",
             "gcr.io.evil.com",
             "evil.gcr.io",

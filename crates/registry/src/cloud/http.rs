@@ -5,6 +5,8 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 
+use super::Trouble;
+
 /// The longest wait for one answer.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Bytes accepted of an answer.
@@ -55,7 +57,7 @@ impl Http {
     ///
     /// # Errors
     /// Who failed and how; nothing of what was sent or answered.
-    pub(super) async fn text(&self, ask: Ask<'_>) -> Result<String, String> {
+    pub(super) async fn text(&self, ask: Ask<'_>) -> Result<String, Trouble> {
         let whom = ask.whom;
         let client = if ask.near { &self.near } else { &self.far };
         let mut request = client.request(ask.method, &ask.url);
@@ -68,27 +70,36 @@ impl Http {
         if let Some(body) = ask.body {
             request = request.body(body);
         }
-        let failed =
-            |error: reqwest::Error| format!("{whom} gives no answer: {}", crate::wire::root_cause(&error));
+        let failed = |error: reqwest::Error| {
+            Trouble::that_passes(format!(
+                "{whom} gives no answer: {}",
+                crate::wire::root_cause(&error)
+            ))
+        };
         let mut response = request.send().await.map_err(failed)?;
-        if response.status() != StatusCode::OK {
-            return Err(format!("{whom} answers HTTP {}", response.status().as_u16()));
+        let status = response.status();
+        if status != StatusCode::OK {
+            let why = format!("{whom} answers HTTP {}", status.as_u16());
+            return Err(match says_later(status) {
+                true => Trouble::that_passes(why),
+                false => why.into(),
+            });
         }
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if body.len() + chunk.len() > LIMIT {
-                return Err(format!("{whom} answers with more than {LIMIT} bytes"));
+                return Err(format!("{whom} answers with more than {LIMIT} bytes").into());
             }
             body.extend_from_slice(&chunk);
         }
-        String::from_utf8(body).map_err(|_| format!("{whom} answers with what is no text"))
+        String::from_utf8(body).map_err(|_| format!("{whom} answers with what is no text").into())
     }
 
     /// The body of a 200, as JSON.
     ///
     /// # Errors
     /// As [`Http::text`].
-    pub(super) async fn json<T: DeserializeOwned>(&self, ask: Ask<'_>) -> Result<T, String> {
+    pub(super) async fn json<T: DeserializeOwned>(&self, ask: Ask<'_>) -> Result<T, Trouble> {
         let whom = ask.whom.to_owned();
         let text = self.text(ask).await?;
         serde_json::from_str(&text).map_err(|error| {
@@ -97,8 +108,18 @@ impl Http {
                 error.line(),
                 error.column()
             )
+            .into()
         })
     }
+}
+
+/// The service is there and cannot answer for the moment, or does not want to be asked so often.
+fn says_later(status: StatusCode) -> bool {
+    status.is_server_error()
+        || matches!(
+            status,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT
+        )
 }
 
 /// A form (WHATWG URL, `application/x-www-form-urlencoded`).

@@ -90,6 +90,32 @@ struct Given {
     lifetime: Duration,
 }
 
+/// Why a cloud gave nothing.
+#[derive(Debug)]
+struct Trouble {
+    why: String,
+    /// It may be over in a moment: nobody was there to refuse.
+    passes: bool,
+}
+
+impl Trouble {
+    fn that_passes(why: String) -> Self {
+        Self { why, passes: true }
+    }
+}
+
+impl From<String> for Trouble {
+    fn from(why: String) -> Self {
+        Self { why, passes: false }
+    }
+}
+
+impl From<&str> for Trouble {
+    fn from(why: &str) -> Self {
+        why.to_owned().into()
+    }
+}
+
 /// What is kept for one registry, or for all that share a credential.
 struct Held {
     key: Arc<Key>,
@@ -188,15 +214,24 @@ impl Clouds {
                     until: now + kept,
                 }
             }
-            Err(why) => {
+            Err(Trouble { why, passes }) => {
                 let cloud = place.cloud();
                 tracing::warn!(%cloud, why, "the cloud gives no credentials for its registry");
-                let why = format!(
-                    "{cloud} gives the operator no credentials: {why}; give its service account an identity that may \
-                     pull, or name credentials in a RegistryConfig"
-                );
+                let key = match passes {
+                    true => Key::unavailable(
+                        &cloud.to_string(),
+                        format!("{cloud} gives the operator no credentials at the moment: {why}"),
+                    ),
+                    false => Key::unusable(
+                        &cloud.to_string(),
+                        format!(
+                            "{cloud} gives the operator no credentials: {why}; give its service account an identity \
+                             that may pull, or name credentials in a RegistryConfig"
+                        ),
+                    ),
+                };
                 Held {
-                    key: Arc::new(Key::unusable(&cloud.to_string(), why)),
+                    key: Arc::new(key),
                     until: now + PAUSE,
                 }
             }
@@ -206,7 +241,7 @@ impl Clouds {
         Some(key)
     }
 
-    async fn ask(&self, place: &Place) -> Result<Given, String> {
+    async fn ask(&self, place: &Place) -> Result<Given, Trouble> {
         match place {
             #[cfg(feature = "keychain-ecr")]
             Place::Ecr(registry) => aws::ask(&self.http, &self.surroundings, registry).await,
@@ -215,7 +250,7 @@ impl Clouds {
             #[cfg(feature = "keychain-acr")]
             Place::Acr(registry) => azure::ask(&self.http, &self.surroundings, registry).await,
             #[allow(unreachable_patterns, reason = "with all features every place has its arm")]
-            other => Err(format!("this build has no feature {}", other.cloud().feature())),
+            other => Err(format!("this build has no feature {}", other.cloud().feature()).into()),
         }
     }
 

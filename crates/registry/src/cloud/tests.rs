@@ -91,7 +91,7 @@ async fn pair(clouds: &Clouds, repository: &str) -> Result<String, String> {
             let text = header.to_str().unwrap().strip_prefix("Basic ").unwrap();
             Ok(String::from_utf8(STANDARD.decode(text).unwrap()).unwrap())
         }
-        Credential::Unusable(why) => Err(why.clone()),
+        Credential::Unusable(why) | Credential::Unavailable(why) => Err(why.clone()),
         Credential::Bearer(_) => panic!("no cloud gives one"),
     }
 }
@@ -310,6 +310,40 @@ async fn a_failure_says_what_to_do_holds_no_secret_and_is_not_repeated_at_once()
         why.contains("answers HTTP 302"),
         "a redirect is not followed: {why}"
     );
+}
+
+/// A refusal that a cloud's own trouble may have caused is an outage and no denial: it turns nobody to the pull secrets of
+/// pods, and asks nobody to mend rights. Weakened once: with every trouble taken for a refusal, all are denied.
+#[tokio::test]
+async fn what_passes_is_told_from_what_somebody_must_mend() {
+    let answers: [(Answers, bool); 5] = [
+        (|_| (503, String::new()), true),
+        (|_| (429, String::new()), true),
+        (|_| (403, String::new()), false),
+        (|_| (404, String::new()), false),
+        (|_| (200, "no JSON".to_owned()), false),
+    ];
+    for (answer, passes) in answers {
+        let (clouds, _) = clouds(&[], answer).await;
+        for repository in [ECR, GAR, ACR] {
+            let key = clouds.key(&repository.parse().unwrap()).await.unwrap();
+            let is_unavailable = matches!(key.credential, Credential::Unavailable(_));
+            assert_eq!(is_unavailable, passes, "{repository}: {:?}", answer(&nothing()));
+            assert!(!key.is_usable());
+        }
+    }
+    let (mut nobody, _) = clouds(&[], |_| (200, String::new())).await;
+    nobody.surroundings.stand_in = Some("http://127.0.0.1:1".to_owned());
+    let key = nobody.key(&GAR.parse().unwrap()).await.unwrap();
+    assert!(matches!(key.credential, Credential::Unavailable(_)));
+}
+
+fn nothing() -> Asked {
+    Asked {
+        what: String::new(),
+        headers: BTreeMap::new(),
+        body: String::new(),
+    }
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod audit;
 mod kubeconfig;
 mod pki;
 mod servers;
+mod store;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use kube::api::{Api, PostParams};
 
 pub use audit::{ApiRequest, Audit};
 pub use kubeconfig::client_for;
+pub use store::StoreCopy;
 
 use crate::command::{CommandOutput, Tool};
 use crate::server::{Lifetime, Server};
@@ -65,6 +67,8 @@ pub struct Cluster {
     folder: PathBuf,
     tools: Tools,
     pki: Pki,
+    etcd_data: PathBuf,
+    etcd_url: String,
     url: String,
     kubeconfig: PathBuf,
     /// Declared in the order in which they are dropped.
@@ -89,6 +93,7 @@ impl Cluster {
             pki: &pki,
             options: &options,
         };
+        let etcd_data = starting.etcd_data();
         let (etcd, etcd_url) = starting.etcd().await?;
         let (api_server, url) = starting.api_server(&etcd_url).await?;
         let kubeconfig = folder.join(ADMIN_KUBECONFIG);
@@ -102,6 +107,8 @@ impl Cluster {
             folder,
             tools,
             pki,
+            etcd_data,
+            etcd_url,
             url,
             kubeconfig,
             controller_manager,
@@ -122,6 +129,11 @@ impl Cluster {
     /// The API server's address.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Where etcd serves its clients, without authentication: for who must write past the API server.
+    pub fn etcd_url(&self) -> &str {
+        &self.etcd_url
     }
 
     /// The kubeconfig of an administrator.

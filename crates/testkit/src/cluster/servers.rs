@@ -1,6 +1,6 @@
 //! How each server of a cluster is started, and when it is ready.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::kubeconfig::{Credential, text};
@@ -25,13 +25,15 @@ pub(super) struct Starting<'a> {
 }
 
 impl Starting<'_> {
+    /// The folder of etcd's data.
+    pub(super) fn etcd_data(&self) -> PathBuf {
+        let told = self.options.etcd_data.clone();
+        told.unwrap_or_else(|| self.folder.join("etcd"))
+    }
+
     /// Gives the server and its client URL.
     pub(super) async fn etcd(&self) -> Result<(Server, String)> {
-        let data = self
-            .options
-            .etcd_data
-            .clone()
-            .unwrap_or_else(|| self.folder.join("etcd"));
+        let data = self.etcd_data();
         let program = self.tools.path("etcd")?;
         retry_on_taken_port(async || {
             let client = format!("http://127.0.0.1:{}", free_port()?);

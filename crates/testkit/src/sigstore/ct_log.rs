@@ -15,8 +15,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::der::{Element, SEQUENCE, element, encode};
-use super::http;
+use crate::der::{Element, SEQUENCE, element, encode};
+use crate::http;
 use crate::{Result, TestkitError};
 
 /// Where Fulcio finds it below the address of the parts that the test kit plays.

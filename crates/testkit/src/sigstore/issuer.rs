@@ -1,4 +1,4 @@
-//! The OIDC issuers of a private Sigstore: discovery, keys and tokens (OpenID Connect Discovery 1.0, RFC 7517, RFC 7519).
+//! The OIDC issuers of a private Sigstore: discovery, keys and tokens (OpenID Connect Discovery 1.0).
 //!
 //! There are two, as Fulcio treats people and workflows differently: one gives certificates with an email address, the
 //! other, of Fulcio's type `github-workflow`, certificates with a URI and a field for each claim.
@@ -6,27 +6,23 @@
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use jiff::Timestamp;
-use rcgen::{KeyPair, PKCS_RSA_SHA256, PublicKeyData as _, RsaKeySize, SigningKey as _};
 use serde_json::{Value, json};
 
-use super::der::element;
-use super::http::json;
 use super::identity::Identity;
-use crate::{Result, TestkitError};
+use crate::Result;
+use crate::http::json;
+use crate::jwt::TokenSigner;
 
 /// What Fulcio and cosign take a token to be meant for.
 pub(super) const AUDIENCE: &str = "sigstore";
-const KEY_ID: &str = "testkit";
 const LIFE_SECONDS: i64 = 3600;
 
 /// Both issuers with their one key.
 #[derive(Debug)]
 pub(super) struct Issuers {
     base: String,
-    key: KeyPair,
+    signer: TokenSigner,
 }
 
 /// Which of the issuers.
@@ -58,10 +54,9 @@ impl IssuerKind {
 impl Issuers {
     /// Issuers below an address, with a new key.
     pub(super) fn new(base: &str) -> Result<Self> {
-        let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048);
         Ok(Self {
             base: base.to_owned(),
-            key: key.map_err(TestkitError::crypto("make the key of the OIDC issuer"))?,
+            signer: TokenSigner::new()?,
         })
     }
 
@@ -71,7 +66,7 @@ impl Issuers {
 
     /// Discovery and keys of both.
     pub(super) fn router(&self) -> Result<Router> {
-        let keys = self.keys()?;
+        let keys = self.signer.key_set()?;
         let mut router = Router::new();
         for kind in IssuerKind::ALL {
             let (path, discovery, keys) = (kind.path(), self.discovery(kind), keys.clone());
@@ -96,15 +91,7 @@ impl Issuers {
         claims.insert("aud".to_owned(), AUDIENCE.into());
         claims.insert("iat".to_owned(), (now - 5).into());
         claims.insert("exp".to_owned(), (now + LIFE_SECONDS).into());
-        let header = json!({"alg": "RS256", "kid": KEY_ID, "typ": "JWT"});
-        let signed = format!(
-            "{}.{}",
-            BASE64URL.encode(header.to_string()),
-            BASE64URL.encode(Value::Object(claims).to_string())
-        );
-        let signature = self.key.sign(signed.as_bytes());
-        let signature = signature.map_err(TestkitError::crypto("sign an identity token"))?;
-        Ok(format!("{signed}.{}", BASE64URL.encode(signature)))
+        self.signer.token(claims)
     }
 
     fn discovery(&self, kind: IssuerKind) -> Value {
@@ -118,17 +105,5 @@ impl Issuers {
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["RS256"],
         })
-    }
-
-    /// An RSA public key is `SEQUENCE { modulus INTEGER, publicExponent INTEGER }` (RFC 8017, A.1.1).
-    fn keys(&self) -> Result<Value> {
-        let key = element(self.key.der_bytes())?;
-        let number = |part: usize| -> Result<String> {
-            let content = key.part(part)?.content;
-            Ok(BASE64URL.encode(content.strip_prefix(&[0]).unwrap_or(content)))
-        };
-        Ok(json!({"keys": [{
-            "kty": "RSA", "alg": "RS256", "use": "sig", "kid": KEY_ID, "n": number(0)?, "e": number(1)?,
-        }]}))
     }
 }

@@ -5,8 +5,6 @@
 
 mod certificates;
 mod ct_log;
-mod der;
-mod http;
 mod identity;
 mod issuer;
 mod merkle;
@@ -26,11 +24,11 @@ pub use identity::{Identity, Workflow};
 pub use signer::Signer;
 
 use crate::cosign::{CosignVersion, Format};
+use crate::http::{HttpServer, Reserved};
 use crate::server::Server;
 use crate::tools::Tools;
 use crate::{KeyPair, Result, TestkitError, run_folder};
 use ct_log::CtLog;
-use http::{HttpServer, Reserved};
 use issuer::Issuers;
 use rekor_v1::RekorV1;
 use servers::Service;

@@ -16,8 +16,8 @@ use rcgen::{KeyPair, PublicKeyData as _, SigningKey as _};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::http;
 use super::merkle::{self, Hash};
+use crate::http;
 use crate::{Result, TestkitError};
 
 /// The tree's number, which is part of an entry's name and of the checkpoints' origin.

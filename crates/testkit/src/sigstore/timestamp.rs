@@ -3,7 +3,7 @@
 use sha2::{Digest as _, Sha256};
 
 use super::Sigstore;
-use super::der::{SEQUENCE, encode};
+use crate::der::{SEQUENCE, encode};
 use crate::{Result, TestkitError};
 
 const INTEGER: u8 = 0x02;

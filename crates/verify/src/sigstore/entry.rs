@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use sigstore_verify::types::{KindVersion, MediaType, TransparencyLogEntry};
 
-use super::{Examination, Holder, Promise, Stamp};
+use super::{Examination, Holder, Promise, Stamp, Unproven};
 use crate::outcome::Refusal;
 
 impl Examination<'_> {
@@ -14,7 +14,7 @@ impl Examination<'_> {
         value: &Value,
         chain: &[Vec<u8>],
         stamps: &[Stamp],
-    ) -> Result<Option<Timestamp>, Refusal> {
+    ) -> Result<Option<Timestamp>, Unproven> {
         let invalid = |why: String| Refusal::LogInvalid { why };
         let entry: TransparencyLogEntry = serde_json::from_value(value.clone())
             .map_err(|error| invalid(format!("it cannot be read: {error}")))?;

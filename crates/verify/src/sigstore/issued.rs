@@ -9,27 +9,19 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use sigstore_verify::crypto::WEBPKI_VERIFICATION_ALGS;
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
-use super::{Examination, Holder};
+use super::chain;
+use crate::certificate::Certificate;
+use crate::material::Material;
 use crate::outcome::Refusal;
 use crate::trust_root::TrustRoot;
 
 /// Extended key usage of code signing (RFC 5280 section 4.2.1.12): id-kp-codeSigning without its tag.
 const CODE_SIGNING: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 3];
 
-impl Examination<'_> {
-    /// Of a certificate that no authority issued, that; else the refusal as it is.
-    pub(super) fn or_forged(&self, refusal: Refusal) -> Refusal {
-        let Holder::Certificate(leaf) = self.holder else {
-            return refusal;
-        };
-        if !refusal.is_of_the_signer() {
-            return refusal;
-        }
-        let issued = self.chain().and_then(|chain| {
-            check(&chain, leaf.validity().start, self.root).map_err(|why| Refusal::CertificateInvalid { why })
-        });
-        issued.err().unwrap_or(refusal)
-    }
+/// Refuses a certificate that no authority of the root ever issued.
+pub(crate) fn check_issued(leaf: &Certificate, material: &Material, root: &TrustRoot) -> Result<(), Refusal> {
+    let chain = chain(material)?;
+    check(&chain, leaf.validity().start, root).map_err(|why| Refusal::CertificateInvalid { why })
 }
 
 /// Checks the chain at a time, up to any authority of the root.

@@ -12,7 +12,8 @@
 //! | several names in a certificate, contradicting issuers | `certificate` reads the identity, of the certificate that is verified here |
 //!
 //! Two rules come with the crate: RSA timestamp authorities and log entries of the kind `intoto/0.0.1` are refused, and
-//! an integrated time in the future of this machine's clock is no proof. Timestamps are not compared with a clock.
+//! an integrated time in the future of this machine's clock is no proof. Where the log signed such a time, nobody can tell
+//! until the clock is there ([`Cause::NotYet`]). Timestamps are not compared with a clock.
 
 mod entry;
 mod issued;
@@ -27,7 +28,7 @@ use sigstore_verify::types::{
     Artifact, Bundle, DerCertificate, DerPublicKey, DigestBytes, DsseEnvelope, DsseSignature, HashAlgorithm,
     KeyId, MediaType, PayloadBytes, Sha256Hash, SignatureBytes, SignatureContent, TransparencyLogEntry,
 };
-use sigstore_verify::{PublicKeyVerificationPolicy, VerificationPolicy};
+use sigstore_verify::{Error, PublicKeyVerificationPolicy, TransparencyLogError, VerificationPolicy};
 
 use crate::certificate::Certificate;
 use crate::claim::{Identity, TimeSource, TrustedTime, TrustedTimes};
@@ -35,10 +36,11 @@ use crate::dsse::Envelope;
 use crate::identity::IdentityMatcher;
 use crate::key::PublicKey;
 use crate::material::Material;
-use crate::outcome::Refusal;
+use crate::outcome::{Cause, Refusal};
 use crate::trust_root::{Kept, TrustRoot};
 use crate::verifier::{Demand, Demands};
 
+pub(crate) use issued::check_issued;
 pub(crate) use timestamp::Stamp;
 
 /// More log entries or timestamps than this are not looked at in one item: real ones have one or two, and each entry
@@ -101,15 +103,28 @@ pub(crate) struct Examination<'a> {
     pub(crate) root: &'a TrustRoot,
 }
 
-impl Examination<'_> {
-    /// The times that others vouch for, once everything that is demanded has verified.
-    pub(crate) fn trusted_times(&self) -> Result<TrustedTimes, Refusal> {
-        self.examined().map_err(|refusal| self.or_forged(refusal))
-    }
+/// Why nothing is proven.
+#[derive(Debug)]
+pub(crate) enum Unproven {
+    Refused(Refusal),
+    CannotTell(Cause),
+}
 
-    fn examined(&self) -> Result<TrustedTimes, Refusal> {
+impl From<Refusal> for Unproven {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl Examination<'_> {
+    /// The times that others vouch for, once everything that is demanded has verified. A certificate that nobody issued is
+    /// refused before anything beside it is looked at, which takes much longer: anybody can write one.
+    pub(crate) fn trusted_times(&self) -> Result<TrustedTimes, Unproven> {
         if self.rigour == Rigour::Everything {
             self.refuse_excess()?;
+        }
+        if let Holder::Certificate(leaf) = self.holder {
+            check_issued(leaf, self.material, self.root)?;
         }
         let chain = self.chain()?;
         let stamps = self.stamps()?;
@@ -180,7 +195,7 @@ impl Examination<'_> {
     }
 
     /// One element for each entry that verifies: the time that it proves, if any.
-    fn entries(&self, chain: &[Vec<u8>], stamps: &[Stamp]) -> Result<Vec<Option<Timestamp>>, Refusal> {
+    fn entries(&self, chain: &[Vec<u8>], stamps: &[Stamp]) -> Result<Vec<Option<Timestamp>>, Unproven> {
         if self.demands.log == Demand::Ignore {
             return Ok(Vec::new());
         }
@@ -189,33 +204,35 @@ impl Examination<'_> {
         for value in self.material.entries.iter().take(MAX_PARTS) {
             match self.entry(value, chain, stamps) {
                 Ok(time) => good.push(time),
-                Err(refusal) if self.rigour == Rigour::Everything => return Err(refusal),
-                Err(refusal) => trouble = Some(refusal),
+                Err(Unproven::Refused(refusal)) if self.rigour == Rigour::WhatIsDemanded => {
+                    trouble = Some(refusal);
+                }
+                Err(unproven) => return Err(unproven),
             }
         }
         if self.demands.log == Demand::Required && good.is_empty() {
-            return Err(trouble.unwrap_or(Refusal::LogMissing));
+            return Err(trouble.unwrap_or(Refusal::LogMissing).into());
         }
         Ok(good)
     }
 
     /// A certificate without a log entry: it must be good at the times of the timestamps.
-    fn certificate_at_timestamps(&self, chain: &[Vec<u8>], stamps: &[Stamp]) -> Result<(), Refusal> {
+    fn certificate_at_timestamps(&self, chain: &[Vec<u8>], stamps: &[Stamp]) -> Result<(), Unproven> {
+        let invalid = |why: &str| Refusal::CertificateInvalid { why: why.into() };
         if stamps.is_empty() {
-            return Err(Refusal::CertificateInvalid {
-                why: "nobody vouches for a time at which it was valid".into(),
-            });
+            return Err(invalid("nobody vouches for a time at which it was valid").into());
         }
         if !stamps.iter().any(|stamp| stamp.is_over_signature) {
-            return Err(Refusal::CertificateInvalid {
-                why: "its timestamp is over the envelope, not over the signature, and no log entry gives another time".into(),
-            });
+            return Err(invalid(
+                "its timestamp is over the envelope, not over the signature, and no log entry gives another time",
+            )
+            .into());
         }
         let kept = self.kept_at(stamps.iter().map(|stamp| stamp.at), stamps, None)?;
         let bundle = self.bundle(MediaType::Bundle0_2, chain, None, stamps)?;
         let answer = self.ask(&bundle, &kept, false)?;
         if answer.verified_timestamps().is_empty() {
-            return Err(Refusal::TimestampMissing);
+            return Err(Refusal::TimestampMissing.into());
         }
         Ok(())
     }
@@ -250,26 +267,12 @@ impl Examination<'_> {
         })
     }
 
-    /// The holder's certificate and those above it. Root certificates, which cosign's tag format carries, are left out
-    /// there; in a bundle they are not allowed.
+    /// The holder's certificate and those above it; none of a key.
     fn chain(&self) -> Result<Vec<Vec<u8>>, Refusal> {
-        let (Holder::Certificate(_), Some(all)) = (self.holder, &self.material.certificates) else {
-            return Ok(Vec::new());
-        };
-        let invalid = |why: String| Refusal::CertificateInvalid { why };
-        if all.len() > MAX_CERTIFICATES {
-            return Err(invalid(format!("its chain has {} certificates", all.len())));
+        match (self.holder, &self.material.certificates) {
+            (Holder::Certificate(_), Some(_)) => chain(self.material),
+            _ => Ok(Vec::new()),
         }
-        let mut chain = Vec::new();
-        for (at, der) in all.iter().enumerate() {
-            let certificate = Certificate::from_der(der).map_err(invalid)?;
-            match (at, certificate.is_self_issued(), self.material.promise_suffices) {
-                (0, _, _) | (_, false, _) => chain.push(der.clone()),
-                (_, true, true) => {}
-                (_, true, false) => return Err(invalid("its chain contains a root certificate".into())),
-            }
-        }
-        Ok(chain)
     }
 
     fn bundle(
@@ -304,7 +307,9 @@ impl Examination<'_> {
         bundle: &Bundle,
         kept: &Kept,
         logged: bool,
-    ) -> Result<sigstore_verify::VerificationResult, Refusal> {
+    ) -> Result<sigstore_verify::VerificationResult, Unproven> {
+        let ahead = ahead_of_the_clock(bundle);
+        let unproven = |error| unproven(error, ahead);
         let root = self.root.reduced(kept);
         let verifier =
             sigstore_verify::Verifier::new(&root).map_err(|error| Refusal::CertificateInvalid {
@@ -318,7 +323,7 @@ impl Examination<'_> {
                 if !logged {
                     policy = policy.skip_tlog_unsafe();
                 }
-                let answer = verifier.verify(artifact, bundle, &policy).map_err(refusal)?;
+                let answer = verifier.verify(artifact, bundle, &policy).map_err(unproven)?;
                 demand_flag(answer.tlog_verified() || !logged, "the log entry")?;
                 Ok(answer)
             }
@@ -331,7 +336,7 @@ impl Examination<'_> {
                 if !logged {
                     policy = policy.skip_tlog_unsafe();
                 }
-                let answer = verifier.verify(artifact, bundle, &policy).map_err(refusal)?;
+                let answer = verifier.verify(artifact, bundle, &policy).map_err(unproven)?;
                 demand_flag(answer.certificate_verified(), "the certificate")?;
                 demand_flag(answer.sct_verified() || !with_sct, "the certificate's SCT")?;
                 demand_flag(answer.tlog_verified() || !logged, "the log entry")?;
@@ -340,6 +345,26 @@ impl Examination<'_> {
             }
         }
     }
+}
+
+/// The signer's certificate and those above it. Root certificates, which cosign's tag format carries, are left out
+/// there; in a bundle they are not allowed.
+fn chain(material: &Material) -> Result<Vec<Vec<u8>>, Refusal> {
+    let all = material.certificates.as_ref().ok_or(Refusal::NoCertificate)?;
+    let invalid = |why: String| Refusal::CertificateInvalid { why };
+    if all.len() > MAX_CERTIFICATES {
+        return Err(invalid(format!("its chain has {} certificates", all.len())));
+    }
+    let mut chain = Vec::new();
+    for (at, der) in all.iter().enumerate() {
+        let certificate = Certificate::from_der(der).map_err(invalid)?;
+        match (at, certificate.is_self_issued(), material.promise_suffices) {
+            (0, _, _) | (_, false, _) => chain.push(der.clone()),
+            (_, true, true) => {}
+            (_, true, false) => return Err(invalid("its chain contains a root certificate".into())),
+        }
+    }
+    Ok(chain)
 }
 
 /// The certificate of the signer: the first of the item's.
@@ -380,8 +405,27 @@ fn demand_flag(checked: bool, what: &str) -> Result<(), Refusal> {
     })
 }
 
+/// The time of an entry that the clock has not reached.
+fn ahead_of_the_clock(bundle: &Bundle) -> Option<Timestamp> {
+    let entries = bundle.verification_material.tlog_entries.iter();
+    let now = Timestamp::now();
+    entries
+        .filter_map(|entry| entry.integrated_time)
+        .find(|time| *time > now)
+}
+
+/// The crate compares the time of an entry with the clock once it has verified that the log signed it: nobody else can
+/// bring that about.
+fn unproven(error: sigstore_verify::Error, ahead: Option<Timestamp>) -> Unproven {
+    match (&error, ahead) {
+        (Error::TransparencyLog(TransparencyLogError::IntegratedTime(_)), Some(at)) => {
+            Unproven::CannotTell(Cause::NotYet { at })
+        }
+        _ => Unproven::Refused(refusal(error)),
+    }
+}
+
 fn refusal(error: sigstore_verify::Error) -> Refusal {
-    use sigstore_verify::Error;
     let why = error.to_string().replace('\n', " ");
     match error {
         Error::SignatureInvalid(_) => Refusal::SignatureMismatch,

@@ -8,6 +8,8 @@ use registry::{Client, ClientOptions};
 use testkit::FakeRegistry;
 
 use super::site::*;
+use crate::tests::attestations::SCAN;
+use crate::tests::world::Signer;
 
 /// Cold: the subject once, one per way of discovery, two per item of evidence, one per candidate for an index.
 /// Weakened once: with the index served again after its tag was resolved, it is asked for twice.
@@ -68,13 +70,89 @@ async fn a_check_of_what_holds_costs_one_request_for_each_way() {
         assert_eq!(site.verdict("web"), HOLDS);
     }
     fake.forget();
-    let referrer = sign_by_bundle(&fake, "web", &super::super::world::Signer::new(), &digest);
+    let referrer = sign_by_bundle(&fake, "web", &Signer::new(), &digest);
     site.next_check().await;
     let mut expected = ways(&digest);
     expected.extend(list(&[
         ("GET manifests", &digest.to_string()),
         ("GET manifests", &referrer.manifest),
         ("GET blobs", &referrer.layer),
+    ]));
+    expected.sort();
+    assert_eq!(asked(&fake), expected, "only what is new is read");
+}
+
+/// A scan that was made on the day, signed as cosign signs attestations.
+fn scan(site: &Site, of: &Digest, day: &str) -> String {
+    let envelope = site.signer.envelope(of, SCAN, &scan_of(day, true));
+    envelope.to_string()
+}
+
+/// Cold, where attestations are asked for: cosign's tag for them is one more way of the image and of its index; it is
+/// the manifest of its items, of which each is a layer.
+/// Weakened once: with what a tag names not kept, its manifest is asked for twice.
+#[tokio::test]
+async fn a_first_look_up_for_attestations_asks_for_their_tag_as_well() {
+    let fake = FakeRegistry::start().await.unwrap();
+    let mut site = Site::new(&[&fake]);
+    site.ask_for_scans();
+    let (index, child) = multi_arch(&fake, "web");
+    let scans = ["2027-01-13", "2027-01-14"].map(|day| scan(&site, &child, day));
+    let scans = put_attestations(&fake, "web", &child, &scans);
+    site.world.tell(runs(&fake, "web", "web", &child));
+    fake.forget();
+    site.look_up().await;
+    assert_eq!(site.verdict("web"), HOLDS, "{}", site.message("web"));
+    let mut expected = list(&[
+        ("GET manifests", &child.to_string()),
+        ("GET manifests", "1"),
+        ("GET blobs", &scans[0].layer),
+        ("GET blobs", &scans[1].layer),
+    ]);
+    for digest in [&child, &index] {
+        expected.extend(ways_of_attestations(digest, "GET"));
+    }
+    expected.sort();
+    assert_eq!(asked(&fake), expected);
+}
+
+/// One request for each way in which an attestation is found; `method`: of the tag that only they are found in.
+fn ways_of_attestations(digest: &Digest, method: &str) -> Vec<String> {
+    list(&[
+        ("GET referrers", &digest.to_string()),
+        ("GET manifests", &digest.tag_prefix()),
+        ("GET manifests", &evidence_tag(digest, "sig")),
+        (&format!("{method} manifests"), &evidence_tag(digest, "att")),
+    ])
+}
+
+/// Warm, where attestations are asked for: of a tag that says the same nothing is read; of one that got another layer
+/// only that. Weakened once: with every tag read again whatever it named before, the tag costs a body.
+#[tokio::test]
+async fn a_check_of_attestations_that_hold_costs_one_request_for_each_way() {
+    let fake = FakeRegistry::start().await.unwrap();
+    let mut site = Site::new(&[&fake]);
+    site.ask_for_scans();
+    let digest = image(&fake, "web");
+    let first = scan(&site, &digest, "2027-01-14");
+    put_attestations(&fake, "web", &digest, std::slice::from_ref(&first));
+    site.world.tell(runs(&fake, "web", "web", &digest));
+    site.look_up().await;
+    for _ in 0..3 {
+        fake.forget();
+        site.next_check().await;
+        assert_eq!(asked(&fake), ways_of_attestations(&digest, "HEAD"));
+        assert_eq!(site.verdict("web"), HOLDS);
+    }
+    fake.forget();
+    let second = scan(&site, &digest, "2027-01-15");
+    let both = put_attestations(&fake, "web", &digest, &[first, second]);
+    site.next_check().await;
+    let mut expected = ways_of_attestations(&digest, "HEAD");
+    expected.extend(list(&[
+        ("GET manifests", &digest.to_string()),
+        ("GET manifests", &evidence_tag(&digest, "att")),
+        ("GET blobs", &both[1].layer),
     ]));
     expected.sort();
     assert_eq!(asked(&fake), expected, "only what is new is read");

@@ -11,13 +11,14 @@ use testkit::FakeRegistry;
 
 use crate::fact::Fact;
 use crate::keychain::PullSecrets;
-use crate::lookup::{Bodies, Clients, look_up};
+use crate::lookup::{Ask, Bodies, Clients, look_up, resolve};
+use crate::tests::attestations::{SCAN, scanned};
 use crate::tests::world::*;
 
 pub(super) const HOLDS: Option<(Verdict, Reason)> = Some((Verdict::Compliant, Reason::AllVerified));
 pub(super) const UNSIGNED: Option<(Verdict, Reason)> = Some((Verdict::Violating, Reason::SignatureMissing));
 pub(super) const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(super) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 /// An engine with a policy over everything under `shop/` of any registry, and a signer that it trusts.
 pub(super) struct Site {
@@ -54,15 +55,49 @@ impl Site {
         }
     }
 
+    /// Has the policy ask for a scan that says `ok`, in the place of a signature.
+    pub(super) fn ask_for_scans(&mut self) {
+        let mut facts = scanned();
+        facts.spec.as_mut().unwrap().match_.images = vec!["**/shop/**".into()];
+        self.world.tell(Fact::Policy(Box::new(facts)));
+    }
+
     /// Ends every look-up that is due, each over HTTP; answers how many.
     pub(super) async fn look_up(&mut self) -> usize {
         let asks = self.world.engine.due_lookups(self.world.now, usize::MAX);
+        self.end(asks).await
+    }
+
+    /// Goes to the next time at which something is due, and ends what is asked as the operator alone.
+    pub(super) async fn look_up_as_the_operator_next(&mut self) {
+        let due = self.world.engine.turns.next().unwrap();
+        let pause = due.duration_since(self.world.now).as_secs();
+        self.world.pass_time(pause + 1);
+        let mut asks = self.world.engine.due_lookups(self.world.now, usize::MAX);
+        asks.retain(|ask| ask.subject.keychain.is_none());
+        assert!(self.end(asks).await > 0, "nothing was due");
+    }
+
+    async fn end(&mut self, asks: Vec<Ask>) -> usize {
         let count = asks.len();
         for ask in asks {
             let bodies = Bodies::new(self.world.engine.store.clone());
             let clients = Clients::new(self.client.clone(), self.pull_secrets.clone());
             let pass = look_up(clients, bodies, ask).await;
             self.world.engine.absorb_pass(pass, self.world.now);
+        }
+        count
+    }
+
+    /// Asks for every tag that is due, each over HTTP; answers how many.
+    pub(super) async fn ask_for_tags(&mut self) -> usize {
+        let asks = self.world.engine.due_tags(self.world.now, usize::MAX);
+        let count = asks.len();
+        for ask in asks {
+            let bodies = Bodies::new(self.world.engine.store.clone());
+            let clients = Clients::new(self.client.clone(), self.pull_secrets.clone());
+            let resolved = resolve(clients, bodies, ask).await;
+            self.world.engine.absorb_tag(resolved, self.world.now);
         }
         count
     }
@@ -85,8 +120,13 @@ impl Site {
 
 /// Puts an image under `shop/<name>:1`; its digest.
 pub(super) fn image(fake: &FakeRegistry, name: &str) -> Digest {
+    image_under(fake, name, "1")
+}
+
+/// The same under another tag.
+pub(super) fn image_under(fake: &FakeRegistry, name: &str, tag: &str) -> Digest {
     let config = json!({"architecture": "amd64", "os": "linux", "name": name}).to_string();
-    put(fake, name, Some("1"), &config, &[])
+    put(fake, name, Some(tag), &config, &[])
 }
 
 fn put(
@@ -111,10 +151,15 @@ fn put(
         .unwrap()
 }
 
+/// Puts a manifest of its own for this text under `shop/<name>`, without a tag; its digest and size.
+pub(super) fn manifest_of(fake: &FakeRegistry, name: &str, text: &str) -> (Digest, usize) {
+    let config = format!("config of {text}");
+    (put(fake, name, None, &config, &[]), manifest_size(text))
+}
+
 /// Puts an index over a platform manifest under `shop/<name>:1`; its digest and the manifest's.
 pub(super) fn multi_arch(fake: &FakeRegistry, name: &str) -> (Digest, Digest) {
-    let child = put(fake, name, None, &format!("config of {name}"), &[]);
-    let size = manifest_size(name);
+    let (child, size) = manifest_of(fake, name, name);
     let index = json!({
         "schemaVersion": 2,
         "mediaType": INDEX,
@@ -173,6 +218,34 @@ pub(super) fn sign_by_bundle(fake: &FakeRegistry, name: &str, signer: &Signer, d
     let layer = Digest::sha256(&bundle).to_string();
     let manifest = fake.attach(&format!("shop/{name}"), &digest.to_string(), BUNDLE, bundle);
     Put { manifest, layer }
+}
+
+/// What a scan of the day says.
+pub(super) fn scan_of(day: &str, ok: bool) -> serde_json::Value {
+    json!({"ok": ok, "timestamp": format!("{day}T00:00:00Z")})
+}
+
+/// Puts attestations of `shop/<name>` as cosign 2 does: under one tag, each envelope a layer of its manifest.
+pub(super) fn put_attestations(
+    fake: &FakeRegistry,
+    name: &str,
+    digest: &Digest,
+    envelopes: &[String],
+) -> Vec<Put> {
+    let repository = format!("shop/{name}");
+    let layer = |envelope: &String| {
+        json!({"mediaType": "application/vnd.dsse.envelope.v1+json", "size": envelope.len(),
+            "digest": fake.put_blob(&repository, envelope.clone()),
+            "annotations": {"dev.cosignproject.cosign/signature": "", "predicateType": SCAN}})
+    };
+    let layers: Vec<serde_json::Value> = envelopes.iter().map(layer).collect();
+    let tag = evidence_tag(digest, "att");
+    let manifest = put(fake, name, Some(&tag), "{}", &layers).to_string();
+    let put = |envelope: &String| Put {
+        manifest: manifest.clone(),
+        layer: Digest::sha256(envelope.as_bytes()).to_string(),
+    };
+    envelopes.iter().map(put).collect()
 }
 
 /// A pod of the workload that runs this digest of `shop/<name>`, written by tag.

@@ -6,6 +6,7 @@ use registry::{Mirror, Prefix, Route, Routes};
 use testkit::{FakeRegistry, Fault, On};
 
 use super::site::*;
+use crate::tests::attestations::SCAN;
 
 fn unknown(reason: Reason) -> Option<(Verdict, Reason)> {
     Some((Verdict::Unknown, reason))
@@ -90,6 +91,8 @@ async fn an_image_that_is_examined_by_tag_is_found_at_the_mirror() {
         policies: vec![policy],
         keys: vec![key],
         revocations: Vec::new(),
+        exceptions: Vec::new(),
+        workload: None,
         trust_roots: Default::default(),
     };
     let examined = crate::examine(place.site.client.clone(), &question)
@@ -179,6 +182,28 @@ async fn a_signature_that_is_deleted_where_it_was_found_is_missed_although_the_m
     assert_eq!(
         place.site.verdict("web"),
         Some((Verdict::Violating, Reason::SignerNotTrusted))
+    );
+}
+
+/// B47. Fails on a build that ends a look at the mirror which still has what holds: the workload stays
+/// Compliant.
+#[tokio::test]
+async fn b47_a_mirror_that_lags_behind_hides_no_newer_bad_attestation() {
+    let mut place = mirrored(false).await;
+    place.site.ask_for_scans();
+    let digest = image(&place.mirror, "web");
+    image(&place.origin, "web");
+    let attach = |place: &Mirrored, at: &FakeRegistry, scan: &serde_json::Value| {
+        let bundle = place.site.signer.state(&digest, SCAN, scan);
+        at.attach("shop/web", &digest.to_string(), BUNDLE, bundle);
+    };
+    attach(&place, &place.mirror, &scan_of("2027-01-14", true));
+    assert_eq!(place.answer(&digest).await, HOLDS);
+    attach(&place, &place.origin, &scan_of("2027-01-15", false));
+    place.site.next_check().await;
+    assert_eq!(
+        place.site.verdict("web"),
+        Some((Verdict::Violating, Reason::AttestationRejected))
     );
 }
 

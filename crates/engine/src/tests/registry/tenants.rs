@@ -15,19 +15,21 @@ use crate::fact::Fact;
 use crate::keychain::{Keychain, KeychainHolder, PullCredentials, PullSecrets};
 use crate::tests::world::{World, key_fact, key_spec, policy};
 
-const DENIED: Option<(Verdict, Reason)> = Some((Verdict::Unknown, Reason::RegistryDenied));
+pub(super) const DENIED: Option<(Verdict, Reason)> = Some((Verdict::Unknown, Reason::RegistryDenied));
 
 /// Secrets by namespace and name; whoever reads one that is not there is told so.
 #[derive(Debug, Default)]
-struct Secrets {
+pub(super) struct Secrets {
     passwords: Mutex<BTreeMap<String, String>>,
+    /// Nothing can be read for the moment.
+    pub(super) down: Mutex<bool>,
     read: Mutex<Vec<String>>,
     refused: Mutex<Vec<String>>,
 }
 
 impl Secrets {
     /// Puts a pull secret for a registry, or another one in its place.
-    fn put(&self, name: &str, fake: &FakeRegistry, user: &str, password: &str) {
+    pub(super) fn put(&self, name: &str, fake: &FakeRegistry, user: &str, password: &str) {
         let config = format!(
             r#"{{"auths":{{"{}":{{"username":"{user}","password":"{password}"}}}}}}"#,
             fake.host()
@@ -60,6 +62,13 @@ impl PullSecrets for Secrets {
             self.read.lock().unwrap().push(name);
         }
         found.credentials = Credentials::united(read);
+        if *self.down.lock().unwrap() {
+            found = PullCredentials {
+                troubles: vec!["no Secret can be read at the moment".to_owned()],
+                incomplete: true,
+                ..PullCredentials::default()
+            };
+        }
         async move { found }.boxed()
     }
 
@@ -68,7 +77,7 @@ impl PullSecrets for Secrets {
     }
 }
 
-fn keychain(namespace: &str, secret: &str) -> Arc<Keychain> {
+pub(super) fn keychain(namespace: &str, secret: &str) -> Arc<Keychain> {
     Arc::new(Keychain {
         namespace: namespace.into(),
         holder: KeychainHolder::Secrets(vec![secret.into()]),
@@ -76,7 +85,7 @@ fn keychain(namespace: &str, secret: &str) -> Arc<Keychain> {
 }
 
 /// The same pod, with a pull secret of its namespace.
-fn with(secret: &str, fact: Fact) -> Fact {
+pub(super) fn with(secret: &str, fact: Fact) -> Fact {
     let Fact::Pod(mut pod) = fact else {
         panic!("it is a pod")
     };
@@ -85,7 +94,7 @@ fn with(secret: &str, fact: Fact) -> Fact {
 }
 
 /// A registry that serves `alice` alone, and a site that asks it.
-async fn private() -> (FakeRegistry, Site, Arc<Secrets>) {
+pub(super) async fn private() -> (FakeRegistry, Site, Arc<Secrets>) {
     let fake = FakeRegistry::start().await.unwrap();
     fake.set_access(Access::token_for("alice", "a"));
     let mut site = Site::new(&[&fake]);
@@ -95,7 +104,7 @@ async fn private() -> (FakeRegistry, Site, Arc<Secrets>) {
 }
 
 /// Looks up until nothing is due at once: what the operator is refused is looked up for others next.
-async fn settle(site: &mut Site) {
+pub(super) async fn settle(site: &mut Site) {
     while site.look_up().await > 0 {}
 }
 
@@ -229,6 +238,27 @@ async fn c3_12_a_password_that_changed_is_noticed_by_the_next_check() {
     assert_eq!(site.verdict("a/web"), HOLDS);
 }
 
+/// Nobody is sent to mend rights because the API server restarts. Weakened once: with every trouble taken for a denial,
+/// the answer is Unknown/RegistryDenied.
+#[tokio::test]
+async fn secrets_that_cannot_be_read_for_the_moment_are_an_outage_and_no_denial() {
+    let (fake, mut site, secrets) = private().await;
+    let digest = image(&fake, "web");
+    sign_by_tag(&fake, "web", &site.signer, &digest);
+    secrets.put("a/pull", &fake, "alice", "a");
+    *secrets.down.lock().unwrap() = true;
+    site.world
+        .tell(with("pull", runs(&fake, "a/web", "web", &digest)));
+    settle(&mut site).await;
+    let outage = Some((Verdict::Unknown, Reason::RegistryUnavailable));
+    assert_eq!(site.verdict("a/web"), outage, "{}", site.message("a/web"));
+    assert!(site.message("a/web").contains("at the moment"));
+    *secrets.down.lock().unwrap() = false;
+    site.world.pass_time(31);
+    settle(&mut site).await;
+    assert_eq!(site.verdict("a/web"), HOLDS);
+}
+
 /// B43.
 #[tokio::test]
 async fn b43_a_broken_or_another_pull_secret_takes_no_violation_back() {
@@ -268,7 +298,11 @@ async fn once_the_operator_is_served_it_decides_for_all_and_holds_nothing_apart(
     settle(&mut site).await;
     assert_eq!((site.verdict("a/web"), site.verdict("b/web")), (HOLDS, HOLDS));
     assert_eq!(site.world.engine.subjects.len(), 1);
-    let report = site.world.engine.key_report("release-2026").unwrap();
+    let report = site
+        .world
+        .engine
+        .key_report("release-2026", site.world.now)
+        .unwrap();
     assert_eq!((report.images, report.sole_trust.pods), (1, 2));
 }
 
@@ -287,7 +321,11 @@ async fn an_outage_takes_nothing_away_from_those_who_were_served() {
     site.world.pass_time(60);
     assert_eq!(site.verdict("a/web"), HOLDS);
     assert!(site.world.result("a/web", "prod").unwrap().stale_since.is_some());
-    let report = site.world.engine.key_report("release-2026").unwrap();
+    let report = site
+        .world
+        .engine
+        .key_report("release-2026", site.world.now)
+        .unwrap();
     assert_eq!((report.images, report.sole_trust.pods), (1, 1));
 }
 
