@@ -61,7 +61,7 @@ impl Outage {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// From now on connections are refused; those that are open are closed.
+    /// Connections are refused, from a moment after this call; those that are open by then are closed.
     pub fn refuse(&self) {
         self.mode.send_replace(Mode::Refuse);
     }
