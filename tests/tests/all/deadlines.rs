@@ -35,7 +35,7 @@ async fn a_verdict_changes_by_itself_within_a_second_of_the_time_that_it_named()
         let image = scene.signed_image(registry, &repository, &pair).await;
         signed.push((pair, image));
     }
-    let first = in_seconds(20);
+    let first = in_seconds(45);
     let ends = ENDS.map(|seconds| first + SignedDuration::from_secs(seconds));
     let mut objects = vec![scene.policy("signed", "release", json!({}))];
     for (number, (pair, image)) in signed.iter().enumerate() {
@@ -57,6 +57,9 @@ async fn a_verdict_changes_by_itself_within_a_second_of_the_time_that_it_named()
         let bad = scene
             .says(&format!("deployment-web-{number}"), "False/KeyExpired")
             .await;
+        // Half a minute after a flip it is looked up again.
+        let repository = format!("deadline/web-{number}");
+        assert_eq!(requests(registry, position, &repository), Vec::<String>::new());
         // Statuses carry whole seconds.
         late.push(bad.status.images[0].policies[0].since.0.as_second() - end.as_second());
         let event = scene
@@ -64,10 +67,6 @@ async fn a_verdict_changes_by_itself_within_a_second_of_the_time_that_it_named()
             .await;
         let told = event.event_time.unwrap().0.duration_since(*end);
         println!("web-{number} ended {end}, and an Event was sent {told:#} later");
-    }
-    for number in 0..ENDS.len() {
-        let repository = format!("deadline/web-{number}");
-        assert_eq!(requests(registry, position, &repository), Vec::<String>::new());
     }
     late.sort_unstable();
     assert!(late[0] >= 0, "it was early: {late:?}");
@@ -84,7 +83,7 @@ async fn c4_05_c4_07_what_an_attestation_proves_grows_too_old_while_the_workload
     let pair: KeyPair = scene.signer("release", "release", "Active").await;
     let scanned = scene.image(registry, "ages/scanned").await;
     let built = scene.image(registry, "ages/built").await;
-    let end = in_seconds(25);
+    let end = in_seconds(50);
     let scan = vulnerabilities(Scanner::Trivy, end - MAX_AGE, &[]);
     let build = Build {
         builder: "https://ci.example.com/builder@v1",

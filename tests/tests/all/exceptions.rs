@@ -162,7 +162,7 @@ async fn c5_20_b30_an_exception_is_told_counted_and_ends_at_its_time() {
     scene.says(other, "False/SignatureMissing").await;
 
     let name = scene.unique("hotfix");
-    let end = Timestamp::now() + SignedDuration::from_secs(20);
+    let end = Timestamp::now() + SignedDuration::from_secs(45);
     let here = json!({"spec": {
         "policies": [scene.unique("signed")], "images": ["**"], "namespaces": [scene.name()],
         "workloads": ["Deployment/web"],

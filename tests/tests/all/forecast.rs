@@ -122,7 +122,7 @@ async fn what_falls_is_told_ahead_listed_and_falls_at_its_time() {
     assert_eq!(told(&scene, "web").await, 0);
 
     // Close: told once on the workload and on the policy, and not again by what is written afterwards.
-    let close = Timestamp::now() + SignedDuration::from_secs(25);
+    let close = Timestamp::now() + SignedDuration::from_secs(45);
     scene.patch("signingkey", &key, &ends(close)).await;
     let event = scene.event("Deployment", "web", "WillBecomeNonCompliant").await;
     let note = event.note.unwrap();
