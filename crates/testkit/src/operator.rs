@@ -92,10 +92,16 @@ impl Operator {
         value.map(number).transpose()
     }
 
-    /// Everything that it logged.
+    /// Every whole line that it logged; the last one may still be being written.
     pub fn log(&self) -> Result<String> {
         let file = self.server.log_file();
-        std::fs::read_to_string(&file).map_err(TestkitError::file("read", Path::new(&file)))
+        let mut log = std::fs::read(&file).map_err(TestkitError::file("read", Path::new(&file)))?;
+        log.truncate(
+            log.iter()
+                .rposition(|byte| *byte == b'\n')
+                .map_or(0, |end| end + 1),
+        );
+        Ok(String::from_utf8_lossy(&log).into_owned())
     }
 
     async fn answer(&self, path: &str) -> std::io::Result<String> {

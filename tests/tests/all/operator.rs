@@ -7,6 +7,7 @@ use testkit::{Cluster, Lifetime, OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, OperatorS
 use tokio::sync::OnceCell;
 
 use crate::binary::assay;
+use crate::scene::PATIENCE;
 use crate::servers::servers;
 use crate::stand_in::{Answer, StandIn};
 
@@ -67,11 +68,12 @@ impl Operator {
 
     /// Waits until a metric has a value.
     pub(crate) async fn until_metric(&self, name: &str, value: f64) {
-        let look = async || match self.metric(name).await {
-            Some(found) if (found - value).abs() < f64::EPSILON => Ok(()),
+        // An operator that begins or is busy may refuse a connection.
+        let look = async || match self.0.metric(name).await {
+            Ok(Some(found)) if (found - value).abs() < f64::EPSILON => Ok(()),
             other => Err(format!("{other:?}")),
         };
-        eventually(&format!("{name} to be {value}"), Duration::from_secs(30), look)
+        eventually(&format!("{name} to be {value}"), PATIENCE, look)
             .await
             .unwrap();
     }

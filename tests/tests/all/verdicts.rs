@@ -393,7 +393,7 @@ async fn c5_07_the_table_of_the_conditions_holds_through_the_operator() {
         "nothing is written about what no policy covers"
     );
     let uncovered = format!("assay_uncovered_workloads{{namespace=\"{}\"}}", scene.name());
-    assert_eq!(shared.operator.metric(&uncovered).await, Some(1.0));
+    shared.operator.until_metric(&uncovered, 1.0).await;
     scene
         .kubectl(&["scale", "deployment", "good", "--replicas=0"])
         .await;
