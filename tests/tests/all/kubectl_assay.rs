@@ -2,10 +2,11 @@
 //! recorded objects in `crates/cli/tests`.
 
 use std::process::Output;
-use std::time::Duration;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
-use testkit::{Format, eventually};
+use testkit::{ApiProxy, Fate, Format, eventually};
+use tokio::sync::Notify;
 
 use crate::binary::assay;
 use crate::scene::{PATIENCE, Scene, condition, simple};
@@ -50,6 +51,42 @@ pub(crate) fn workloads(scene: &Scene, difference: &Value, list: &str) -> Vec<St
     let ours = results.filter(|result| result["namespace"] == scene.name());
     ours.map(|result| result["workload"].as_str().unwrap().to_owned())
         .collect()
+}
+
+/// The rights to read in the namespace of the scene, behind a proxy that tells when a watch is asked for. `watch` prints
+/// what changes after its first list, which comes before that, and does not say when it has it.
+async fn seen_to_watch(scene: &Scene) -> (ApiProxy, Arc<Notify>) {
+    let account = format!("--serviceaccount={}:default", scene.name());
+    scene
+        .kubectl(&["create", "rolebinding", "watches", "--clusterrole=view", &account])
+        .await;
+    let cluster = scene.cluster;
+    let account = cluster
+        .kubeconfig_for_service_account(scene.name(), "default")
+        .await;
+    let proxy = ApiProxy::in_front_of(cluster, &account.unwrap()).await.unwrap();
+    let may_read = async || {
+        let mut status = plugin(&["status", "-n", scene.name()]);
+        let output = status
+            .env("KUBECONFIG", proxy.kubeconfig())
+            .output()
+            .await
+            .unwrap();
+        match code(&output) {
+            2 => Err(told(&output)),
+            _ => Ok(()),
+        }
+    };
+    eventually("the right to read", PATIENCE, may_read).await.unwrap();
+    let begun = Arc::new(Notify::new());
+    let told_of = begun.clone();
+    proxy.set_rule(move |request| {
+        if request.path.contains("watch=") {
+            told_of.notify_one();
+        }
+        Fate::Forward
+    });
+    (proxy, begun)
 }
 
 /// C5.04, C5.08, C5.09: what a step breaks is said before it is taken, by the operator and without one; a script takes only
@@ -128,17 +165,18 @@ async fn c5_04_a_step_is_taken_only_as_it_was_shown() {
         .key_status("release", |status| status["effectiveStage"] == "Active")
         .await;
 
-    let mut watching = plugin(&["watch", "--for", "60s", "-o", "json"]);
+    let (proxy, begun) = seen_to_watch(&scene).await;
+    let mut watching = plugin(&["watch", "--for", "120s", "-o", "json"]);
     watching
         .args(["-n", scene.name()])
-        .env("KUBECONFIG", scene.cluster.kubeconfig());
+        .env("KUBECONFIG", proxy.kubeconfig());
     watching.stdout(std::process::Stdio::piped());
     let mut watching = watching.spawn().unwrap();
     let mut lines = {
         use tokio::io::AsyncBufReadExt;
         tokio::io::BufReader::new(watching.stdout.take().unwrap()).lines()
     };
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    tokio::time::timeout(PATIENCE, begun.notified()).await.unwrap();
     let done = run(&scene, &[&stage[..], &["--expect-failing", "1"]].concat()).await;
     assert_eq!(code(&done), 0, "{}", told(&done));
     scene.says("deployment-web", "False/KeyDisabled").await;
@@ -152,6 +190,10 @@ async fn c5_04_a_step_is_taken_only_as_it_was_shown() {
     assert_eq!(transition["before"]["verdict"], "Compliant");
     watching.kill().await.unwrap();
 
+    // Totals follow the workloads.
+    scene
+        .key_status("release", |status| status["effectiveStage"] == "Disabled")
+        .await;
     let rotation = run(&scene, &["rotate", &scene.unique("release"), "-o", "json"]).await;
     assert_eq!(object(&rotation)["versions"][0]["effectiveStage"], "Disabled");
     let status = run(&scene, &["status", "-o", "json"]).await;
