@@ -55,8 +55,19 @@ async fn c5_03_a_leaked_key_is_frozen_revoked_and_replaced_without_a_good_worklo
         .patch("signingkey", &name, &json!({"spec": {"stage": "Disabled"}}))
         .await;
     git.is_applied().await;
+    // Everything was Active before as well: what counts is that both changes were read.
+    let generation = [
+        "get",
+        "signingkey",
+        &name,
+        "-o",
+        "jsonpath={.metadata.generation}",
+    ];
+    let generation: i64 = scene.kubectl(&generation).await.parse().unwrap();
     let active = scene
-        .key_status("leaked", |status| status["effectiveStage"] == "Active")
+        .key_status("leaked", |status| {
+            status["effectiveStage"] == "Active" && status["observedGeneration"] == generation
+        })
         .await;
     assert_eq!(active["fingerprint"], fingerprint);
     for name in GOOD {
