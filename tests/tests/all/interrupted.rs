@@ -80,7 +80,7 @@ impl Churn<'_> {
     }
 
     /// What must be said: of each pod that is there, and of no other one.
-    async fn truth(&self) -> BTreeMap<String, String> {
+    async fn truth(&self) -> Result<BTreeMap<String, String>, String> {
         let pods = self.scene.namespace.api::<Pod>();
         let selected = ListParams::default().labels("app=churn");
         let of = |pod: Pod| {
@@ -91,20 +91,15 @@ impl Churn<'_> {
             };
             (format!("pod-{}", pod.metadata.name.unwrap()), says.to_owned())
         };
-        pods.list(&selected)
-            .await
-            .unwrap()
-            .items
-            .into_iter()
-            .map(of)
-            .collect()
+        let list = pods.list(&selected).await.map_err(|error| error.to_string())?;
+        Ok(list.items.into_iter().map(of).collect())
     }
 
     /// Waits until what is said is true of what is there; gives how long that took.
     async fn until_true(&self, what: &str) {
         let started = Instant::now();
         let look = async || {
-            let (truth, mut told) = (self.truth().await, told(self.scene).await);
+            let (truth, mut told) = (self.truth().await?, told(self.scene).await?);
             told.retain(|name, _| name.starts_with("pod-"));
             if told == truth {
                 Ok(())
@@ -117,15 +112,16 @@ impl Churn<'_> {
     }
 }
 
-/// What is said of each workload, as `True/AllVerified`.
-async fn told(scene: &Scene) -> BTreeMap<String, String> {
+/// What is said of each workload, as `True/AllVerified`; an error where the API server is just coming back.
+async fn told(scene: &Scene) -> Result<BTreeMap<String, String>, String> {
     let all = scene.namespace.api::<ImageCompliance>();
-    let list = all.list(&ListParams::default()).await.unwrap().items;
+    let list = all.list(&ListParams::default()).await;
+    let list = list.map_err(|error| error.to_string())?;
     let entry = |object: ImageCompliance| {
         let says = condition(&object);
         (object.metadata.name.unwrap(), says)
     };
-    list.into_iter().map(entry).collect()
+    Ok(list.into_iter().map(entry).collect())
 }
 
 /// F14. Nothing is listed anew by the clock here. Weakened once: with what the API server answers after 410, and after
@@ -275,7 +271,7 @@ impl Restored<'_> {
         ];
         let expected = expected.map(|(name, says)| (name.to_owned(), says.to_owned()));
         let look = async || {
-            let mut told = told(self.scene).await;
+            let mut told = told(self.scene).await?;
             // A pod whose owner cannot be read while the API server starts may keep an object that says NothingRunning.
             told.retain(|name, _| name.starts_with("deployment-"));
             if told == BTreeMap::from(expected.clone()) {
