@@ -320,7 +320,7 @@ async fn one_write_creates_a_compliance_with_its_status_which_is_selected_and_wa
     kubectl(&[
         "wait",
         "--for=condition=Compliant",
-        "--timeout=5s",
+        "--timeout=60s",
         "imgc/deployment-good",
     ])
     .await;

@@ -127,7 +127,7 @@ impl Stage {
             "--for=condition=Established",
             "crd",
             "--all",
-            "--timeout=30s",
+            "--timeout=120s",
         ];
         cluster.kubectl(&established).await.unwrap();
         run_the_shop(&cluster, &registry).await;

@@ -104,7 +104,7 @@ async fn f04_b15_what_strangers_attach_to_many_images_is_not_held_in_memory() {
             false => Err(format!("{judged} of {}", all.len())),
         }
     };
-    eventually("all images are judged", Duration::from_secs(120), judged)
+    eventually("all images are judged", Duration::from_secs(300), judged)
         .await
         .unwrap();
     tokio::time::sleep(Duration::from_secs(2)).await;

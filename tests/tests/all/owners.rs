@@ -249,7 +249,7 @@ async fn c1_16_b27_b55_a_forged_owner_shortens_nothing_and_a_pod_that_is_held_in
             Ok(())
         }
     };
-    eventually("the garbage collector to delete the pod", PATIENCE, deleting)
+    eventually("the garbage collector to delete the pod", 2 * PATIENCE, deleting)
         .await
         .unwrap();
     // What the operator does about it, it has done when it answers about a pod that came later.
