@@ -44,9 +44,9 @@ fn watch_prints_each_change_and_ends_with_what_it_found() {
     let was = cluster.object("ImageCompliance", "cronjob-report");
     let mut texts = String::new();
     for arguments in [
-        &["watch", "-A", "--for", "3s"][..],
-        &["watch", "-A", "--for", "3s", "-o", "json"],
-        &["watch", "-n", "bank", "--for", "3s", "-o", "yaml"],
+        &["watch", "-A", "--for", "8s"][..],
+        &["watch", "-A", "--for", "8s", "-o", "json"],
+        &["watch", "-n", "bank", "--for", "8s", "-o", "yaml"],
     ] {
         cluster.set(was.clone());
         cluster.change([failing(&cluster), was.clone()]);

@@ -52,6 +52,8 @@ fn command(cluster: &Recorded, arguments: &[&str]) -> Command {
         .args(arguments)
         .env("KUBECONFIG", cluster.kubeconfig())
         .env("NO_COLOR", "1")
+        // Help is as wide as it says.
+        .env_remove("COLUMNS")
         // Relative names keep the folder out of what is printed.
         .current_dir(cluster.folder())
         .stdin(Stdio::null());
