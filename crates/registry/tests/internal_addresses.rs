@@ -53,9 +53,7 @@ async fn b19_an_image_name_never_leads_inside() {
         "100.100.100.200:80".to_owned(),
     ] {
         let repository: Repository = format!("{host}/shop/web").parse().unwrap();
-        let begin = std::time::Instant::now();
         denied(&client.tagged_manifest(&repository, "v1").await.unwrap_err());
-        assert!(begin.elapsed().as_secs() < 3, "{host}");
     }
     assert_eq!(fake.count(), 0);
 }

@@ -154,7 +154,7 @@ async fn f04_hostile_registries_cost_little_memory_end_in_time_and_hold_up_nobod
         );
         assert!(growth <= GROWTH, "{name}: the memory grew by {growth} kB");
         assert!(
-            slowest < Duration::from_secs(3),
+            slowest < Duration::from_secs(8),
             "{name}: another registry waited {slowest:?}"
         );
         let allowed: &[&str] = match name {

@@ -260,6 +260,7 @@ async fn f04_a_listing_has_a_deadline_of_its_own() {
     .await;
     let mut options = options(&[&fake]);
     options.limits.listing_timeout = Duration::from_millis(400);
+    options.limits.request_timeout = Duration::from_secs(60);
     let begin = Instant::now();
     let error = Client::new(options)
         .unwrap()
@@ -267,7 +268,7 @@ async fn f04_a_listing_has_a_deadline_of_its_own() {
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-    assert!(begin.elapsed() < Duration::from_secs(3));
+    assert!(begin.elapsed() < Duration::from_secs(30));
 }
 
 #[tokio::test]

@@ -31,9 +31,10 @@ async fn plain_http_is_spoken_only_where_it_is_allowed_loopback_included() {
 
 #[tokio::test]
 async fn a_registry_that_does_not_listen_is_unavailable() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    // Bound and not listening: it refuses, and nobody else gets the port.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
     let mut options = ClientOptions::default();
     options.plain_http.insert(address.to_string());
     let client = Client::new(options).unwrap();

@@ -220,7 +220,7 @@ async fn gar_by_the_metadata_server_until_shortly_before_the_end() {
     let (clouds, log) = clouds(&[], |asked| match asked.header("metadata-flavor") {
         "Google" => (
             200,
-            r#"{"access_token":"ya29.x","expires_in":2,"token_type":"Bearer"}"#.to_owned(),
+            r#"{"access_token":"ya29.x","expires_in":10,"token_type":"Bearer"}"#.to_owned(),
         ),
         _ => (403, String::new()),
     })
@@ -241,7 +241,7 @@ async fn gar_by_the_metadata_server_until_shortly_before_the_end() {
             pair(&clouds, GAR).await.unwrap();
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), asked_again)
+    tokio::time::timeout(Duration::from_secs(60), asked_again)
         .await
         .unwrap();
 }

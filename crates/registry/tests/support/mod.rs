@@ -33,7 +33,7 @@ pub fn options(servers: &[&FakeRegistry]) -> ClientOptions {
     ClientOptions {
         plain_http: servers.iter().map(|fake| fake.host()).collect::<BTreeSet<_>>(),
         limits: Limits {
-            request_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(60),
             ..Limits::default()
         },
         ..ClientOptions::default()

@@ -33,7 +33,7 @@ impl Site {
         let client = Client::new(ClientOptions {
             plain_http: registries.iter().map(|fake| fake.host()).collect::<BTreeSet<_>>(),
             limits: Limits {
-                request_timeout: std::time::Duration::from_secs(5),
+                request_timeout: std::time::Duration::from_secs(60),
                 ..Limits::default()
             },
             ..ClientOptions::default()
