@@ -117,7 +117,7 @@ pub fn down(folder: &Path) -> Result<Vec<String>> {
     running.iter().for_each(|file| file.signal(Signal::KILL));
     running
         .iter()
-        .for_each(|file| file.wait_for_end(Duration::from_secs(5)));
+        .for_each(|file| file.wait_for_end(Duration::from_secs(60)));
     if let Some(survivor) = running.iter().find(|file| file.group().is_some()) {
         return Err(TestkitError::Invalid(format!(
             "{} (process {}) runs on after SIGKILL: look at it with ps",

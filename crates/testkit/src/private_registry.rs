@@ -149,7 +149,12 @@ impl PrivateRegistry {
     /// Takes this password from now on, and no other.
     pub fn set_password(&self, password: Password) -> Result<()> {
         match &self.gate {
-            Gate::Users(users) => write(users, &password.users())?,
+            // A reader in between sees one file or the other.
+            Gate::Users(users) => {
+                let next = users.with_extension("next");
+                write(&next, &password.users())?;
+                std::fs::rename(&next, users).map_err(TestkitError::file("rename", &next))?;
+            }
             Gate::Tokens(server) => server.desk.set_password(password),
         }
         Ok(())

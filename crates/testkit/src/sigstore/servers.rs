@@ -12,7 +12,7 @@ use crate::ports::{free_ports, retry_on_taken_port};
 use crate::server::{Server, ServerSpec};
 use crate::tools::Tools;
 
-const READY_WITHIN: Duration = Duration::from_secs(30);
+const READY_WITHIN: Duration = Duration::from_secs(120);
 
 /// What the host part of the log's address must be: it becomes the origin of its checkpoints.
 pub(super) const REKOR_ORIGIN: &str = "127.0.0.1";
