@@ -39,6 +39,13 @@ fn holders(server: &ApiServer) -> Vec<String> {
     writes.map(|request| holder(&request.body)).collect()
 }
 
+/// The same without the renewals: a slow machine makes some.
+fn holders_in_turn(server: &ApiServer) -> Vec<String> {
+    let mut holders = holders(server);
+    holders.dedup();
+    holders
+}
+
 fn options() -> ControllerOptions {
     ControllerOptions {
         listen: ([127, 0, 0, 1], 0).into(),
@@ -77,7 +84,7 @@ async fn after_a_fault_the_lease_is_given_back_and_the_loop_that_ended_is_named(
     let fault = tokio::time::timeout(LONG, controller).await.unwrap().unwrap();
     let fault = fault.unwrap_err();
     assert!(matches!(fault, ControllerError::LoopFailed { .. }), "{fault}");
-    assert_eq!(holders(&server), ["me", ""]);
+    assert_eq!(holders_in_turn(&server), ["me", ""]);
 }
 
 #[tokio::test]
@@ -102,7 +109,7 @@ async fn an_orderly_end_gives_the_lease_back_and_is_no_error() {
         asked_to_end,
     );
     tokio::time::timeout(LONG, ended).await.unwrap().unwrap();
-    assert_eq!(holders(&server), ["me", ""]);
+    assert_eq!(holders_in_turn(&server), ["me", ""]);
 }
 
 #[test]

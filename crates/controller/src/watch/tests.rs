@@ -244,7 +244,8 @@ async fn f15_everything_is_listed_anew_when_the_list_is_old() {
         ..patience()
     };
     let (told, _) = told(impatient, answers, "done init done").await;
-    assert_eq!(told, ["init", "+a", "done", "init", "done"]);
+    // A third list may have begun before anybody looked.
+    assert_eq!(told[..5], ["init", "+a", "done", "init", "done"]);
 }
 
 #[tokio::test]

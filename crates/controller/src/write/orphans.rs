@@ -157,7 +157,7 @@ mod tests {
         let writer = crate::testing::writer(&server, ledger);
         writer.engine.tell(Fact::Synced).await.unwrap();
         writer.sweep_once(&CancellationToken::new()).await.unwrap();
-        let wanted = tokio::time::timeout(Duration::from_secs(5), writer.engine.next_update());
+        let wanted = tokio::time::timeout(Duration::from_secs(60), writer.engine.next_update());
         let target = wanted
             .await
             .expect("the object is looked at again")
