@@ -510,7 +510,7 @@ mod tests {
     /// The file is released when the writing thread ends, which is soon after the store is dropped.
     fn reopened(store: Store, folder: &Path, check: impl Fn(&Store)) {
         drop(store);
-        for _ in 0..100 {
+        for _ in 0..3000 {
             match Store::open(Some(folder)) {
                 Ok(store) => return check(&store),
                 Err(_) => std::thread::sleep(Duration::from_millis(20)),
