@@ -120,11 +120,13 @@ impl Scene {
 
     /// What was written about a workload, if anything was.
     pub(crate) async fn compliance(&self, name: &str) -> Option<ImageCompliance> {
-        self.namespace
-            .api::<ImageCompliance>()
-            .get_opt(name)
-            .await
-            .unwrap()
+        self.read_compliance(name).await.unwrap()
+    }
+
+    /// The same for whoever asks again: an API server that is coming back is an error for a moment.
+    async fn read_compliance(&self, name: &str) -> Result<Option<ImageCompliance>, String> {
+        let found = self.namespace.api().get_opt(name).await;
+        found.map_err(|error| error.to_string())
     }
 
     /// Waits until something holds of what was written about a workload.
@@ -135,7 +137,7 @@ impl Scene {
         limit: Duration,
         holds: impl Fn(&ImageCompliance) -> bool,
     ) -> ImageCompliance {
-        let look = async || match self.compliance(name).await {
+        let look = async || match self.read_compliance(name).await? {
             Some(compliance) if holds(&compliance) => Ok(compliance),
             Some(compliance) => Err(serde_json::to_string(&compliance.status).unwrap()),
             None => Err("nothing is written".to_owned()),
@@ -155,7 +157,7 @@ impl Scene {
 
     /// Waits until nothing is written about a workload.
     pub(crate) async fn says_nothing(&self, name: &str) {
-        let look = async || match self.compliance(name).await {
+        let look = async || match self.read_compliance(name).await? {
             None => Ok(()),
             Some(compliance) => Err(serde_json::to_string(&compliance.status).unwrap()),
         };
@@ -167,34 +169,26 @@ impl Scene {
     /// Waits until the status of a policy of this test has something.
     pub(crate) async fn policy_status(&self, name: &str, holds: impl Fn(&Value) -> bool) -> Value {
         let api: Api<ImagePolicy> = Api::all(self.namespace.client());
-        self.status(
-            name,
-            async |name: &str| serde_json::to_value(api.get(name).await.unwrap().status).unwrap(),
-            holds,
-        )
-        .await
+        let get = async |name: &str| Ok(serde_json::to_value(api.get(name).await?.status).unwrap());
+        self.status(name, get, holds).await
     }
 
     /// Waits until the status of a SigningKey of this test has something.
     pub(crate) async fn key_status(&self, name: &str, holds: impl Fn(&Value) -> bool) -> Value {
         let api: Api<SigningKey> = Api::all(self.namespace.client());
-        self.status(
-            name,
-            async |name: &str| serde_json::to_value(api.get(name).await.unwrap().status).unwrap(),
-            holds,
-        )
-        .await
+        let get = async |name: &str| Ok(serde_json::to_value(api.get(name).await?.status).unwrap());
+        self.status(name, get, holds).await
     }
 
     async fn status(
         &self,
         name: &str,
-        get: impl AsyncFn(&str) -> Value,
+        get: impl AsyncFn(&str) -> kube::Result<Value>,
         holds: impl Fn(&Value) -> bool,
     ) -> Value {
         let name = self.unique(name);
         let look = async || {
-            let status = get(&name).await;
+            let status = get(&name).await.map_err(|error| error.to_string())?;
             if holds(&status) {
                 Ok(status)
             } else {
@@ -209,11 +203,15 @@ impl Scene {
 
     /// The operator's Events in a namespace about an object, as `Kind/name Reason`, oldest first.
     pub(crate) async fn events(&self, namespace: &str) -> Vec<Event> {
+        self.read_events(namespace).await.unwrap()
+    }
+
+    async fn read_events(&self, namespace: &str) -> kube::Result<Vec<Event>> {
         let api: Api<Event> = Api::namespaced(self.namespace.client(), namespace);
         let selected = ListParams::default().fields("reportingController=assay.dev/controller");
-        let mut events = api.list(&selected).await.unwrap().items;
+        let mut events = api.list(&selected).await?.items;
         events.sort_by_key(|event| event.event_time.clone().map(|time| time.0));
-        events
+        Ok(events)
     }
 
     /// Waits for an Event about an object of the test's namespace.
@@ -228,7 +226,8 @@ impl Scene {
 
     async fn event_in(&self, namespace: &str, kind: &str, name: &str, reason: &str) -> Event {
         let look = async || {
-            let events = self.events(namespace).await;
+            let events = self.read_events(namespace).await;
+            let events = events.map_err(|error| error.to_string())?;
             let found = events.iter().find(|event| is_about(event, kind, name, reason));
             found
                 .cloned()
