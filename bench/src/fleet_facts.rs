@@ -29,19 +29,17 @@ pub(crate) fn workloads(host: &str, images: usize) -> Vec<FleetWorkload> {
         let name = format!("app-{number}");
         let repository = format!("{host}/{}", images::path(number));
         let digest = images::digest(number);
+        let namespace = namespaces[number % NAMESPACES].clone();
+        let reference = WorkloadRef {
+            api_version: "apps/v1".into(),
+            kind: "Deployment".into(),
+            uid: format!("00000000-0000-4000-8000-{number:012}"),
+            name,
+            ..WorkloadRef::default()
+        };
         FleetWorkload {
             number,
-            workload: Arc::new(Workload {
-                namespace: namespaces[number % NAMESPACES].clone(),
-                reference: WorkloadRef {
-                    api_version: "apps/v1".into(),
-                    kind: "Deployment".into(),
-                    uid: format!("00000000-0000-4000-8000-{number:012}"),
-                    name,
-                    ..WorkloadRef::default()
-                },
-                created: Timestamp::UNIX_EPOCH,
-            }),
+            workload: Arc::new(Workload::new(namespace, reference, Timestamp::UNIX_EPOCH)),
             image: PodImage {
                 container: container.clone(),
                 container_type: ContainerType::Container,

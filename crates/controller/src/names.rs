@@ -77,15 +77,17 @@ pub(crate) fn hash(parts: &[&str], digits: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use engine::WorkloadNames;
+
     use super::*;
 
     fn name(group: &str, kind: &str, name: &str) -> String {
-        let key = WorkloadKey {
+        let key = WorkloadKey::from(WorkloadNames {
             namespace: "shop".into(),
             group: group.into(),
             kind: kind.into(),
             name: name.into(),
-        };
+        });
         compliance_name(&key)
     }
 

@@ -245,7 +245,7 @@ impl Engine {
     }
 
     fn apply_pod(&mut self, pod: PodFacts, now: Timestamp) {
-        let workload = pod.workload.key();
+        let workload = pod.workload.key.clone();
         let touched = self.index.insert_pod(pod, now);
         if touched.starting {
             let later = now.checked_add(START_GRACE).unwrap_or(now);

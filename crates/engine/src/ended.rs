@@ -102,7 +102,7 @@ impl Engine {
             return;
         }
         for left in left {
-            let (key, subject) = (left.workload.key(), left.of.image.subject());
+            let (key, subject) = (left.workload.key.clone(), left.of.image.subject());
             let origin = left.of.image.origin.clone();
             let (Some(subject), Some(origin)) = (subject, origin) else {
                 continue;

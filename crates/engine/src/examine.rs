@@ -100,7 +100,7 @@ pub async fn examine(client: registry::Client, question: &Question) -> Result<Ex
     let mut engine = Engine::new(store.clone());
     let now = Timestamp::now();
     let parts = question.tell(&mut engine, now);
-    let key = question.workload().key();
+    let key = question.workload().key;
     if !engine
         .policies_for(&key)
         .iter()
@@ -220,16 +220,17 @@ fn explained(answer: &PolicyAnswer, resolved: &Result<Digest, String>) -> Policy
 
 impl Question {
     fn workload(&self) -> Workload {
-        Workload {
-            namespace: self.namespace.as_str().into(),
-            reference: self.workload.clone().unwrap_or_else(|| WorkloadRef {
-                api_version: "v1".into(),
-                kind: "Pod".into(),
-                name: "examined".into(),
-                ..WorkloadRef::default()
-            }),
-            created: Timestamp::UNIX_EPOCH,
-        }
+        let examined = || WorkloadRef {
+            api_version: "v1".into(),
+            kind: "Pod".into(),
+            name: "examined".into(),
+            ..WorkloadRef::default()
+        };
+        Workload::new(
+            self.namespace.as_str().into(),
+            self.workload.clone().unwrap_or_else(examined),
+            Timestamp::UNIX_EPOCH,
+        )
     }
 
     /// Tells the engine of the keys and of every policy both whole and by each requirement alone.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use policy::CompiledException;
 
 use crate::core::Engine;
-use crate::fact::{ExceptionFacts, WorkloadKey};
+use crate::fact::{ExceptionFacts, WorkloadKey, WorkloadNames};
 use crate::index::ImageUse;
 use crate::judge::Cause;
 use crate::queue::Urgency;
@@ -100,12 +100,12 @@ pub(crate) fn of_workload(
     exceptions: &[Arc<CompiledException>],
     workload: &WorkloadKey,
 ) -> Vec<Arc<CompiledException>> {
-    let WorkloadKey {
+    let WorkloadNames {
         namespace,
         group,
         kind,
         name,
-    } = workload;
+    } = &**workload;
     let means_it =
         |exception: &&Arc<CompiledException>| exception.covers_workload(namespace, group, kind, name);
     exceptions.iter().filter(means_it).cloned().collect()

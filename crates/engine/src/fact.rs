@@ -3,6 +3,8 @@
 //! Facts are the engine's own words; they hold no Kubernetes API object.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use api::{
@@ -12,6 +14,7 @@ use api::{
 use jiff::Timestamp;
 
 use crate::keychain::Keychain;
+use crate::uid::Uid;
 
 /// One thing that became true.
 #[derive(Clone, Debug)]
@@ -19,7 +22,7 @@ pub enum Fact {
     /// A pod that is not finished exists and looks like this.
     Pod(PodFacts),
     /// A pod is gone or finished; by uid.
-    PodGone(Arc<str>),
+    PodGone(Uid),
     /// The template of a workload looks like this.
     Template(TemplateFacts),
     /// A workload has no template any more.
@@ -78,7 +81,7 @@ pub enum Fact {
 #[derive(Clone, Debug)]
 pub struct PodFacts {
     /// `metadata.uid`.
-    pub uid: Arc<str>,
+    pub uid: Uid,
     /// `metadata.name`.
     pub name: Arc<str>,
     /// The top-level workload it belongs to.
@@ -117,17 +120,21 @@ pub struct TemplateFacts {
 /// A top-level workload.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Workload {
-    /// Its namespace.
-    pub namespace: Arc<str>,
+    /// What names it.
+    pub key: WorkloadKey,
     /// What it is.
     pub reference: WorkloadRef,
     /// `metadata.creationTimestamp`.
     pub created: Timestamp,
 }
 
-/// Names a top-level workload: namespace, API group, kind and name.
+/// Names a top-level workload. A clone shares the names: tables hold many of them.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkloadKey(Arc<WorkloadNames>);
+
+/// What a workload is called: namespace, API group, kind and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct WorkloadKey {
+pub struct WorkloadNames {
     /// Its namespace.
     pub namespace: Arc<str>,
     /// Its API group; empty for the core group.
@@ -141,12 +148,32 @@ pub struct WorkloadKey {
 impl WorkloadKey {
     /// What names a workload of this namespace.
     pub fn of(namespace: Arc<str>, workload: &WorkloadRef) -> Self {
-        WorkloadKey {
+        WorkloadKey::from(WorkloadNames {
             namespace,
             group: group_of(&workload.api_version).into(),
             kind: workload.kind.as_str().into(),
             name: workload.name.as_str().into(),
-        }
+        })
+    }
+}
+
+impl From<WorkloadNames> for WorkloadKey {
+    fn from(names: WorkloadNames) -> Self {
+        WorkloadKey(Arc::new(names))
+    }
+}
+
+impl Deref for WorkloadKey {
+    type Target = WorkloadNames;
+
+    fn deref(&self) -> &WorkloadNames {
+        &self.0
+    }
+}
+
+impl fmt::Debug for WorkloadKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
     }
 }
 
@@ -156,9 +183,13 @@ pub fn group_of(api_version: &str) -> &str {
 }
 
 impl Workload {
-    /// What names it.
-    pub fn key(&self) -> WorkloadKey {
-        WorkloadKey::of(self.namespace.clone(), &self.reference)
+    /// A workload of this namespace.
+    pub fn new(namespace: Arc<str>, reference: WorkloadRef, created: Timestamp) -> Self {
+        Workload {
+            key: WorkloadKey::of(namespace, &reference),
+            reference,
+            created,
+        }
     }
 }
 

@@ -81,11 +81,10 @@ mod tests {
     use super::*;
 
     fn subject(number: usize) -> SubjectKey {
-        SubjectKey {
-            repository: "r.example/app".parse::<image::Reference>().unwrap().repository,
-            digest: image::Digest::sha256(&number.to_be_bytes()),
-            keychain: None,
-        }
+        SubjectKey::of_the_operator(
+            "r.example/app".parse::<image::Reference>().unwrap().repository,
+            image::Digest::sha256(&number.to_be_bytes()),
+        )
     }
 
     fn violation(policy: &str) -> (JudgementKey, Judgement) {
@@ -110,12 +109,11 @@ mod tests {
     /// B43. Weakened once: with only the newest kept, what was Violating before is not known any more.
     #[test]
     fn what_was_violating_by_one_keychain_stays_known_when_another_one_goes() {
-        let with = |secret: &str| SubjectKey {
-            keychain: Some(Arc::new(crate::Keychain {
+        let with = |secret: &str| {
+            subject(1).with(Arc::new(crate::Keychain {
                 namespace: "shop".into(),
                 holder: crate::KeychainHolder::Secrets(vec![secret.into()]),
-            })),
-            ..subject(1)
+            }))
         };
         let mut gone = Gone::default();
         gone.keep(&with("pull"), vec![violation("one")]);

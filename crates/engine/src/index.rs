@@ -11,7 +11,9 @@ use jiff::Timestamp;
 use crate::ended::Left;
 use crate::fact::{PodFacts, PodImage, Workload, WorkloadKey};
 use crate::keychain::Keychain;
+use crate::small::SmallMap;
 use crate::subject::{Origin, SubjectKey};
+use crate::uid::Uid;
 
 /// What runs in one container: the image as written and the digest behind it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,19 +30,22 @@ pub(crate) struct ImageUse {
 pub(crate) enum RunningDigest {
     NotStarted,
     Unresolved(Arc<str>),
-    Digest(Digest),
+    /// With the repository of the written image: what is looked up for it with the operator's credentials.
+    Of(SubjectKey),
+}
+
+impl RunningDigest {
+    pub(crate) fn of(repository: &Repository, digest: Digest) -> RunningDigest {
+        RunningDigest::Of(SubjectKey::of_the_operator(repository.clone(), digest))
+    }
 }
 
 impl ImageUse {
     /// What is looked up for it with the operator's credentials.
     pub(crate) fn subject(&self) -> Option<SubjectKey> {
-        match (&self.repository, &self.running) {
-            (Some(repository), RunningDigest::Digest(digest)) => Some(SubjectKey {
-                repository: repository.clone(),
-                digest: *digest,
-                keychain: None,
-            }),
-            _ => None,
+        match &self.running {
+            RunningDigest::Of(subject) => Some(subject.clone()),
+            RunningDigest::NotStarted | RunningDigest::Unresolved(_) => None,
         }
     }
 
@@ -52,33 +57,40 @@ impl ImageUse {
     /// The digest that runs as it is said; empty where it cannot be told.
     pub(crate) fn digest_text(&self) -> String {
         match &self.running {
-            RunningDigest::Digest(digest) => digest.to_string(),
+            RunningDigest::Of(subject) => subject.digest.to_string(),
             RunningDigest::NotStarted | RunningDigest::Unresolved(_) => String::new(),
         }
     }
 
     /// Reads what a pod says of one of its images.
     fn read(image: &PodImage) -> ImageUse {
-        ImageUse::written(image.written.clone(), |pinned| running(image, pinned))
+        ImageUse::written(image.written.clone(), |repository, pinned| {
+            running(image, repository, pinned)
+        })
     }
 
     /// Reads an image of a template: what would run is known where a digest is written, and asked for where a tag is.
     pub(crate) fn of_template(written: &Arc<str>) -> ImageUse {
-        ImageUse::written(written.clone(), |pinned| {
-            pinned.map_or(RunningDigest::NotStarted, |digest| RunningDigest::Digest(*digest))
+        ImageUse::written(written.clone(), |repository, pinned| {
+            pinned.map_or(RunningDigest::NotStarted, |digest| {
+                RunningDigest::of(repository, *digest)
+            })
         })
     }
 
-    fn written(written: Arc<str>, running: impl FnOnce(Option<&Digest>) -> RunningDigest) -> ImageUse {
+    fn written(
+        written: Arc<str>,
+        running: impl FnOnce(&Repository, Option<&Digest>) -> RunningDigest,
+    ) -> ImageUse {
         match written.parse::<Reference>() {
             Ok(reference) => {
                 let origin = match &reference.digest {
-                    Some(digest) => Origin::Pinned(*digest),
+                    Some(digest) => Origin::Pinned(Arc::new(*digest)),
                     None => Origin::Tag(reference.tag().unwrap_or("latest").into()),
                 };
                 ImageUse {
                     written,
-                    running: running(reference.digest.as_ref()),
+                    running: running(&reference.repository, reference.digest.as_ref()),
                     repository: Some(reference.repository),
                     origin: Some(origin),
                 }
@@ -96,11 +108,11 @@ impl ImageUse {
     }
 }
 
-fn running(image: &PodImage, pinned: Option<&Digest>) -> RunningDigest {
+fn running(image: &PodImage, repository: &Repository, pinned: Option<&Digest>) -> RunningDigest {
     let unresolved = |why: String| RunningDigest::Unresolved(why.into());
     let Some(image_id) = &image.image_id else {
         return match pinned {
-            Some(digest) => RunningDigest::Digest(*digest),
+            Some(digest) => RunningDigest::of(repository, *digest),
             None => unresolved(
                 "Kubernetes does not report which digest an image volume mounts; name the volume's image by digest".into(),
             ),
@@ -108,7 +120,7 @@ fn running(image: &PodImage, pinned: Option<&Digest>) -> RunningDigest {
     };
     match ImageId::parse(image_id) {
         ImageId::NotStarted => RunningDigest::NotStarted,
-        ImageId::Pulled { digest, .. } => RunningDigest::Digest(digest),
+        ImageId::Pulled { digest, .. } => RunningDigest::of(repository, digest),
         ImageId::ConfigOnly { digest } => unresolved(format!(
             "the container runtime reports only the digest of the image's config ({digest}), which no registry serves: \
              the image was loaded without a registry or the runtime does not keep the repository's digest; pull it from its registry"
@@ -120,44 +132,9 @@ fn running(image: &PodImage, pinned: Option<&Digest>) -> RunningDigest {
     }
 }
 
-/// The uid of a pod: 16 bytes where it is a UUID as the API server makes them, else the text as it is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum PodUid {
-    Uuid([u8; 16]),
-    Text(Arc<str>),
-}
-
-impl PodUid {
-    fn of(text: &Arc<str>) -> PodUid {
-        PodUid::uuid(text).unwrap_or_else(|| PodUid::Text(text.clone()))
-    }
-
-    /// Only of the one way to write it that no other uid shares.
-    fn uuid(text: &str) -> Option<PodUid> {
-        const DASHES: [usize; 4] = [8, 13, 18, 23];
-        let text = text.as_bytes();
-        let dashes = |at: usize| DASHES.contains(&at);
-        if text.len() != 36 || (0..36).any(|at| dashes(at) != (text[at] == b'-')) {
-            return None;
-        }
-        let mut bytes = [0; 16];
-        let digits = text.iter().filter(|byte| **byte != b'-');
-        for (at, digit) in digits.enumerate() {
-            let value = match digit {
-                b'0'..=b'9' => digit - b'0',
-                b'a'..=b'f' => digit - b'a' + 10,
-                _ => return None,
-            };
-            bytes[at / 2] = bytes[at / 2] << 4 | value;
-        }
-        Some(PodUid::Uuid(bytes))
-    }
-}
-
 /// One pod: what it runs is held once for all pods of a workload that are alike.
 #[derive(Debug)]
 struct PodRow {
-    workload: Arc<WorkloadKey>,
     shape: Arc<PodShape>,
     first_seen: Second,
 }
@@ -168,6 +145,7 @@ type Second = i64;
 /// What pods have in common.
 #[derive(Debug, PartialEq, Eq)]
 struct PodShape {
+    workload: WorkloadKey,
     images: Box<[(ContainerRef, Arc<ImageUse>)]>,
     keychain: Option<Arc<Keychain>>,
 }
@@ -177,7 +155,7 @@ struct PodShape {
 struct PodGroup {
     shape: Arc<PodShape>,
     /// How many were first seen when.
-    first_seen: BTreeMap<Second, u32>,
+    first_seen: SmallMap<Second, u32>,
 }
 
 impl PodGroup {
@@ -227,11 +205,11 @@ pub(crate) struct WorkloadRow {
 /// Everything that runs.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    pods: HashMap<PodUid, PodRow>,
-    workloads: HashMap<Arc<WorkloadKey>, WorkloadRow>,
-    by_namespace: BTreeMap<Arc<str>, BTreeSet<Arc<WorkloadKey>>>,
+    pods: HashMap<Uid, PodRow>,
+    workloads: HashMap<WorkloadKey, WorkloadRow>,
+    by_namespace: BTreeMap<Arc<str>, BTreeSet<WorkloadKey>>,
     /// The workloads that run an image without a digest, so that no subject stands for it.
-    undetermined: HashSet<Arc<WorkloadKey>>,
+    undetermined: HashSet<WorkloadKey>,
     labels: BTreeMap<Arc<str>, BTreeMap<String, String>>,
     images: HashSet<Arc<ImageUse>>,
     /// So many images are held before those are looked for that nobody uses.
@@ -257,14 +235,15 @@ pub(crate) struct Touched {
 impl Index {
     /// Takes a pod in, new or changed.
     pub(crate) fn insert_pod(&mut self, pod: PodFacts, now: Timestamp) -> Touched {
-        let (uid, key) = (PodUid::of(&pod.uid), pod.workload.key());
+        let (uid, key) = (pod.uid, pod.workload.key.clone());
         let shape = PodShape {
+            workload: key.clone(),
             images: pod.images.iter().map(|image| self.container(image)).collect(),
             keychain: pod.keychain,
         };
         let known = self.pods.get(&uid);
         let first_seen = known.map_or(now.as_second(), |row| row.first_seen);
-        let is_told_again = known.is_some_and(|row| *row.workload == key && *row.shape == shape)
+        let is_told_again = known.is_some_and(|row| *row.shape == shape)
             && self
                 .workloads
                 .get(&key)
@@ -272,35 +251,29 @@ impl Index {
         if is_told_again {
             return Touched::default();
         }
-        let mut touched = self.remove(&uid);
+        let mut touched = self.remove_pod(&uid);
         touched.starting = shape
             .images
             .iter()
             .any(|(_, image)| image.running == RunningDigest::NotStarted);
-        touched.begun.extend(shape.uses(&key));
+        touched.begun.extend(shape.uses());
         let workload = self.enter(key.clone(), pod.workload);
         if shape.is_undetermined() {
             self.undetermined.insert(workload.clone());
         }
         let shape = self.join(&workload, shape, first_seen);
-        let row = PodRow {
-            workload,
-            shape,
-            first_seen,
-        };
-        self.pods.insert(uid, row);
+        self.pods.insert(uid, PodRow { shape, first_seen });
         touched.workloads.insert(key);
         touched
     }
 
     /// The key of a workload that has this pod now.
-    fn enter(&mut self, key: WorkloadKey, facts: Arc<Workload>) -> Arc<WorkloadKey> {
+    fn enter(&mut self, key: WorkloadKey, facts: Arc<Workload>) -> WorkloadKey {
         let known = self.workloads.get_key_value(&key).map(|(key, _)| key.clone());
         let workload = known.unwrap_or_else(|| {
-            let workload = Arc::new(key);
-            let namespace = self.by_namespace.entry(workload.namespace.clone()).or_default();
-            namespace.insert(workload.clone());
-            workload
+            let namespace = self.by_namespace.entry(key.namespace.clone()).or_default();
+            namespace.insert(key.clone());
+            key
         });
         let row = self
             .workloads
@@ -319,44 +292,40 @@ impl Index {
             return Arc::new(shape);
         };
         if let Some(group) = row.groups.iter_mut().find(|group| *group.shape == shape) {
-            *group.first_seen.entry(first_seen).or_default() += 1;
+            *group.first_seen.get_or_insert_with(first_seen, || 0) += 1;
             return group.shape.clone();
         }
         let shape = Arc::new(shape);
         row.groups.push(PodGroup {
             shape: shape.clone(),
-            first_seen: BTreeMap::from([(first_seen, 1)]),
+            first_seen: SmallMap::from([(first_seen, 1)]),
         });
         shape
     }
 
     /// Forgets a pod.
-    pub(crate) fn remove_pod(&mut self, uid: &Arc<str>) -> Touched {
-        self.remove(&PodUid::of(uid))
-    }
-
-    fn remove(&mut self, uid: &PodUid) -> Touched {
+    pub(crate) fn remove_pod(&mut self, uid: &Uid) -> Touched {
         let mut touched = Touched::default();
         let Some(row) = self.pods.remove(uid) else {
             return touched;
         };
-        touched.ended.extend(row.shape.uses(&row.workload));
-        if let Some(workload) = self.workloads.get_mut(&row.workload) {
+        touched.ended.extend(row.shape.uses());
+        if let Some(workload) = self.workloads.get_mut(&row.shape.workload) {
             touched.left = Left::of_pod(&workload.facts, row.shape.images_of());
             workload.part(&row);
             if workload.groups.is_empty() {
-                self.workloads.remove(&row.workload);
-                self.leave_namespace(&row.workload);
+                self.workloads.remove(&row.shape.workload);
+                self.leave_namespace(&row.shape.workload);
             }
         }
         if row.shape.is_undetermined() {
-            self.note_undetermined(&row.workload);
+            self.note_undetermined(&row.shape.workload);
         }
-        touched.workloads.insert((*row.workload).clone());
+        touched.workloads.insert(row.shape.workload.clone());
         touched
     }
 
-    fn leave_namespace(&mut self, workload: &Arc<WorkloadKey>) {
+    fn leave_namespace(&mut self, workload: &WorkloadKey) {
         if let Some(keys) = self.by_namespace.get_mut(&workload.namespace) {
             keys.remove(workload);
             if keys.is_empty() {
@@ -396,24 +365,23 @@ impl Index {
     }
 
     pub(crate) fn workloads(&self) -> impl Iterator<Item = &WorkloadKey> {
-        self.workloads.keys().map(|key| &**key)
+        self.workloads.keys()
     }
 
     pub(crate) fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = &WorkloadKey> {
-        let keys = self.by_namespace.get(namespace).into_iter().flatten();
-        keys.map(|key| &**key)
+        self.by_namespace.get(namespace).into_iter().flatten()
     }
 
     /// The workloads in namespaces of which the labels are not known.
     pub(crate) fn without_labels(&self) -> impl Iterator<Item = &WorkloadKey> {
         let namespaces = self.by_namespace.iter();
         let unknown = namespaces.filter(|(name, _)| !self.labels.contains_key(*name));
-        unknown.flat_map(|(_, keys)| keys).map(|key| &**key)
+        unknown.flat_map(|(_, keys)| keys)
     }
 
     /// The workloads that run an image without a digest.
     pub(crate) fn undetermined(&self) -> impl Iterator<Item = &WorkloadKey> {
-        self.undetermined.iter().map(|key| &**key)
+        self.undetermined.iter()
     }
 
     pub(crate) fn pod_count(&self) -> usize {
@@ -473,7 +441,7 @@ impl Index {
         subject: &'a SubjectKey,
     ) -> impl Iterator<Item = Use> + 'a {
         self.groups(key).flat_map(move |group| {
-            let uses = group.shape.uses(key).filter(move |used| used.is_of(subject));
+            let uses = group.shape.uses().filter(move |used| used.is_of(subject));
             uses.flat_map(|used| std::iter::repeat_n(used, group.pods()))
         })
     }
@@ -535,13 +503,13 @@ impl PodShape {
         self.images.iter().any(|(_, image)| image.subject().is_none())
     }
 
-    fn uses<'a>(&'a self, workload: &'a WorkloadKey) -> impl Iterator<Item = Use> + 'a {
+    fn uses(&self) -> impl Iterator<Item = Use> {
         self.images.iter().filter_map(move |(_, image)| {
             Some(Use {
                 role: Role::Runs,
                 subject: image.subject()?,
                 keychain: self.keychain.clone(),
-                workload: workload.clone(),
+                workload: self.workload.clone(),
                 origin: image.origin.clone()?,
             })
         })
@@ -551,10 +519,7 @@ impl PodShape {
 impl Use {
     /// The subject as it is looked up for this pod's keychain.
     pub(crate) fn as_tenant(&self) -> Option<SubjectKey> {
-        Some(SubjectKey {
-            keychain: Some(self.keychain.clone()?),
-            ..self.subject.clone()
-        })
+        Some(self.subject.with(self.keychain.clone()?))
     }
 
     /// It is a use of this subject: as the operator looks it up, or as it is looked up for this pod's keychain.

@@ -1,7 +1,7 @@
 //! What is known of a subject: taken in from passes, kept on disk and restored from there. Nothing is asked or judged here.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use image::Digest;
 use policy::{Completeness, Gap, ItemFacts, Judgement, Knowledge, Nature};
@@ -275,8 +275,11 @@ fn by_id(items: Vec<ItemFacts>) -> BTreeMap<Digest, ItemFacts> {
 }
 
 fn from_disk() -> Gap {
+    /// Said of everything after a start, and kept once.
+    static DETAIL: LazyLock<Arc<str>> =
+        LazyLock::new(|| "the operator was restarted and has not asked the registry again yet".into());
     Gap {
         reason: api::Reason::Pending,
-        detail: "the operator was restarted and has not asked the registry again yet".into(),
+        detail: DETAIL.clone(),
     }
 }

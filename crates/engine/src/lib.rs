@@ -68,6 +68,7 @@ mod tenants;
 mod tests;
 mod totals;
 mod turns;
+mod uid;
 mod vouching;
 
 pub use examine::{Examination, ExamineError, PolicyExamination, Question, RequirementExamination, examine};
@@ -79,3 +80,4 @@ pub use report::*;
 pub use service::{EngineOptions, start};
 pub use signers::{Signable, Signers, signers};
 pub use store::StoreError;
+pub use uid::Uid;

@@ -335,7 +335,7 @@ impl Subject {
             Origin::Pinned(_) => None,
         });
         let pinned = origins().filter_map(|origin| match origin {
-            Origin::Pinned(digest) => Some(*digest),
+            Origin::Pinned(digest) => Some(**digest),
             Origin::Tag(_) => None,
         });
         let known = self.knowledge().map(|knowledge| {

@@ -158,12 +158,12 @@ mod tests {
     }
 
     fn workload(number: usize) -> Target {
-        Target::Workload(crate::fact::WorkloadKey {
+        Target::Workload(crate::fact::WorkloadKey::from(crate::fact::WorkloadNames {
             namespace: "shop".into(),
             group: "apps".into(),
             kind: "Deployment".into(),
             name: format!("web-{number:05}").into(),
-        })
+        }))
     }
 
     /// F18.

@@ -232,7 +232,7 @@ impl Engine {
     ) -> PolicyAnswer {
         let running = match &image.running {
             RunningDigest::Unresolved(why) => Running::Unresolved(why),
-            RunningDigest::NotStarted | RunningDigest::Digest(_) => Running::NotStarted,
+            RunningDigest::NotStarted | RunningDigest::Of(_) => Running::NotStarted,
         };
         let exceptions = self.exceptions.covering(&policy.name, image, workload);
         let facts = ImageFacts {

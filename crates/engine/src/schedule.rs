@@ -112,14 +112,8 @@ mod tests {
     use super::*;
 
     fn key(path: &str) -> SubjectKey {
-        SubjectKey {
-            repository: format!("r.example/{path}")
-                .parse::<image::Reference>()
-                .unwrap()
-                .repository,
-            digest: image::Digest::sha256(path.as_bytes()),
-            keychain: None,
-        }
+        let reference: image::Reference = format!("r.example/{path}").parse().unwrap();
+        SubjectKey::of_the_operator(reference.repository, image::Digest::sha256(path.as_bytes()))
     }
 
     #[test]

@@ -28,7 +28,7 @@ use crate::keychain::Keychain;
 use crate::lookup::Shape;
 use crate::render::covers;
 use crate::report::{PolicyAnswer, StartAnswer};
-use crate::subject::{Origin, Subject, SubjectKey};
+use crate::subject::{Origin, Subject};
 use crate::tags::Named;
 use crate::templates::TemplateRow;
 
@@ -149,11 +149,12 @@ impl Engine {
 
     /// What runs is something else than what would start. An index that lists what runs is the same.
     fn is_moved(&self, running: &ImageOf, next: &ImageOf) -> bool {
-        let (RunningDigest::Digest(runs), RunningDigest::Digest(starts)) =
+        let (RunningDigest::Of(runs), RunningDigest::Of(starts)) =
             (&running.image.running, &next.image.running)
         else {
             return false;
         };
+        let (runs, starts) = (&runs.digest, &starts.digest);
         let (running, next) = (self.deciding(running), self.deciding(next));
         runs != starts && is_another(runs, running, starts, next)
     }
@@ -209,10 +210,7 @@ impl Engine {
         let Named::As(starts) = self.tags.named(repository, tag, keychain) else {
             return false;
         };
-        let next = self.subjects.get(&SubjectKey {
-            digest: starts,
-            ..running.key.clone()
-        });
+        let next = self.subjects.get(&running.key.at(starts));
         running.key.digest != starts && is_another(&running.key.digest, Some(running), &starts, next)
     }
 

@@ -1,6 +1,8 @@
 //! One (repository, digest) that runs: what is known of it, who uses it, and what each policy says.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,15 +28,68 @@ const CHECK_TAKES: Duration = Duration::from_secs(15);
 
 /// Names what is looked up: a digest under the repository of the pod's spec, with somebody's credentials. What was
 /// found, missed or refused with one credential is never shown to those who have another one.
+///
+/// A clone shares the names: tables hold many of them.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct SubjectKey(Arc<SubjectNames>);
+
+/// What names a subject.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct SubjectKey {
+pub(crate) struct SubjectNames {
     pub(crate) repository: Repository,
     pub(crate) digest: Digest,
     /// Whose credentials are used besides the operator's; None for the operator's alone.
     pub(crate) keychain: Option<Arc<Keychain>>,
 }
 
+impl Deref for SubjectKey {
+    type Target = SubjectNames;
+
+    fn deref(&self) -> &SubjectNames {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SubjectKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
 impl SubjectKey {
+    /// What is looked up with the operator's credentials.
+    pub(crate) fn of_the_operator(repository: Repository, digest: Digest) -> SubjectKey {
+        SubjectKey(Arc::new(SubjectNames {
+            repository,
+            digest,
+            keychain: None,
+        }))
+    }
+
+    /// The same with the operator's credentials.
+    pub(crate) fn as_the_operator(&self) -> SubjectKey {
+        match self.keychain {
+            None => self.clone(),
+            Some(_) => SubjectKey::of_the_operator(self.repository.clone(), self.digest),
+        }
+    }
+
+    /// The same with somebody's credentials.
+    pub(crate) fn with(&self, keychain: Arc<Keychain>) -> SubjectKey {
+        SubjectKey(Arc::new(SubjectNames {
+            keychain: Some(keychain),
+            ..SubjectNames::clone(self)
+        }))
+    }
+
+    /// Another digest of the repository, with the same credentials.
+    pub(crate) fn at(&self, digest: Digest) -> SubjectKey {
+        SubjectKey(Arc::new(SubjectNames {
+            digest,
+            ..SubjectNames::clone(self)
+        }))
+    }
+
     /// As it is stored and logged: `repository@digest`, and for whom.
     pub(crate) fn text(&self) -> String {
         match &self.keychain {
@@ -57,7 +112,7 @@ pub(crate) enum Origin {
     /// By tag.
     Tag(Arc<str>),
     /// By this digest.
-    Pinned(Digest),
+    Pinned(Arc<Digest>),
 }
 
 impl Origin {

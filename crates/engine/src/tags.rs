@@ -100,7 +100,8 @@ impl TagRow {
 /// Every tag that a template writes.
 #[derive(Debug, Default)]
 pub(crate) struct Tags {
-    rows: HashMap<TagKey, TagRow>,
+    /// Boxed, for a table is up to twice as large as what it holds.
+    rows: HashMap<TagKey, Box<TagRow>>,
     /// How many tags a ring waits for.
     awaited: HashMap<Arc<str>, usize>,
     turns: Turns<TagKey>,
@@ -126,7 +127,7 @@ impl Tags {
             None => row.state(),
             Some(keychain) => {
                 key.keychain = Some(keychain.clone());
-                self.rows.get(&key).map_or(Named::NotYet, TagRow::state)
+                self.rows.get(&key).map_or(Named::NotYet, |row| row.state())
             }
         }
     }
@@ -251,7 +252,7 @@ impl Engine {
         self.tags.rows.entry(key.clone()).or_insert_with(|| {
             let record = store.subject(&key.text()).unwrap_or_default();
             let named = record.first_resolved.get(&key.tag).copied();
-            TagRow {
+            Box::new(TagRow {
                 heard: record
                     .checked
                     .filter(|_| named.is_some())
@@ -259,7 +260,7 @@ impl Engine {
                 named,
                 refused: record.refused && key.keychain.is_none(),
                 ..TagRow::default()
-            }
+            })
         })
     }
 
@@ -313,7 +314,7 @@ impl Engine {
         has_room: &dyn Fn(&Repository) -> bool,
     ) -> Option<TagAsk> {
         let rows = &self.tags.rows;
-        let haste = |key: &TagKey| rows.get(key).map_or(Haste::Regular, TagRow::haste);
+        let haste = |key: &TagKey| rows.get(key).map_or(Haste::Regular, |row| row.haste());
         self.tags.turns.line_up(now, haste);
         loop {
             let key = self.tags.turns.next_turn(&mut self.places, has_room)?;

@@ -81,7 +81,7 @@ impl TemplateRow {
 
 impl Engine {
     pub(crate) fn apply_template(&mut self, facts: TemplateFacts, now: Timestamp) {
-        let workload = facts.workload.key();
+        let workload = facts.workload.key.clone();
         let before = self.templates.get(&workload);
         let row = TemplateRow::read(&facts, before.map_or(now, |before| before.first_seen));
         let starts_the_same =
@@ -179,7 +179,7 @@ impl Engine {
         };
         match self.tags.named(repository, tag, row.keychain.as_ref()) {
             Named::As(digest) => Named::As(of(Arc::new(ImageUse {
-                running: RunningDigest::Digest(digest),
+                running: RunningDigest::of(repository, digest),
                 ..(**image).clone()
             }))),
             Named::NotYet => Named::NotYet,
@@ -195,7 +195,7 @@ impl Engine {
         };
         let unresolved = |row: &TemplateRow| {
             row.images.iter().any(|image| {
-                let is_open = !matches!(image.running, RunningDigest::Digest(_));
+                let is_open = !matches!(image.running, RunningDigest::Of(_));
                 is_open && image.repository.as_ref().is_none_or(is_covered)
             })
         };

@@ -120,7 +120,7 @@ impl Engine {
         let images = self.index.images(user, now).into_keys();
         let written: BTreeSet<Arc<str>> = images
             .filter(|of| {
-                of.image.subject() == Some(tenant.of_the_operator()) && of.keychain == tenant.keychain
+                of.image.subject() == Some(tenant.as_the_operator()) && of.keychain == tenant.keychain
             })
             .map(|of| of.image.written.clone())
             .collect();
@@ -168,7 +168,7 @@ impl Engine {
     /// A subject is forgotten that was looked up for a keychain.
     pub(crate) fn tenant_gone(&mut self, key: &SubjectKey) {
         if let Some(keychain) = &key.keychain
-            && let Some(operators) = self.subjects.get_mut(&key.of_the_operator())
+            && let Some(operators) = self.subjects.get_mut(&key.as_the_operator())
         {
             operators.tenants.remove(keychain);
         }
@@ -193,7 +193,7 @@ impl Engine {
             return false;
         }
         if subject.key.keychain.is_some() {
-            let operators = self.subjects.get(&subject.key.of_the_operator());
+            let operators = self.subjects.get(&subject.key.as_the_operator());
             return operators.is_none_or(|operators| decides(operators, subject));
         }
         let tenants: Vec<&Subject> = subject
@@ -282,7 +282,7 @@ impl Engine {
     /// not there any more go on counting whatever pull secrets are named (B47).
     pub(crate) fn attestations_beside(&self, key: &SubjectKey) -> Vec<Attestations> {
         let operators = key.keychain.as_ref();
-        let operators = operators.and_then(|_| self.subjects.get(&key.of_the_operator()));
+        let operators = operators.and_then(|_| self.subjects.get(&key.as_the_operator()));
         let sources = operators.into_iter().chain(self.beside(key));
         sources.map(Subject::attestations).collect()
     }
@@ -293,7 +293,7 @@ impl Engine {
             let own = key.keychain.as_ref();
             own.is_some_and(|own| *other != own && other.namespace == own.namespace)
         };
-        let operators = self.subjects.get(&key.of_the_operator());
+        let operators = self.subjects.get(&key.as_the_operator());
         let others = operators.into_iter().flat_map(|operators| &operators.tenants);
         others
             .filter(move |other| of_this_namespace(other))
@@ -391,22 +391,6 @@ fn violates(judged: &&Judged) -> bool {
 fn decides(operators: &Subject, tenant: &Subject) -> bool {
     let knows_more = || tenant.is_complete() || !tenant.violations().is_empty();
     operators.refused && (knows_more() || !operators.is_known())
-}
-
-impl SubjectKey {
-    pub(crate) fn of_the_operator(&self) -> SubjectKey {
-        SubjectKey {
-            keychain: None,
-            ..self.clone()
-        }
-    }
-
-    pub(crate) fn with(&self, keychain: Arc<Keychain>) -> SubjectKey {
-        SubjectKey {
-            keychain: Some(keychain),
-            ..self.clone()
-        }
-    }
 }
 
 impl Subject {

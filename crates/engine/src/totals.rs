@@ -71,7 +71,7 @@ impl Engine {
         self.tally.subject_changed(key);
         // Whether somebody's image is judged by it depends on how it is looked up for others.
         if key.keychain.is_some() {
-            self.tally.subject_changed(&key.of_the_operator());
+            self.tally.subject_changed(&key.as_the_operator());
         } else if let Some(subject) = self.subjects.get(key) {
             for keychain in &subject.tenants {
                 self.tally.subject_changed(&key.with(keychain.clone()));

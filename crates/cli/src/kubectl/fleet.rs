@@ -61,13 +61,13 @@ fn facts(pod: &Pod, owners: &Owners) -> PodFacts {
     let text = |part: &Option<String>| part.as_deref().unwrap_or_default().into();
     let namespace: Arc<str> = text(&pod.metadata.namespace);
     PodFacts {
-        uid: text(&pod.metadata.uid),
+        uid: pod.metadata.uid.as_deref().unwrap_or_default().into(),
         name: text(&pod.metadata.name),
-        workload: Arc::new(Workload {
+        workload: Arc::new(Workload::new(
             namespace,
-            reference: workload(pod, owners),
-            created: Timestamp::UNIX_EPOCH,
-        }),
+            workload(pod, owners),
+            Timestamp::UNIX_EPOCH,
+        )),
         images: images(pod),
         keychain: None,
     }

@@ -7,12 +7,11 @@
 
 use std::sync::Arc;
 
-use engine::{WorkloadKey, group_of};
-use jiff::Timestamp;
+use engine::{Uid, WorkloadKey, WorkloadNames, group_of};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
+use super::slim::{Generation, Second};
 use super::texts::Texts;
-use super::uid::Uid;
 
 /// No chain of owners is longer than this; a longer one is a cycle.
 const HIGHEST: usize = 16;
@@ -137,12 +136,12 @@ impl ControllerRef {
         let controls = |reference: &&OwnerReference| reference.controller == Some(true);
         let reference = metadata.owner_references.iter().flatten().find(controls)?;
         let reference = ControllerRef {
-            key: WorkloadKey {
+            key: WorkloadKey::from(WorkloadNames {
                 namespace: namespace.clone(),
                 group: texts.keep(group_of(&reference.api_version)),
                 kind: texts.keep(&reference.kind),
                 name: texts.keep(&reference.name),
-            },
+            }),
             api_version: texts.keep(&reference.api_version),
             uid: reference.uid.as_str().into(),
         };
@@ -151,9 +150,9 @@ impl ControllerRef {
 
     /// As `kind.group/name`; `kind/name` for the core group.
     pub(crate) fn shown(&self) -> String {
-        let WorkloadKey {
+        let WorkloadNames {
             group, kind, name, ..
-        } = &self.key;
+        } = &*self.key;
         if group.is_empty() {
             format!("{kind}/{name}")
         } else {
@@ -166,8 +165,8 @@ impl ControllerRef {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OwnerMeta {
     pub(crate) uid: Uid,
-    pub(crate) generation: Option<i64>,
-    pub(crate) created: Timestamp,
+    pub(crate) generation: Option<Generation>,
+    pub(crate) created: Second,
     pub(crate) controller: Option<Arc<ControllerRef>>,
 }
 
@@ -262,12 +261,12 @@ mod tests {
             format!("{group}/v1")
         };
         let (namespace, group) = ("shop".into(), group.into());
-        let key = WorkloadKey {
+        let key = WorkloadKey::from(WorkloadNames {
             namespace,
             group,
             kind: kind.into(),
             name: name.into(),
-        };
+        });
         Arc::new(ControllerRef {
             key,
             api_version: api_version.into(),
@@ -279,8 +278,8 @@ mod tests {
         fn with(mut self, owner: &Arc<ControllerRef>, controller: Option<&Arc<ControllerRef>>) -> Self {
             let meta = OwnerMeta {
                 uid: owner.uid.clone(),
-                generation: Some(1),
-                created: Timestamp::UNIX_EPOCH,
+                generation: Generation::new(1),
+                created: 0,
                 controller: controller.cloned(),
             };
             self.owners.insert(owner.key.clone(), meta);

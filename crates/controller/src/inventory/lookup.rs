@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use engine::WorkloadKey;
+use engine::{WorkloadKey, WorkloadNames};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ApiResource, GroupVersionKind};
 use kube::discovery::{self, Scope};
@@ -142,12 +142,12 @@ impl Lookup {
 
 /// Once for each object until it can be read again: its dependents are judged all the same.
 fn tell(key: &WorkloadKey, trouble: &Trouble) {
-    let WorkloadKey {
+    let WorkloadNames {
         namespace,
         group,
         kind,
         name,
-    } = key;
+    } = &**key;
     tracing::warn!(%namespace, %group, %kind, %name, %trouble,
         "an owner cannot be read and is asked for again; its dependents are judged as what is known below it");
 }

@@ -18,15 +18,13 @@ mod slim;
 pub(crate) mod task;
 mod templates;
 mod texts;
-mod uid;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::WorkloadRef;
-use engine::{Fact, Keychain, PodFacts, PodImage, Workload, WorkloadKey};
-use jiff::Timestamp;
+use engine::{Fact, Keychain, PodFacts, PodImage, Uid, Workload, WorkloadKey};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 pub(crate) use self::climb::{BUILT_IN as OWNER_KINDS, BuiltIn, Templates as ReadTemplates};
@@ -34,7 +32,7 @@ use self::climb::{Climb, ControllerRef, climb};
 pub(crate) use self::keychains::Keychains;
 use self::owners::{Answer, Owners};
 pub(crate) use self::roster::Roster;
-use self::slim::{MIRROR_MARK, Unreadable, created};
+use self::slim::{Generation, MIRROR_MARK, Second, Unreadable, created, generation, of_second};
 pub(crate) use self::slim::{SlimOwner, SlimPod, SlimWorkload};
 use self::templates::Templates;
 use self::texts::{Pool, Texts};
@@ -60,11 +58,11 @@ pub(crate) struct Effects {
 pub(crate) struct Inventory {
     owners: Owners,
     /// Boxed, for a table is up to twice as large as what it holds.
-    pods: HashMap<Arc<str>, Box<Row>>,
-    dependents: HashMap<WorkloadKey, HashSet<Arc<str>>>,
-    waiting: BTreeSet<(Instant, Arc<str>)>,
+    pods: HashMap<Uid, Box<Row>>,
+    dependents: HashMap<WorkloadKey, BTreeSet<Uid>>,
+    waiting: BTreeSet<(Instant, Uid)>,
     texts: Texts,
-    lists_of_images: Pool<[PodImage]>,
+    alike: Pool<Alike>,
     paths: Pool<[WorkloadKey]>,
     keychains: Keychains,
     roster: Roster,
@@ -82,21 +80,27 @@ enum Hold {
 /// A pod that runs.
 #[derive(Debug)]
 struct Row {
-    name: Arc<str>,
-    namespace: Arc<str>,
-    generation: Option<i64>,
-    created: Timestamp,
-    /// What controls it; for a mirror pod only shown, never followed.
-    controller: Option<Arc<ControllerRef>>,
-    mirror: bool,
-    images: Arc<[PodImage]>,
-    keychain: Option<Arc<Keychain>>,
+    name: Box<str>,
+    generation: Option<Generation>,
+    created: Second,
+    alike: Arc<Alike>,
     /// The workload it was told with; None while it is held.
     told: Option<Arc<Workload>>,
     /// It waits for an owner, and is in `waiting`.
     waits: bool,
     path: Arc<[WorkloadKey]>,
     list: u32,
+}
+
+/// What the pods of one owner have in common.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Alike {
+    namespace: Arc<str>,
+    /// What controls them; for a mirror pod only shown, never followed.
+    controller: Option<Arc<ControllerRef>>,
+    mirror: bool,
+    images: Box<[PodImage]>,
+    keychain: Option<Arc<Keychain>>,
 }
 
 impl Inventory {
@@ -132,23 +136,20 @@ impl Inventory {
     /// A pod looks like this. An error where it cannot be read; what was told of it before stays.
     pub(crate) fn pod(&mut self, pod: &SlimPod, now: Instant) -> Result<Effects, Unreadable> {
         let mut effects = Effects::default();
-        let uid = required(pod.metadata.uid.as_deref(), "metadata.uid")?;
-        if let Some(row) = self.pods.get_mut(uid) {
+        let uid = Uid::from(required(pod.metadata.uid.as_deref(), "metadata.uid")?);
+        if let Some(row) = self.pods.get_mut(&uid) {
             row.list = self.list;
         }
         if extract::is_finished(pod)? {
-            self.pod_gone(uid, &mut effects);
+            self.drop_pod(&uid, &mut effects);
             return Ok(effects);
         }
         let row = self.read(pod)?;
-        let uid: Arc<str> = self
-            .pods
-            .get_key_value(uid)
-            .map_or_else(|| uid.into(), |(kept, _)| kept.clone());
         match self.pods.get_mut(&uid) {
-            Some(old) if old.looks_like(&row) => {}
+            Some(old) if old.alike == row.alike => {}
             Some(old) => {
-                let moved = old.controller != row.controller || old.mirror != row.mirror;
+                let moved =
+                    old.alike.controller != row.alike.controller || old.alike.mirror != row.alike.mirror;
                 let told = old.told.take();
                 **old = Row {
                     told,
@@ -170,7 +171,7 @@ impl Inventory {
     pub(crate) fn pod_deleted(&mut self, pod: &SlimPod) -> Effects {
         let mut effects = Effects::default();
         if let Some(uid) = &pod.metadata.uid {
-            self.pod_gone(uid, &mut effects);
+            self.drop_pod(&uid.as_str().into(), &mut effects);
         }
         effects
     }
@@ -268,7 +269,7 @@ impl Inventory {
         let dependents = &self.dependents;
         self.owners.forget_unused(|key| dependents.contains_key(key), now);
         self.keychains.forget_unused();
-        self.lists_of_images.forget_unused();
+        self.alike.forget_unused();
         self.paths.forget_unused();
         self.texts.forget_unused();
         let mut due = self.owners.unread_and_due(now);
@@ -291,18 +292,18 @@ impl Inventory {
             true => None,
             false => self.keychains.of(&pod.spec, &namespace, &mut self.texts)?,
         };
-        Ok(Row {
-            name: required(pod.metadata.name.as_deref(), "metadata.name")?.into(),
-            generation: pod.metadata.generation,
-            created: created(&pod.metadata),
+        let alike = Alike {
             controller: ControllerRef::of(&pod.metadata, &namespace, &mut self.texts),
             namespace,
             mirror,
-            images: {
-                let images = extract::images(pod, &mut self.texts)?;
-                self.lists_of_images.keep(images)
-            },
+            images: extract::images(pod, &mut self.texts)?.into(),
             keychain,
+        };
+        Ok(Row {
+            name: required(pod.metadata.name.as_deref(), "metadata.name")?.into(),
+            generation: generation(&pod.metadata),
+            created: created(&pod.metadata),
+            alike: self.alike.keep(alike),
             told: None,
             waits: false,
             path: self.paths.keep(Vec::new()),
@@ -311,7 +312,7 @@ impl Inventory {
     }
 
     /// A pod that is known looks different now.
-    fn changed(&mut self, uid: &Arc<str>, moved: bool, now: Instant, effects: &mut Effects) {
+    fn changed(&mut self, uid: &Uid, moved: bool, now: Instant, effects: &mut Effects) {
         let Some(row) = self.pods.get(uid) else { return };
         match row.told.clone() {
             None => self.settle(uid, Hold::MayWait, now, effects),
@@ -325,7 +326,7 @@ impl Inventory {
     }
 
     /// Finds the workload of a pod and tells the pod where that is news.
-    fn settle(&mut self, uid: &Arc<str>, hold: Hold, now: Instant, effects: &mut Effects) {
+    fn settle(&mut self, uid: &Uid, hold: Hold, now: Instant, effects: &mut Effects) {
         let Some(row) = self.pods.get(uid) else { return };
         let climbed = self.climb_of(row);
         self.follow(uid, &climbed, now, effects);
@@ -344,14 +345,15 @@ impl Inventory {
         }
         let told = self.roster.enter(workload);
         if let Some(before) = row.told.replace(told.clone()) {
-            self.roster.leave(&before.key());
+            self.roster.leave(&before.key);
         }
         effects.facts.push(Fact::Pod(row.facts(uid, told)));
     }
 
     fn climb_of(&self, row: &Row) -> Climb {
-        if row.mirror {
-            let managed_by = row.controller.as_ref().map(|controller| controller.shown());
+        let controller = row.alike.controller.as_ref();
+        if row.alike.mirror {
+            let managed_by = controller.map(|controller| controller.shown());
             return Climb {
                 top: None,
                 managed_by,
@@ -359,11 +361,11 @@ impl Inventory {
                 settled: true,
             };
         }
-        climb(row.controller.as_ref(), |reference| self.owners.known(reference))
+        climb(controller, |reference| self.owners.known(reference))
     }
 
     /// Remembers which owners the pod's workload rests on, and asks for those that are not known.
-    fn follow(&mut self, uid: &Arc<str>, climbed: &Climb, now: Instant, effects: &mut Effects) {
+    fn follow(&mut self, uid: &Uid, climbed: &Climb, now: Instant, effects: &mut Effects) {
         let Some(row) = self.pods.get_mut(uid) else { return };
         if *row.path != *climbed.path {
             let path = self.paths.keep(climbed.path.clone());
@@ -384,7 +386,7 @@ impl Inventory {
         }
     }
 
-    fn unfollow(&mut self, uid: &Arc<str>, path: &[WorkloadKey]) {
+    fn unfollow(&mut self, uid: &Uid, path: &[WorkloadKey]) {
         for key in path {
             if let Some(pods) = self.dependents.get_mut(key) {
                 pods.remove(uid);
@@ -408,39 +410,24 @@ impl Inventory {
         }
     }
 
-    fn pod_gone(&mut self, uid: &str, effects: &mut Effects) {
-        if let Some((uid, _)) = self.pods.get_key_value(uid) {
-            let uid = uid.clone();
-            self.drop_pod(&uid, effects);
-        }
-    }
-
-    fn drop_pod(&mut self, uid: &Arc<str>, effects: &mut Effects) {
+    fn drop_pod(&mut self, uid: &Uid, effects: &mut Effects) {
         let Some(row) = self.pods.remove(uid) else { return };
         self.unfollow(uid, &row.path);
         if let Some(workload) = row.told {
-            self.roster.leave(&workload.key());
+            self.roster.leave(&workload.key);
             effects.facts.push(Fact::PodGone(uid.clone()));
         }
     }
 }
 
 impl Row {
-    /// Whether the two say the same of the pod itself.
-    fn looks_like(&self, other: &Row) -> bool {
-        self.images == other.images
-            && self.keychain == other.keychain
-            && self.controller == other.controller
-            && self.mirror == other.mirror
-    }
-
-    fn facts(&self, uid: &Arc<str>, workload: Arc<Workload>) -> PodFacts {
+    fn facts(&self, uid: &Uid, workload: Arc<Workload>) -> PodFacts {
         PodFacts {
             uid: uid.clone(),
-            name: self.name.clone(),
+            name: (*self.name).into(),
             workload,
-            images: self.images.to_vec(),
-            keychain: self.keychain.clone(),
+            images: self.alike.images.to_vec(),
+            keychain: self.alike.keychain.clone(),
         }
     }
 }
@@ -452,7 +439,7 @@ fn required<'a>(value: Option<&'a str>, field: &'static str) -> Result<&'a str, 
 }
 
 /// The top of the climb, or the pod itself.
-fn workload_of(uid: &str, row: &Row, climbed: &Climb) -> Workload {
+fn workload_of(uid: &Uid, row: &Row, climbed: &Climb) -> Workload {
     let managed_by = climbed.managed_by.clone();
     let (reference, created) = match &climbed.top {
         Some((top, owner)) => {
@@ -462,7 +449,7 @@ fn workload_of(uid: &str, row: &Row, climbed: &Climb) -> Workload {
                 kind: top.key.kind.to_string(),
                 name: top.key.name.to_string(),
                 uid: owner.uid.to_string(),
-                observed_generation: owner.generation,
+                observed_generation: owner.generation.map(Generation::get),
                 managed_by,
             };
             (reference, owner.created)
@@ -472,27 +459,29 @@ fn workload_of(uid: &str, row: &Row, climbed: &Climb) -> Workload {
                 api_version: "v1".to_owned(),
                 kind: "Pod".to_owned(),
                 name: row.name.to_string(),
-                uid: uid.to_owned(),
-                observed_generation: row.generation,
+                uid: uid.to_string(),
+                observed_generation: row.generation.map(Generation::get),
                 managed_by,
             };
             (reference, row.created)
         }
     };
+    let key = match &climbed.top {
+        Some((top, _)) => top.key.clone(),
+        None => WorkloadKey::of(row.alike.namespace.clone(), &reference),
+    };
     Workload {
-        namespace: row.namespace.clone(),
+        key,
         reference,
-        created,
+        created: of_second(created),
     }
 }
 
 /// Whether two say the same but for the generation, which alone is no news.
 fn is_same(old: &Workload, new: &Workload) -> bool {
-    old.namespace == new.namespace
+    old.key == new.key
         && old.created == new.created
         && old.reference.api_version == new.reference.api_version
-        && old.reference.kind == new.reference.kind
-        && old.reference.name == new.reference.name
         && old.reference.uid == new.reference.uid
         && old.reference.managed_by == new.reference.managed_by
 }

@@ -1,17 +1,15 @@
 //! What is known of owners: built-in kinds as their watches tell, custom kinds as they were asked for.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::WorkloadKey;
+use engine::{Uid, WorkloadKey, WorkloadNames};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::climb::{BuiltIn, ControllerRef, Known, OwnerMeta, may_be_custom};
-use super::slim::created;
+use super::slim::{created, generation};
 use super::texts::Texts;
-use super::uid::Uid;
 
 /// How long a custom owner that was read is believed to exist unchanged.
 const BELIEVED: Duration = Duration::from_secs(600);
@@ -41,23 +39,15 @@ pub(crate) struct Owners {
 /// The owners of one built-in kind.
 #[derive(Debug, Default)]
 struct OfKind {
-    seen: HashMap<Name, Seen>,
+    /// By namespace and name. Boxed, for a table is up to twice as large as what it holds.
+    seen: HashMap<Arc<str>, HashMap<Box<str>, Box<Seen>>>,
     list: u32,
 }
 
-/// Names an object of a kind.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Name {
-    namespace: Arc<str>,
-    name: Arc<str>,
-}
-
-impl Name {
-    fn of(key: &WorkloadKey) -> Self {
-        Name {
-            namespace: key.namespace.clone(),
-            name: key.name.clone(),
-        }
+impl OfKind {
+    fn get(&self, key: &WorkloadKey) -> Option<&Seen> {
+        let seen = self.seen.get(&key.namespace)?.get(&*key.name)?;
+        Some(seen)
     }
 }
 
@@ -77,19 +67,19 @@ struct Custom {
 
 /// The key of an owner object; None where the server left out what every object has.
 pub(crate) fn key_of(kind: &BuiltIn, metadata: &ObjectMeta, texts: &mut Texts) -> Option<WorkloadKey> {
-    Some(WorkloadKey {
+    Some(WorkloadKey::from(WorkloadNames {
         namespace: texts.keep(metadata.namespace.as_deref()?),
         group: texts.keep(kind.group),
         kind: texts.keep(kind.kind),
         name: texts.borrow(metadata.name.as_deref()?),
-    })
+    }))
 }
 
 /// The part of an owner's metadata that the climb needs.
 pub(crate) fn owner_of(metadata: &ObjectMeta, namespace: &Arc<str>, texts: &mut Texts) -> Option<OwnerMeta> {
     Some(OwnerMeta {
         uid: metadata.uid.as_deref()?.into(),
-        generation: metadata.generation,
+        generation: generation(metadata),
         created: created(metadata),
         controller: ControllerRef::of(metadata, namespace, texts),
     })
@@ -98,12 +88,12 @@ pub(crate) fn owner_of(metadata: &ObjectMeta, namespace: &Arc<str>, texts: &mut 
 impl Owners {
     /// What is known of the object that the reference names.
     pub(crate) fn known(&self, reference: &ControllerRef) -> Known<'_> {
-        let WorkloadKey { group, kind, .. } = &reference.key;
+        let WorkloadNames { group, kind, .. } = &*reference.key;
         if let Some(built_in) = BuiltIn::of(group, kind) {
             return self
                 .built_in
                 .get(built_in.kind)
-                .and_then(|all| all.seen.get(&Name::of(&reference.key)))
+                .and_then(|all| all.get(&reference.key))
                 .map_or(Known::Absent, |seen| Known::Is(&seen.owner));
         }
         if !may_be_custom(group) {
@@ -191,15 +181,15 @@ impl Owners {
     pub(crate) fn seen(&mut self, kind: &'static str, key: &WorkloadKey, owner: OwnerMeta) -> bool {
         let all = self.built_in.entry(kind).or_default();
         let list = all.list;
-        match all.seen.entry(Name::of(key)) {
-            Entry::Occupied(mut known) => {
-                let changed = moves_a_climb(&known.get().owner, &owner);
-                // The name that is kept is the one that was kept before.
-                *known.get_mut() = Seen { owner, list };
+        let namespace = all.seen.entry(key.namespace.clone()).or_default();
+        match namespace.get_mut(&*key.name) {
+            Some(known) => {
+                let changed = moves_a_climb(&known.owner, &owner);
+                **known = Seen { owner, list };
                 changed
             }
-            Entry::Vacant(free) => {
-                free.insert(Seen { owner, list });
+            None => {
+                namespace.insert((*key.name).into(), Box::new(Seen { owner, list }));
                 true
             }
         }
@@ -210,11 +200,18 @@ impl Owners {
         let Some(all) = self.built_in.get_mut(kind) else {
             return false;
         };
-        let name = Name::of(key);
+        let Some(namespace) = all.seen.get_mut(&key.namespace) else {
+            return false;
+        };
         let uid = Uid::from(uid);
-        let dead = all.seen.get(&name).is_some_and(|seen| seen.owner.uid == uid);
+        let dead = namespace
+            .get(&*key.name)
+            .is_some_and(|seen| seen.owner.uid == uid);
         if dead {
-            all.seen.remove(&name);
+            namespace.remove(&*key.name);
+            if namespace.is_empty() {
+                all.seen.remove(&key.namespace);
+            }
         }
         dead
     }
@@ -230,15 +227,23 @@ impl Owners {
             return Vec::new();
         };
         let list = all.list;
-        let gone = all.seen.extract_if(|_, seen| seen.list != list);
-        gone.map(|(name, _)| WorkloadKey {
-            namespace: name.namespace,
-            group: kind.group.into(),
-            kind: kind.kind.into(),
-            name: name.name,
-        })
-        .collect()
+        let mut missing = Vec::new();
+        for (namespace, seen) in &mut all.seen {
+            let gone = seen.extract_if(|_, seen| seen.list != list);
+            missing.extend(gone.map(|(name, _)| key_in(kind, namespace, &name)));
+        }
+        all.seen.retain(|_, seen| !seen.is_empty());
+        missing
     }
+}
+
+fn key_in(kind: &BuiltIn, namespace: &Arc<str>, name: &str) -> WorkloadKey {
+    WorkloadKey::from(WorkloadNames {
+        namespace: namespace.clone(),
+        group: kind.group.into(),
+        kind: kind.kind.into(),
+        name: name.into(),
+    })
 }
 
 /// A new generation alone moves nobody.
@@ -249,23 +254,23 @@ fn moves_a_climb(old: &OwnerMeta, new: &OwnerMeta) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::climb::BUILT_IN;
+    use super::super::slim::Generation;
     use super::*;
-    use jiff::Timestamp;
 
     fn key(group: &str, kind: &str, name: &str) -> WorkloadKey {
-        WorkloadKey {
+        WorkloadKey::from(WorkloadNames {
             namespace: "shop".into(),
             group: group.into(),
             kind: kind.into(),
             name: name.into(),
-        }
+        })
     }
 
     fn owner(uid: &str) -> OwnerMeta {
         OwnerMeta {
             uid: uid.into(),
-            generation: Some(1),
-            created: Timestamp::UNIX_EPOCH,
+            generation: Generation::new(1),
+            created: 0,
             controller: None,
         }
     }
@@ -318,7 +323,7 @@ mod tests {
             "Deployment",
             &web,
             OwnerMeta {
-                generation: Some(2),
+                generation: Generation::new(2),
                 ..owner("1")
             }
         ));

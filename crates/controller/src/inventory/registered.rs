@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use engine::{Stopped, WorkloadKey};
+use engine::{Stopped, WorkloadKey, WorkloadNames};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::ApiResource;
 use kube::core::DynamicResourceScope;
@@ -207,12 +207,12 @@ impl RegisteredSink {
     }
 
     fn key(&self, metadata: &ObjectMeta) -> Option<WorkloadKey> {
-        Some(WorkloadKey {
+        Some(WorkloadKey::from(WorkloadNames {
             namespace: metadata.namespace.as_deref()?.into(),
             group: self.kind.group.as_str().into(),
             kind: self.kind.kind.as_str().into(),
             name: metadata.name.as_deref()?.into(),
-        })
+        }))
     }
 }
 

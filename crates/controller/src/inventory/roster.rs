@@ -23,11 +23,13 @@ impl Roster {
     pub(crate) fn enter(&self, workload: Workload) -> Arc<Workload> {
         let mut running = self.lock();
         let (shared, pods) = running
-            .entry(workload.key())
+            .entry(workload.key.clone())
             .or_insert_with(|| (Arc::new(workload.clone()), 0));
         *pods += 1;
         if **shared != workload {
-            *shared = Arc::new(workload);
+            // The names are kept that others hold already.
+            let key = shared.key.clone();
+            *shared = Arc::new(Workload { key, ..workload });
         }
         shared.clone()
     }
@@ -56,16 +58,13 @@ mod tests {
 
     #[test]
     fn a_workload_runs_until_its_last_pod_leaves() {
-        let workload = Workload {
-            namespace: "shop".into(),
-            reference: api::WorkloadRef {
-                api_version: "apps/v1".into(),
-                kind: "Deployment".into(),
-                ..Default::default()
-            },
-            created: Timestamp::UNIX_EPOCH,
+        let reference = api::WorkloadRef {
+            api_version: "apps/v1".into(),
+            kind: "Deployment".into(),
+            ..Default::default()
         };
-        let (roster, key) = (Roster::default(), workload.key());
+        let workload = Workload::new("shop".into(), reference, Timestamp::UNIX_EPOCH);
+        let (roster, key) = (Roster::default(), workload.key.clone());
         let first = roster.enter(workload.clone());
         assert!(Arc::ptr_eq(&first, &roster.enter(workload)));
         roster.leave(&key);

@@ -78,6 +78,8 @@ impl Troubled {
 
 #[cfg(test)]
 mod tests {
+    use engine::WorkloadNames;
+
     use super::*;
 
     fn kind(number: usize) -> KindName {
@@ -111,11 +113,13 @@ mod tests {
 
     #[test]
     fn trouble_with_an_object_is_told_once_until_it_is_over() {
-        let key = |name: &str| WorkloadKey {
-            namespace: "shop".into(),
-            group: "db.example.com".into(),
-            kind: "Postgres".into(),
-            name: name.into(),
+        let key = |name: &str| {
+            WorkloadKey::from(WorkloadNames {
+                namespace: "shop".into(),
+                group: "db.example.com".into(),
+                kind: "Postgres".into(),
+                name: name.into(),
+            })
         };
         let mut troubled = Troubled::default();
         assert!(troubled.is_new(&key("a")));

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
+use std::num::NonZeroI64;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
@@ -19,6 +20,12 @@ use super::climb::BuiltIn;
 
 /// The annotation that marks the API server's picture of a static pod.
 pub(crate) const MIRROR_MARK: &str = "kubernetes.io/config.mirror";
+
+/// When an object was made, as the API server writes it: in whole seconds since 1970.
+pub(crate) type Second = i64;
+
+/// An object's `metadata.generation`; the API server leaves it out where it is zero.
+pub(crate) type Generation = NonZeroI64;
 
 /// A field that was absent, has the expected shape, or has another one.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -403,11 +410,19 @@ pub(super) fn slim_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Resul
 }
 
 /// When an object was created; the beginning of time where the server does not say.
-pub(crate) fn created(metadata: &ObjectMeta) -> Timestamp {
-    metadata
-        .creation_timestamp
-        .as_ref()
-        .map_or(Timestamp::UNIX_EPOCH, |time| time.0)
+pub(crate) fn created(metadata: &ObjectMeta) -> Second {
+    let time = metadata.creation_timestamp.as_ref();
+    time.map_or(0, |time| time.0.as_second())
+}
+
+/// The time of a [`Second`].
+pub(crate) fn of_second(second: Second) -> Timestamp {
+    Timestamp::from_second(second).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// The object's `metadata.generation`.
+pub(crate) fn generation(metadata: &ObjectMeta) -> Option<Generation> {
+    metadata.generation.and_then(Generation::new)
 }
 
 impl kube::Resource for SlimPod {

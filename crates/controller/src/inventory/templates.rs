@@ -3,14 +3,12 @@
 use std::collections::{HashMap, HashSet};
 
 use api::WorkloadRef;
-use engine::{Fact, TemplateFacts, Workload, WorkloadKey, group_of};
-use jiff::Timestamp;
+use engine::{Fact, TemplateFacts, Uid, Workload, WorkloadKey, WorkloadNames, group_of};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::climb::{BuiltIn, OwnerMeta, Templates as ReadTemplates};
 use super::registered::CustomTemplate;
-use super::slim::{Read, Record, SlimWorkload, Spec, Unreadable};
-use super::uid::Uid;
+use super::slim::{Generation, Read, Record, Second, SlimWorkload, Spec, Unreadable, of_second};
 use super::{Effects, Inventory, extract, owners};
 
 /// What was told of templates, and what is asked for.
@@ -27,7 +25,7 @@ pub(super) struct Templates {
 struct Version {
     uid: Uid,
     /// None where the server counts no generations: then each time is another one.
-    generation: Option<i64>,
+    generation: Option<Generation>,
     managed_by: Option<String>,
 }
 
@@ -164,12 +162,12 @@ impl Inventory {
 
     fn key_of_registered(&mut self, template: &CustomTemplate) -> Option<WorkloadKey> {
         let ObjectMeta { namespace, name, .. } = &template.metadata;
-        Some(WorkloadKey {
+        Some(WorkloadKey::from(WorkloadNames {
             namespace: self.texts.keep(namespace.as_deref()?),
             group: self.texts.keep(group_of(&template.api_version)),
             kind: self.texts.keep(&template.kind),
             name: self.texts.keep(name.as_deref()?),
-        })
+        }))
     }
 
     /// Tells a template where it is news; what cannot be read leaves what was told before.
@@ -193,7 +191,12 @@ impl Inventory {
         let keychain = self.keychains.of(template, &key.namespace, &mut self.texts)?;
         let workload = workload_of(key, api_version, &version, owner.created);
         let workload = self.roster.enter(workload);
-        if self.templates.told.insert(key.clone(), version).is_some() {
+        if self
+            .templates
+            .told
+            .insert(workload.key.clone(), version)
+            .is_some()
+        {
             self.roster.leave(key);
         }
         effects.facts.push(Fact::Template(TemplateFacts {
@@ -215,18 +218,18 @@ impl Inventory {
     }
 }
 
-fn workload_of(key: &WorkloadKey, api_version: &str, version: &Version, created: Timestamp) -> Workload {
+fn workload_of(key: &WorkloadKey, api_version: &str, version: &Version, created: Second) -> Workload {
     Workload {
-        namespace: key.namespace.clone(),
+        key: key.clone(),
         reference: WorkloadRef {
             api_version: api_version.to_owned(),
             kind: key.kind.to_string(),
             name: key.name.to_string(),
             uid: version.uid.to_string(),
-            observed_generation: version.generation,
+            observed_generation: version.generation.map(Generation::get),
             managed_by: version.managed_by.clone(),
         },
-        created,
+        created: of_second(created),
     }
 }
 
@@ -371,7 +374,7 @@ mod tests {
         };
         assert_eq!(facts.keychain.as_ref().unwrap().to_string(), "secrets shop/pull");
         assert!(
-            roster.runs(&facts.workload.key()),
+            roster.runs(&facts.workload.key),
             "the sweep for orphans leaves it alone"
         );
     }

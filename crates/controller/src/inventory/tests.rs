@@ -355,7 +355,7 @@ fn the_roster_follows_the_pods() {
     let Some(Fact::Pod(facts)) = effects.facts.first() else {
         panic!("the pod is told")
     };
-    let key = facts.workload.key();
+    let key = facts.workload.key.clone();
     assert!(roster.runs(&key));
     inventory.pod_deleted(&a);
     assert!(!roster.runs(&key));

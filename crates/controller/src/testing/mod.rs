@@ -124,9 +124,5 @@ pub(crate) fn workload(kind: &str) -> Arc<Workload> {
         observed_generation: Some(1),
         managed_by: None,
     };
-    Arc::new(Workload {
-        namespace: "shop".into(),
-        reference,
-        created: time(0),
-    })
+    Arc::new(Workload::new("shop".into(), reference, time(0)))
 }

@@ -150,7 +150,7 @@ fn said_of(sample: &render::Rendered, workload: &Workload) -> Value {
     let object = ImageCompliance {
         metadata: ObjectMeta {
             uid: Some(format!("uid of {name}")),
-            namespace: Some(workload.namespace.to_string()),
+            namespace: Some(workload.key.namespace.to_string()),
             name: Some(name),
             resource_version: Some("1".into()),
             owner_references: Some(owners.collect()),

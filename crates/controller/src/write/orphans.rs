@@ -106,16 +106,16 @@ mod tests {
     use crate::testing::ApiServer;
     use api::ImageCompliance;
     use axum::http::Method;
-    use engine::Fact;
+    use engine::{Fact, WorkloadNames};
     use serde_json::json;
 
     fn key() -> WorkloadKey {
-        WorkloadKey {
+        WorkloadKey::from(WorkloadNames {
             namespace: "shop".into(),
             group: "apps".into(),
             kind: "Deployment".into(),
             name: "web".into(),
-        }
+        })
     }
 
     #[test]

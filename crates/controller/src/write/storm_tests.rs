@@ -80,11 +80,7 @@ pub(super) fn workload(namespace: &str, number: usize) -> Arc<Workload> {
         uid: format!("{namespace}-{number}"),
         ..WorkloadRef::default()
     };
-    Arc::new(Workload {
-        namespace: namespace.into(),
-        reference,
-        created: Timestamp::UNIX_EPOCH,
-    })
+    Arc::new(Workload::new(namespace.into(), reference, Timestamp::UNIX_EPOCH))
 }
 
 /// Policies for one namespace each.

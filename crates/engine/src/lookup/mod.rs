@@ -33,7 +33,7 @@ pub(crate) use layers::{Layer, Recent};
 pub(crate) use tag::{Resolved, TagAnswer, TagAsk, resolve};
 
 use crate::small::{SmallMap, SmallSet};
-use crate::subject::{Origin, SubjectKey};
+use crate::subject::{Origin, SubjectKey, SubjectNames};
 
 /// A pass that takes longer is given up; what is not read by then is a gap. That an administrator has its registry asked
 /// slowly does not count.
@@ -133,7 +133,7 @@ pub(crate) struct Ask {
 impl Ask {
     pub(crate) fn origins(&self) -> BTreeSet<Origin> {
         let tags = self.tags.keys().cloned().map(Origin::Tag);
-        tags.chain(self.pinned.iter().copied().map(Origin::Pinned))
+        tags.chain(self.pinned.iter().map(|digest| Origin::Pinned(Arc::new(*digest))))
             .collect()
     }
 }
@@ -246,9 +246,9 @@ pub(crate) async fn look_up(clients: Clients, bodies: Bodies, ask: Ask) -> Pass 
 }
 
 async fn pass_with(clients: &Clients, bodies: &Bodies, ask: &Ask) -> Pass {
-    let SubjectKey {
+    let SubjectNames {
         repository, keychain, ..
-    } = &ask.subject;
+    } = &*ask.subject;
     let chosen = match clients.of(repository, keychain.as_deref()).await {
         Ok(chosen) => chosen,
         Err(shortfall) => return Pass::failed(ask, shortfall),

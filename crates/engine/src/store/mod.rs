@@ -32,7 +32,7 @@ const IDLE: Duration = Duration::from_secs(3600);
 /// Writes that are committed together at the most.
 const BATCH: usize = 512;
 /// Memory for pages of the file.
-const CACHE: usize = 16 * 1024 * 1024;
+const CACHE: usize = 2 * 1024 * 1024;
 /// Larger bodies are not kept.
 const BODY_LIMIT: usize = 4 * 1024 * 1024;
 

@@ -310,11 +310,10 @@ fn b04_what_could_not_be_told_for_the_clock_is_asked_again_by_the_next_look() {
     tell_all(&mut world, &signer);
     world.tell(Fact::Synced);
     world.look_up();
-    let subject = crate::subject::SubjectKey {
-        repository: "r.example/shop/web".parse().unwrap(),
-        digest: digest("shop/web"),
-        keychain: None,
-    };
+    let subject = crate::subject::SubjectKey::of_the_operator(
+        "r.example/shop/web".parse().unwrap(),
+        digest("shop/web"),
+    );
     let not_yet = verify::Outcome::CannotTell(verify::Cause::NotYet { at: world.now });
     let subject = world.engine.subjects.get_mut(&subject).unwrap();
     for (_, item) in subject.items_mut() {

@@ -455,22 +455,19 @@ pub(crate) fn digest(image: &str) -> Digest {
 }
 
 pub(crate) fn key(name: &str) -> WorkloadKey {
-    workload(name).key()
+    workload(name).key
 }
 
 pub(crate) fn workload(name: &str) -> Workload {
     let namespace = name.split_once('/').map_or("shop", |(namespace, _)| namespace);
-    Workload {
-        namespace: namespace.into(),
-        reference: WorkloadRef {
-            api_version: "apps/v1".into(),
-            kind: "Deployment".into(),
-            name: name.to_owned(),
-            uid: format!("uid-{name}"),
-            ..WorkloadRef::default()
-        },
-        created: Timestamp::UNIX_EPOCH,
-    }
+    let reference = WorkloadRef {
+        api_version: "apps/v1".into(),
+        kind: "Deployment".into(),
+        name: name.to_owned(),
+        uid: format!("uid-{name}"),
+        ..WorkloadRef::default()
+    };
+    Workload::new(namespace.into(), reference, Timestamp::UNIX_EPOCH)
 }
 
 /// A running pod of a workload; the image is `r.example/<image>:1`.

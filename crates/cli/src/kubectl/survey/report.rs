@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use engine::{PodFacts, PodImage};
+use engine::{PodFacts, PodImage, Uid};
 use image::{Digest, ImageId, Reference, Repository};
 use serde_json::{Value, json};
 
@@ -26,7 +26,7 @@ pub(super) struct Group {
     pub(super) images: BTreeMap<Digest, Image>,
     /// Containers of which it is not known what runs.
     unresolved: usize,
-    pods: BTreeSet<Arc<str>>,
+    pods: BTreeSet<Uid>,
     pub(super) workloads: BTreeSet<String>,
     pub(super) namespaces: BTreeSet<Arc<str>>,
 }
@@ -101,10 +101,10 @@ impl Survey {
         let group = self.repositories.entry(reference.repository.clone()).or_default();
         let workload = &pod.workload;
         group.pods.insert(pod.uid.clone());
-        group.namespaces.insert(workload.namespace.clone());
+        group.namespaces.insert(workload.key.namespace.clone());
         group.workloads.insert(format!(
             "{}/{}/{}",
-            workload.namespace, workload.reference.kind, workload.reference.name
+            workload.key.namespace, workload.reference.kind, workload.reference.name
         ));
         let Some(digest) = running(image, &reference) else {
             group.unresolved += 1;
@@ -178,7 +178,7 @@ impl Survey {
             }
             table.row(row);
         }
-        let pods: BTreeSet<&Arc<str>> = self.repositories.values().flat_map(|group| &group.pods).collect();
+        let pods: BTreeSet<&Uid> = self.repositories.values().flat_map(|group| &group.pods).collect();
         let images: usize = self.repositories.values().map(|group| group.images.len()).sum();
         let mut sentence = format!(
             "{}, {}, {} {place}.",

@@ -130,18 +130,19 @@ mod tests {
 
     fn pod(name: &str, image: &str, digest: char) -> PodFacts {
         let repository = image.split(':').next().unwrap_or_default();
+        let reference = WorkloadRef {
+            kind: "Deployment".into(),
+            name: name.into(),
+            ..WorkloadRef::default()
+        };
         PodFacts {
             uid: name.into(),
             name: name.into(),
-            workload: Arc::new(Workload {
-                namespace: "shop".into(),
-                reference: WorkloadRef {
-                    kind: "Deployment".into(),
-                    name: name.into(),
-                    ..WorkloadRef::default()
-                },
-                created: jiff::Timestamp::UNIX_EPOCH,
-            }),
+            workload: Arc::new(Workload::new(
+                "shop".into(),
+                reference,
+                jiff::Timestamp::UNIX_EPOCH,
+            )),
             images: vec![PodImage {
                 container: "main".into(),
                 container_type: ContainerType::Container,

@@ -19,7 +19,7 @@ fn with(secret: &str, fact: Fact) -> Fact {
     let Fact::Template(mut template) = fact else {
         panic!("it is a template")
     };
-    template.keychain = Some(keychain(&template.workload.namespace, secret));
+    template.keychain = Some(keychain(&template.workload.key.namespace, secret));
     Fact::Template(template)
 }
 

@@ -89,7 +89,7 @@ pub(super) fn with(secret: &str, fact: Fact) -> Fact {
     let Fact::Pod(mut pod) = fact else {
         panic!("it is a pod")
     };
-    pod.keychain = Some(keychain(&pod.workload.namespace, secret));
+    pod.keychain = Some(keychain(&pod.workload.key.namespace, secret));
     Fact::Pod(pod)
 }
 

@@ -9,8 +9,11 @@ const TEXT: usize = 36;
 const HYPHENS: [usize; 4] = [8, 13, 18, 23];
 
 /// The uid of an object. Two are the same where their texts are.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Uid {
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Uid(Form);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Form {
     /// A UUID in the form that the API server writes.
     Uuid([u8; 16]),
     /// Anything else, as it is written.
@@ -19,15 +22,21 @@ pub(crate) enum Uid {
 
 impl From<&str> for Uid {
     fn from(text: &str) -> Self {
-        uuid(text).map_or_else(|| Uid::Text(text.into()), Uid::Uuid)
+        Uid(uuid(text).map_or_else(|| Form::Text(text.into()), Form::Uuid))
+    }
+}
+
+impl From<String> for Uid {
+    fn from(text: String) -> Self {
+        text.as_str().into()
     }
 }
 
 impl fmt::Display for Uid {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Uid::Text(text) => out.write_str(text),
-            Uid::Uuid(bytes) => {
+        match &self.0 {
+            Form::Text(text) => out.write_str(text),
+            Form::Uuid(bytes) => {
                 for (at, byte) in bytes.iter().enumerate() {
                     if matches!(at, 4 | 6 | 8 | 10) {
                         out.write_str("-")?;
@@ -87,7 +96,7 @@ mod tests {
 
     #[test]
     fn only_what_the_api_server_writes_is_made_small() {
-        let small = |text: &str| matches!(Uid::from(text), Uid::Uuid(_));
+        let small = |text: &str| matches!(Uid::from(text), Uid(Form::Uuid(_)));
         assert!(small("0f8fad5b-d9cb-469f-a165-70867728950e"));
         assert!(!small("0F8FAD5B-D9CB-469F-A165-70867728950E"));
         assert!(!small("rs"));
