@@ -159,7 +159,7 @@ fn as_json(examination: &Examination) -> Value {
         .collect();
     json!({
         "image": examination.image,
-        "digest": examination.digest.map(|digest| digest.to_string()),
+        "digest": examination.digest.clone().map(|digest| digest.to_string()),
         "verdict": examination.verdict,
         "policies": policies,
     })
@@ -169,6 +169,7 @@ fn as_text(examination: &Examination) -> String {
     let mut text = String::new();
     let digest = examination
         .digest
+        .clone()
         .map_or("(not found out)".to_owned(), |digest| digest.to_string());
     // Writing to a String never fails.
     let mut line = |content: String| writeln!(text, "{content}").unwrap_or_default();

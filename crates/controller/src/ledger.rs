@@ -9,12 +9,12 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api::{ImageCompliance, ImageComplianceStatus, WorkloadRef};
-use engine::WorkloadKey;
+use engine::{Uid, WorkloadKey};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use tokio::sync::Notify;
 
 use crate::names::compliance_name;
-use crate::said::Said;
+use crate::said::{Kept, Said};
 use crate::versions::{Meanwhile, ResourceVersion};
 
 /// Namespace and name of an ImageCompliance.
@@ -45,7 +45,7 @@ impl Place {
 /// An object as the API server holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stored {
-    pub(crate) uid: String,
+    pub(crate) uid: Uid,
     pub(crate) resource_version: ResourceVersion,
     /// Of everything that this operator writes into the object.
     pub(crate) content_hash: u64,
@@ -72,7 +72,7 @@ pub(crate) enum After {
 #[derive(Debug, Default)]
 struct Entry {
     stored: Option<Stored>,
-    said: Said,
+    said: Kept,
     writing: bool,
     missed: Option<Missed>,
 }
@@ -81,12 +81,13 @@ struct Entry {
 #[derive(Debug)]
 enum Missed {
     Is(Stored),
-    Gone(String),
+    Gone(Uid),
 }
 
 #[derive(Debug, Default)]
 struct Book {
-    entries: HashMap<Place, Entry>,
+    /// Boxed, for a table is up to twice as large as what it holds.
+    entries: HashMap<Place, Box<Entry>>,
     writes: bool,
 }
 
@@ -142,7 +143,7 @@ impl Ledger {
         let metadata = &object.metadata;
         let owners = metadata.owner_references.as_deref().unwrap_or_default();
         Stored {
-            uid: metadata.uid.clone().unwrap_or_default(),
+            uid: metadata.uid.as_deref().unwrap_or_default().into(),
             resource_version: ResourceVersion::of(metadata),
             content_hash: self.content_hash(&object.status, owners),
         }
@@ -190,8 +191,8 @@ impl Ledger {
             .as_ref()
             .is_none_or(|known| known.content_hash != stored.content_hash);
         entry.stored = Some(stored);
-        if !writes || entry.said.workload.is_none() {
-            entry.said = Said::of(&object.status);
+        if !writes || !entry.said.is_about_a_workload() {
+            entry.said = Kept::from(&Said::of(&object.status));
         }
         writes && differs
     }
@@ -203,9 +204,9 @@ impl Ledger {
         let Some(entry) = book.entries.get_mut(place) else {
             return false;
         };
-        let is_it = |stored: &Stored| uid.is_none_or(|uid| stored.uid == uid);
+        let is_it = |stored: &Stored| uid.is_none_or(|uid| stored.uid == uid.into());
         if entry.writing {
-            entry.missed = uid.map(|uid| Missed::Gone(uid.to_owned()));
+            entry.missed = uid.map(|uid| Missed::Gone(uid.into()));
             return false;
         }
         if !entry.stored.as_ref().is_some_and(is_it) {
@@ -224,7 +225,7 @@ impl Ledger {
         let book = self.lock();
         book.entries
             .get(place)
-            .map(|entry| entry.said.clone())
+            .map(|entry| entry.said.said())
             .unwrap_or_default()
     }
 
@@ -235,7 +236,7 @@ impl Ledger {
         let free = !std::mem::replace(&mut entry.writing, true);
         free.then(|| Before {
             stored: entry.stored.clone(),
-            said: entry.said.clone(),
+            said: entry.said.said(),
         })
     }
 
@@ -250,11 +251,11 @@ impl Ledger {
             After::Nothing => {}
             After::Is(stored, said) => {
                 entry.stored = Some(stored);
-                entry.said = *said;
+                entry.said = Kept::from(&*said);
             }
             After::Gone => {
                 entry.stored = None;
-                entry.said = Said::default();
+                entry.said = Kept::default();
             }
         }
         let foreign = match entry.missed.take() {
@@ -281,7 +282,7 @@ impl Ledger {
                 newer && differs
             }
         };
-        if entry.stored.is_none() && entry.said.workload.is_none() {
+        if entry.stored.is_none() && !entry.said.is_about_a_workload() {
             book.entries.remove(place);
         }
         Meanwhile::of(foreign)
@@ -289,7 +290,7 @@ impl Ledger {
 
     /// The workload that the object at this place was last said to be about.
     pub(crate) fn key_at(&self, place: &Place) -> Option<WorkloadKey> {
-        self.lock().entries.get(place)?.said.key(&place.namespace)
+        self.lock().entries.get(place)?.said.said().key(&place.namespace)
     }
 
     /// Somebody created an object that is about no workload.
@@ -310,7 +311,7 @@ impl Ledger {
             .iter()
             .filter(|(_, entry)| entry.stored.is_some() && !entry.writing);
         resting
-            .map(|(place, entry)| (place.clone(), entry.said.key(&place.namespace)))
+            .map(|(place, entry)| (place.clone(), entry.said.said().key(&place.namespace)))
             .collect()
     }
 }

@@ -9,9 +9,10 @@ use api::{
 use engine::{RememberedViolation, WorkloadKey};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use serde::{Deserialize, Serialize};
 
 /// The last answer about a workload.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Said {
     pub(crate) workload: Option<WorkloadRef>,
     pub(crate) verdict: Option<Verdict>,
@@ -25,7 +26,7 @@ pub(crate) struct Said {
 }
 
 /// The last answer of one policy about one image.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SaidResult {
     pub(crate) image: String,
     pub(crate) digest: String,
@@ -38,6 +39,42 @@ pub(crate) struct SaidResult {
     pub(crate) settled: Option<Verdict>,
     /// When it falls, where that was told.
     pub(crate) warned: Option<Timestamp>,
+}
+
+/// What was last said as it is kept until the next answer: as the bytes of its text, for it is kept of thousands of
+/// workloads and looked at rarely.
+#[derive(Debug, Default)]
+pub(crate) struct Kept(Option<Box<[u8]>>);
+
+impl Kept {
+    /// Something was said of a workload.
+    pub(crate) fn is_about_a_workload(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// What was said; nothing where nothing was said of a workload.
+    pub(crate) fn said(&self) -> Said {
+        let read = |bytes: &[u8]| {
+            serde_json::from_slice(bytes).unwrap_or_else(|error| {
+                tracing::error!(%error, "what was last said of a workload cannot be read back; it is said anew");
+                Said::default()
+            })
+        };
+        self.0.as_deref().map(read).unwrap_or_default()
+    }
+}
+
+impl From<&Said> for Kept {
+    fn from(said: &Said) -> Self {
+        let bytes = || match serde_json::to_vec(said) {
+            Ok(bytes) => Some(bytes.into()),
+            Err(error) => {
+                tracing::error!(%error, "what is said of a workload cannot be kept; it will be said anew");
+                None
+            }
+        };
+        Kept(said.workload.as_ref().and_then(|_| bytes()))
+    }
 }
 
 /// Results by image, digest and policy.
@@ -229,6 +266,20 @@ mod tests {
         assert_eq!(violations.len(), 1);
         assert_eq!(violations[0].reason, Reason::SignatureMissing);
         assert_eq!(violations[0].message, "no signature");
+    }
+
+    #[test]
+    fn what_is_kept_is_what_was_said() {
+        let mut status = status();
+        status.next_start = serde_json::from_value(json!({"verdict": "Unknown", "decision": "Deny"})).ok();
+        status.images[0].policies[0].verdict = Verdict::Other;
+        let said = Said::of(&status);
+        let kept = Kept::from(&said);
+        assert!(kept.is_about_a_workload());
+        assert_eq!(kept.said(), said);
+        let nothing = Kept::from(&Said::default());
+        assert!(!nothing.is_about_a_workload());
+        assert_eq!(nothing.said(), Said::default());
     }
 
     #[test]

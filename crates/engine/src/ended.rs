@@ -153,7 +153,7 @@ impl Engine {
                 for answer in &mut policies {
                     self.add_provenance(answer, &departed.workload, of);
                 }
-                let Some(digest) = of.image.subject().map(|subject| subject.digest) else {
+                let Some(digest) = of.image.subject().map(|subject| subject.digest.clone()) else {
                     return;
                 };
                 let image = EndedImage {

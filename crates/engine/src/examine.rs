@@ -144,7 +144,7 @@ pub async fn examine(client: registry::Client, question: &Question) -> Result<Ex
 /// The digest to judge: the one written, else what the tag names now, at the first source that has it. Resolved once.
 async fn resolve(client: &registry::Client, reference: &Reference) -> Result<Digest, String> {
     if let Some(digest) = &reference.digest {
-        return Ok(*digest);
+        return Ok(digest.clone());
     }
     let tag = reference.tag().unwrap_or("latest");
     let mut failed = None;

@@ -32,7 +32,7 @@ fn place(subject: &SubjectKey) -> Place {
         .keychain
         .as_ref()
         .map(|keychain| keychain.namespace.clone());
-    (subject.repository.clone(), subject.digest, namespace)
+    (subject.repository.clone(), subject.digest.clone(), namespace)
 }
 
 impl Gone {

@@ -73,7 +73,7 @@ impl ImageUse {
     pub(crate) fn of_template(written: &Arc<str>) -> ImageUse {
         ImageUse::written(written.clone(), |repository, pinned| {
             pinned.map_or(RunningDigest::NotStarted, |digest| {
-                RunningDigest::of(repository, *digest)
+                RunningDigest::of(repository, digest.clone())
             })
         })
     }
@@ -85,7 +85,7 @@ impl ImageUse {
         match written.parse::<Reference>() {
             Ok(reference) => {
                 let origin = match &reference.digest {
-                    Some(digest) => Origin::Pinned(Arc::new(*digest)),
+                    Some(digest) => Origin::Pinned(Arc::new(digest.clone())),
                     None => Origin::Tag(reference.tag().unwrap_or("latest").into()),
                 };
                 ImageUse {
@@ -112,7 +112,7 @@ fn running(image: &PodImage, repository: &Repository, pinned: Option<&Digest>) -
     let unresolved = |why: String| RunningDigest::Unresolved(why.into());
     let Some(image_id) = &image.image_id else {
         return match pinned {
-            Some(digest) => RunningDigest::of(repository, *digest),
+            Some(digest) => RunningDigest::of(repository, digest.clone()),
             None => unresolved(
                 "Kubernetes does not report which digest an image volume mounts; name the volume's image by digest".into(),
             ),

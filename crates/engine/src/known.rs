@@ -34,7 +34,7 @@ impl Subject {
         self.asked.attestations = pass.asked_attestations;
         for part in parts() {
             for (repository, lists) in &part.listed {
-                let place = (part.digest, repository.clone());
+                let place = (part.digest.clone(), repository.clone());
                 match lists {
                     true => self.listed.insert(place),
                     false => self.listed.remove(&place),
@@ -71,23 +71,23 @@ impl Subject {
     fn absorb_part(&mut self, part: DigestPass) {
         let whole = part.is_whole();
         let asked_attestations = self.asked.attestations;
-        self.seen.insert(part.digest, part.seen);
+        self.seen.insert(part.digest.clone(), part.seen);
         let knowledge = if part.digest == self.key.digest {
             &mut self.own
         } else {
             self.relatives
-                .entry(part.digest)
-                .or_insert_with(|| unknown(part.digest))
+                .entry(part.digest.clone())
+                .or_insert_with(|| unknown(part.digest.clone()))
         };
         if let Some(shape) = part.shape {
             knowledge.nature = shape.nature();
-            self.shapes.insert(part.digest, shape);
+            self.shapes.insert(part.digest.clone(), shape);
         }
-        let past = self.past.entry(part.digest).or_default();
+        let past = self.past.entry(part.digest.clone()).or_default();
         let mut before = by_id(std::mem::take(&mut knowledge.items));
         for found in part.items {
-            let id = *found.item.id();
-            self.found_in.insert(id, found.manifest);
+            let id = found.item.id().clone();
+            self.found_in.insert(id.clone(), found.manifest);
             let again = past.take(&id);
             let facts = before.remove(&id).or(again);
             knowledge
@@ -102,7 +102,7 @@ impl Subject {
         let (gone, forgotten): (Vec<_>, Vec<_>) = before
             .into_values()
             .partition(|facts| whole && counts_when_gone(facts));
-        let forgotten = forgotten.iter().map(|facts| *facts.item.id());
+        let forgotten = forgotten.iter().map(|facts| facts.item.id().clone());
         for id in past.remember(gone).into_iter().chain(forgotten) {
             self.found_in.remove(&id);
         }
@@ -114,14 +114,14 @@ impl Subject {
     pub(crate) fn restore(&mut self, record: &SubjectRecord, read: Read<'_>, store: &Arc<Store>) {
         self.from_disk = record.checked.is_some();
         self.checked = record.checked;
-        self.indexes = record.proven.iter().copied().collect();
+        self.indexes = record.proven.iter().cloned().collect();
         self.first_resolved = record.first_resolved.clone().into_iter().collect();
         self.likely_signers = record.signed_by.clone().into_iter().collect();
         let listed = |seen: &WaysSeen| seen.referrers.as_ref().is_some_and(|listed| !listed.is_empty());
         let places = |(digest, seen): (&Digest, &Seen)| {
-            let digest = *digest;
+            let digest = digest.clone();
             let listing = seen.iter().filter(|(_, seen)| listed(seen));
-            let places = listing.map(|(repository, _)| (digest, repository.clone()));
+            let places = listing.map(|(repository, _)| (digest.clone(), repository.clone()));
             places.collect::<Vec<_>>()
         };
         let had_referrers = record.seen.iter().flat_map(places);
@@ -133,8 +133,8 @@ impl Subject {
             // Which they are, the index says: each of them must vouch, and on disk one may have been left out.
             self.children = runnable.clone();
         }
-        let digests = std::iter::once(self.key.digest).chain(record.proven.iter().copied());
-        let digests: Vec<Digest> = digests.chain(self.children.iter().copied()).collect();
+        let digests = std::iter::once(self.key.digest.clone()).chain(record.proven.iter().cloned());
+        let digests: Vec<Digest> = digests.chain(self.children.iter().cloned()).collect();
         for digest in digests {
             let shape = match digest == self.key.digest {
                 true => own_shape.clone(),
@@ -144,14 +144,15 @@ impl Subject {
                 Some(seen) => stored::items(read, store, seen),
                 None => (Vec::new(), None),
             };
-            let past = record.past.get(&digest).into_iter().flatten().copied();
+            let past = record.past.get(&digest).into_iter().flatten().cloned();
             let mut past = stored::past_items(read, store, past);
             // What lay beside them in their manifests is not remembered.
             past.retain(|found| record.is_past(found.item.id()));
             for found in kept.iter().chain(&past) {
-                self.found_in.insert(*found.item.id(), found.manifest);
+                self.found_in
+                    .insert(found.item.id().clone(), found.manifest.clone());
             }
-            let present: BTreeSet<Digest> = kept.iter().map(|found| *found.item.id()).collect();
+            let present: BTreeSet<Digest> = kept.iter().map(|found| found.item.id().clone()).collect();
             let past = past
                 .into_iter()
                 .filter(|found| !present.contains(found.item.id()));
@@ -159,16 +160,16 @@ impl Subject {
             let forgotten = record.forgotten.get(&digest).cloned().unwrap_or_default();
             let past = Past::restored(past, forgotten);
             if !past.is_empty() {
-                self.past.insert(digest, past);
+                self.past.insert(digest.clone(), past);
             }
             let knowledge = Knowledge {
                 nature: shape.as_ref().map_or(Nature::NotRead, Shape::nature),
                 items: kept.into_iter().map(|found| not_asked(found.item)).collect(),
                 completeness: Completeness::Incomplete(from_disk()),
                 attestations: Completeness::Incomplete(gap.unwrap_or_else(from_disk)),
-                ..unknown(digest)
+                ..unknown(digest.clone())
             };
-            self.shapes.extend(shape.map(|shape| (digest, shape)));
+            self.shapes.extend(shape.map(|shape| (digest.clone(), shape)));
             if digest == self.key.digest {
                 self.own = knowledge;
             } else {
@@ -197,30 +198,30 @@ impl Subject {
             checked: self.checked,
             seen: self.seen.iter().map(owned).collect(),
             shapes: self.shapes.iter().map(owned).collect(),
-            proven: self.indexes.iter().copied().collect(),
+            proven: self.indexes.iter().cloned().collect(),
             children: self.children.clone(),
             first_resolved: self.first_resolved.iter().map(owned).collect(),
             signed_by: self.items().filter_map(signed_by).collect(),
             past: self
                 .past
                 .iter()
-                .map(|(digest, past)| (*digest, self.manifests_of(past.items())))
+                .map(|(digest, past)| (digest.clone(), self.manifests_of(past.items())))
                 .collect(),
             past_items: self
                 .past
                 .values()
-                .flat_map(|past| past.items().iter().map(|facts| *facts.item.id()))
+                .flat_map(|past| past.items().iter().map(|facts| facts.item.id().clone()))
                 .collect(),
             forgotten: self
                 .past
                 .iter()
-                .map(|(digest, past)| (*digest, past.forgotten().clone()))
+                .map(|(digest, past)| (digest.clone(), past.forgotten().clone()))
                 .collect(),
         }
     }
 
     fn manifests_of(&self, items: &[ItemFacts]) -> BTreeSet<Digest> {
-        let manifest = |item: &ItemFacts| self.found_in.get(item.item.id()).copied();
+        let manifest = |item: &ItemFacts| self.found_in.get(item.item.id()).cloned();
         items.iter().filter_map(manifest).collect()
     }
 
@@ -263,7 +264,7 @@ fn signed_by(item: &ItemFacts) -> Option<(Digest, String)> {
         Outcome::Verified(claim) => Some(claim.signer.to_string()),
         Outcome::Refused(_) | Outcome::CannotTell(_) => None,
     });
-    Some((*item.item.id(), signer?))
+    Some((item.item.id().clone(), signer?))
 }
 
 fn owned<K: Clone, V: Clone>((key, value): (&K, &V)) -> (K, V) {
@@ -271,7 +272,10 @@ fn owned<K: Clone, V: Clone>((key, value): (&K, &V)) -> (K, V) {
 }
 
 fn by_id(items: Vec<ItemFacts>) -> BTreeMap<Digest, ItemFacts> {
-    items.into_iter().map(|facts| (*facts.item.id(), facts)).collect()
+    items
+        .into_iter()
+        .map(|facts| (facts.item.id().clone(), facts))
+        .collect()
 }
 
 fn from_disk() -> Gap {

@@ -331,16 +331,16 @@ impl Subject {
     fn ask(&self, wants: Wants) -> Ask {
         let origins = || self.names_of_what_ran();
         let tags = origins().filter_map(|origin| match origin {
-            Origin::Tag(tag) => Some((tag.clone(), self.first_resolved.get(tag).copied())),
+            Origin::Tag(tag) => Some((tag.clone(), self.first_resolved.get(tag).cloned())),
             Origin::Pinned(_) => None,
         });
         let pinned = origins().filter_map(|origin| match origin {
-            Origin::Pinned(digest) => Some(**digest),
+            Origin::Pinned(digest) => Some((**digest).clone()),
             Origin::Tag(_) => None,
         });
         let known = self.knowledge().map(|knowledge| {
             let evidence = |item: &ItemFacts| {
-                let manifest = *self.found_in.get(item.item.id())?;
+                let manifest = self.found_in.get(item.item.id())?.clone();
                 Some(Evidence {
                     item: item.item.clone(),
                     manifest,
@@ -354,7 +354,7 @@ impl Subject {
             let listed = listed.map(|(_, repository)| repository.clone()).collect();
             let seen = self.seen.get(&knowledge.digest).cloned().unwrap_or_default();
             (
-                knowledge.digest,
+                knowledge.digest.clone(),
                 Known {
                     shape: self.shapes.get(&knowledge.digest).cloned(),
                     listed,
@@ -371,7 +371,7 @@ impl Subject {
             wants_children: wants.children,
             wants_attestations: wants.attestations,
             holds: self.is_complete() && self.all_hold(),
-            proven: self.indexes.iter().copied().collect(),
+            proven: self.indexes.iter().cloned().collect(),
             known: known.collect(),
         }
     }

@@ -128,11 +128,11 @@ impl Past {
         self.items = others;
         for facts in &dated {
             self.times
-                .entry(*facts.item.id())
+                .entry(facts.item.id().clone())
                 .or_insert_with(|| policy::latest_date(facts).unwrap_or(Timestamp::MIN));
         }
         let time = |facts: &ItemFacts| self.times.get(facts.item.id()).copied();
-        dated.sort_by_key(|facts| (std::cmp::Reverse(time(facts)), *facts.item.id()));
+        dated.sort_by_key(|facts| (std::cmp::Reverse(time(facts)), facts.item.id().clone()));
         let forgotten = dated.split_off(kept(kind).min(dated.len()));
         self.items.extend(dated);
         for facts in &forgotten {
@@ -145,13 +145,13 @@ impl Past {
                 self.forget_until(&Forgotten::from([(kind.clone(), forgotten)]));
             }
         }
-        forgotten.iter().map(|facts| *facts.item.id()).collect()
+        forgotten.iter().map(|facts| facts.item.id().clone()).collect()
     }
 
     /// What is known, with what is not found any more as if it were.
     pub(crate) fn added_to(&self, known: &mut Knowledge) {
         known.items.extend(self.items.iter().cloned());
-        known.items.sort_by_key(|item| *item.item.id());
+        known.items.sort_by_key(|item| item.item.id().clone());
         known.forgotten = self.forgotten.clone();
     }
 }

@@ -78,7 +78,7 @@ pub(crate) struct Resting {
 impl ImageName {
     pub(crate) fn of(image: &ImageOf) -> ImageName {
         match image.image.subject() {
-            Some(subject) => ImageName::Digest(subject.digest),
+            Some(subject) => ImageName::Digest(subject.digest.clone()),
             None => ImageName::Written(image.image.written.clone()),
         }
     }
@@ -211,7 +211,7 @@ impl Resting {
         if let Some(subject) = of.image.subject()
             && !self.images.contains(&subject.digest)
         {
-            self.images.push(subject.digest);
+            self.images.push(subject.digest.clone());
         }
     }
 }

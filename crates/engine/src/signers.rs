@@ -44,7 +44,7 @@ pub async fn signers(
 ) -> Result<Signers, StoreError> {
     let bodies = Bodies::new(Arc::new(Store::open(None)?));
     let ask = Ask {
-        subject: SubjectKey::of_the_operator(image.repository.clone(), image.digest),
+        subject: SubjectKey::of_the_operator(image.repository.clone(), image.digest.clone()),
         tags: image.tags.iter().map(|tag| (tag.clone(), None)).collect(),
         pinned: image.pinned.clone(),
         wants_indexes: true,

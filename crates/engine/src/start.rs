@@ -210,7 +210,7 @@ impl Engine {
         let Named::As(starts) = self.tags.named(repository, tag, keychain) else {
             return false;
         };
-        let next = self.subjects.get(&running.key.at(starts));
+        let next = self.subjects.get(&running.key.at(starts.clone()));
         running.key.digest != starts && is_another(&running.key.digest, Some(running), &starts, next)
     }
 

@@ -70,7 +70,7 @@ impl SubjectKey {
     pub(crate) fn as_the_operator(&self) -> SubjectKey {
         match self.keychain {
             None => self.clone(),
-            Some(_) => SubjectKey::of_the_operator(self.repository.clone(), self.digest),
+            Some(_) => SubjectKey::of_the_operator(self.repository.clone(), self.digest.clone()),
         }
     }
 
@@ -293,7 +293,7 @@ impl Subject {
 
     pub(crate) fn new(key: SubjectKey) -> Self {
         Subject {
-            own: unknown(key.digest),
+            own: unknown(key.digest.clone()),
             key,
             refused: false,
             tenants: BTreeSet::new(),
@@ -393,9 +393,11 @@ impl Subject {
     /// The same, each with the digest that it is about.
     pub(crate) fn items_mut(&mut self) -> impl Iterator<Item = (Digest, &mut ItemFacts)> {
         let known = std::iter::once(&mut self.own).chain(self.relatives.values_mut());
-        let found = known.flat_map(|known| known.items.iter_mut().map(|item| (known.digest, item)));
+        let found = known.flat_map(|known| known.items.iter_mut().map(|item| (known.digest.clone(), item)));
         let past = self.past.iter_mut();
-        found.chain(past.flat_map(|(digest, past)| past.items_mut().iter_mut().map(|item| (*digest, item))))
+        found.chain(
+            past.flat_map(|(digest, past)| past.items_mut().iter_mut().map(|item| (digest.clone(), item))),
+        )
     }
 
     /// The same as [`Subject::facts`] reads, with what is not found any more as if it were.
@@ -415,7 +417,7 @@ impl Subject {
             relatives: self
                 .relatives
                 .iter()
-                .map(|(digest, known)| (*digest, remembering(known)))
+                .map(|(digest, known)| (digest.clone(), remembering(known)))
                 .collect(),
         })
     }

@@ -90,7 +90,7 @@ impl TagRow {
 
     fn state(&self) -> Named<Digest> {
         match (&self.named, &self.gap) {
-            (Some(digest), _) => Named::As(*digest),
+            (Some(digest), _) => Named::As(digest.clone()),
             (None, Some(gap)) => Named::Unresolved(gap.clone()),
             (None, None) => Named::NotYet,
         }
@@ -251,7 +251,7 @@ impl Engine {
         let store = &self.store;
         self.tags.rows.entry(key.clone()).or_insert_with(|| {
             let record = store.subject(&key.text()).unwrap_or_default();
-            let named = record.first_resolved.get(&key.tag).copied();
+            let named = record.first_resolved.get(&key.tag).cloned();
             Box::new(TagRow {
                 heard: record
                     .checked
@@ -269,7 +269,7 @@ impl Engine {
         let Some(row) = self.tags.rows.get(key) else {
             return;
         };
-        let named = row.named.map(|named| (key.tag.clone(), named));
+        let named = row.named.clone().map(|named| (key.tag.clone(), named));
         let record = SubjectRecord {
             refused: row.refused,
             checked: row.heard,
@@ -330,7 +330,7 @@ impl Engine {
                 continue;
             }
             row.plan.in_flight = true;
-            let named = row.named;
+            let named = row.named.clone();
             return Some(TagAsk { named, tag: key });
         }
     }

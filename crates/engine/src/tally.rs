@@ -329,9 +329,9 @@ impl Tally {
             return;
         }
         if let Some(before) = self.subjects.remove(&key) {
-            self.add_vouching(key.digest, &before, Sign::Off);
+            self.add_vouching(key.digest.clone(), &before, Sign::Off);
         }
-        self.add_vouching(key.digest, &vouching, Sign::On);
+        self.add_vouching(key.digest.clone(), &vouching, Sign::On);
         if !vouching.is_nothing() {
             self.subjects.insert(key, vouching);
         }
@@ -443,10 +443,10 @@ impl Tally {
 
     fn add_vouching(&mut self, digest: Digest, vouching: &Vouching, sign: Sign) {
         for vouched in &vouching.vouched {
-            change_counted(&mut self.vouched, vouched, digest, sign);
+            change_counted(&mut self.vouched, vouched, digest.clone(), sign);
         }
         for ring in &vouching.undecided {
-            change_counted(&mut self.undecided, ring, digest, sign);
+            change_counted(&mut self.undecided, ring, digest.clone(), sign);
         }
         self.touched.keys |= !vouching.is_nothing();
     }
@@ -469,11 +469,11 @@ impl RestingSums {
     fn change(&mut self, key: &WorkloadKey, resting: &Resting, sign: Sign) {
         sign.change(&mut self.pods, resting.pods);
         for image in &resting.images {
-            self.images.change(*image, sign);
+            self.images.change(image.clone(), sign);
         }
         match (resting.images.iter().min(), sign) {
             (None, _) => sign.change(&mut self.start_only, usize::from(resting.starts)),
-            (Some(first), Sign::On) => drop(self.workloads.insert(key.clone(), *first)),
+            (Some(first), Sign::On) => drop(self.workloads.insert(key.clone(), first.clone())),
             (Some(_), Sign::Off) => drop(self.workloads.remove(key)),
         }
     }

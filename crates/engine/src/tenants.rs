@@ -320,22 +320,22 @@ impl Subject {
     fn attestations(&self) -> Attestations {
         let found = self
             .knowledge()
-            .flat_map(|known| known.items.iter().map(|item| (known.digest, item)));
+            .flat_map(|known| known.items.iter().map(|item| (known.digest.clone(), item)));
         let past = self
             .past
             .iter()
-            .flat_map(|(digest, past)| past.items().iter().map(|item| (*digest, item)));
+            .flat_map(|(digest, past)| past.items().iter().map(|item| (digest.clone(), item)));
         let counting = found.chain(past).filter(|(_, item)| counts_when_gone(item));
         let attested = counting.map(|(digest, item)| Attested {
             digest,
-            manifest: self.found_in.get(item.item.id()).copied(),
+            manifest: self.found_in.get(item.item.id()).cloned(),
             item: item.clone(),
         });
         let past = self.past.iter();
         Attestations {
             attested: attested.collect(),
             forgotten: past
-                .map(|(digest, past)| (*digest, past.forgotten().clone()))
+                .map(|(digest, past)| (digest.clone(), past.forgotten().clone()))
                 .collect(),
         }
     }
@@ -346,14 +346,18 @@ impl Subject {
         let mut learns = false;
         for (digest, forgotten) in elsewhere.iter().flat_map(|seen| &seen.forgotten) {
             if !forgotten.is_empty() {
-                learns |= self.past.entry(*digest).or_default().forget_until(forgotten);
+                learns |= self
+                    .past
+                    .entry(digest.clone())
+                    .or_default()
+                    .forget_until(forgotten);
             }
         }
         let known: BTreeSet<Digest> = self
             .attestations()
             .attested
             .iter()
-            .map(|own| *own.item.item.id())
+            .map(|own| own.item.item.id().clone())
             .collect();
         for Attested {
             digest,
@@ -361,12 +365,13 @@ impl Subject {
             manifest,
         } in elsewhere.iter().flat_map(|seen| &seen.attested)
         {
-            let id = *item.item.id();
-            let past = self.past.entry(*digest).or_default();
+            let id = item.item.id().clone();
+            let past = self.past.entry(digest.clone()).or_default();
             if known.contains(&id) || past.items().iter().any(|held| *held.item.id() == id) {
                 continue;
             }
-            self.found_in.extend(manifest.map(|manifest| (id, manifest)));
+            self.found_in
+                .extend(manifest.clone().map(|manifest| (id.clone(), manifest)));
             let forgotten = past.remember([item.clone()]);
             learns |= !forgotten.contains(&id);
             for id in forgotten {

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Serialize, Serializer};
@@ -30,13 +31,15 @@ impl Algorithm {
 }
 
 /// A content digest. Equal digests are equal byte for byte; the order is that of the written form.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+///
+/// Thousands are held of each image: the long ones, which are rare, lie elsewhere.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(Value);
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Value {
     Sha256([u8; 32]),
-    Sha512([u8; 64]),
+    Sha512(Arc<[u8; 64]>),
 }
 
 impl Digest {
@@ -47,7 +50,7 @@ impl Digest {
 
     /// The SHA-512 of `content`.
     pub fn sha512(content: &[u8]) -> Self {
-        Self(Value::Sha512(Sha512::digest(content).into()))
+        Self(Value::Sha512(Arc::new(Sha512::digest(content).into())))
     }
 
     /// The digest of `content` by the algorithm of `self`, to compare or to report.
@@ -75,7 +78,7 @@ impl Digest {
     pub fn bytes(&self) -> &[u8] {
         match &self.0 {
             Value::Sha256(bytes) => bytes,
-            Value::Sha512(bytes) => bytes,
+            Value::Sha512(bytes) => &**bytes,
         }
     }
 
@@ -105,7 +108,9 @@ impl FromStr for Digest {
         };
         match algorithm {
             "sha256" => decode(text, Algorithm::Sha256, encoded).map(|bytes| Self(Value::Sha256(bytes))),
-            "sha512" => decode(text, Algorithm::Sha512, encoded).map(|bytes| Self(Value::Sha512(bytes))),
+            "sha512" => {
+                decode(text, Algorithm::Sha512, encoded).map(|bytes| Self(Value::Sha512(Arc::new(bytes))))
+            }
             _ => Err(DigestError::UnsupportedAlgorithm { found: shown(text) }),
         }
     }

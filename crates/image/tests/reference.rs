@@ -91,14 +91,14 @@ fn a_repository_gives_its_parts_and_where_to_ask() {
 fn c3_15_tag_and_digest_may_stand_alone_together_or_not_at_all() {
     let neither = reference("registry.example.com:5000/shop/web");
     assert_eq!(
-        (neither.tag(), neither.digest, neither.is_pinned()),
+        (neither.clone().tag(), neither.digest.clone(), neither.is_pinned()),
         (Some("latest"), None, false)
     );
     let tagged = reference("nginx:1.29-alpine");
     assert_eq!((tagged.tag(), tagged.is_pinned()), (Some("1.29-alpine"), false));
     let pinned = reference(&format!("nginx@{DIGEST}"));
     assert_eq!(
-        (pinned.tag(), pinned.digest),
+        (pinned.clone().tag(), pinned.digest),
         (None, Some(DIGEST.parse().unwrap()))
     );
     let both = reference(&format!("localhost:5000/web:v1@{DIGEST}"));

@@ -133,8 +133,8 @@ impl AttestationRule {
 
     fn check(&self, attested: &Attested<'_>, repository: &Repository) -> Check {
         let evidence = Evidence {
-            item: attested.claim.evidence,
-            subject: *attested.subject,
+            item: attested.claim.evidence.clone(),
+            subject: attested.subject.clone(),
             repository: repository.clone(),
             verifier: attested.claim.verifier,
             ring: attested.ring.clone(),

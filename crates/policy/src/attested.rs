@@ -33,7 +33,7 @@ use crate::signers::{Doubt, Findings, Signers, Standing};
 use crate::vex;
 
 /// What is looked for.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Search<'a> {
     pub(crate) signers: Signers<'a>,
     /// Whether a predicate type is looked for.

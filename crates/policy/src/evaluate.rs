@@ -339,7 +339,7 @@ fn circumstances<'a>(
         repository,
         bind_repository: policy.bind_repository(),
         keys,
-        running: digest.own.digest,
+        running: digest.own.digest.clone(),
         now,
     }
 }

@@ -53,7 +53,7 @@ impl OwnTimes {
 
     /// The earliest time that the attestation gives itself; None where it gives none.
     pub(crate) fn of(&self, reading: &Reading<'_>) -> Result<Option<Timestamp>, Doubt> {
-        self.known.get(*reading.item(), || {
+        self.known.get(reading.item().clone(), || {
             let statement = reading.statement()?;
             Ok(earliest(statement.predicate(), self.paths))
         })

@@ -54,7 +54,7 @@ impl<'a> Places<'a> {
                 doubt: None,
             },
             (Accept::Platform, Nature::Index) => {
-                let group = |child: &&'a Knowledge| (Subject::Platform(child.digest), vec![*child]);
+                let group = |child: &&'a Knowledge| (Subject::Platform(child.digest.clone()), vec![*child]);
                 Self {
                     groups: digest.children.iter().map(group).collect(),
                     doubt: digest.children.is_empty().then(|| not_read(digest.own)),

@@ -79,7 +79,7 @@ impl ProvenanceRule {
     }
 
     fn check(&self, attested: &Attested<'_>) -> Check {
-        let read = self.memo.get(attested.claim.evidence, || {
+        let read = self.memo.get(attested.claim.evidence.clone(), || {
             let statement = attested.reading.statement()?;
             let read = slsa::read(&statement.predicate_type, statement.predicate());
             Ok(read.map(Arc::new).map_err(Arc::from))

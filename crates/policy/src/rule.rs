@@ -38,7 +38,7 @@ pub(crate) enum Kind {
 }
 
 /// What a requirement is asked with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Circumstances<'a> {
     pub(crate) accept: Accept,
     pub(crate) accept_index_attestations: bool,
@@ -156,7 +156,7 @@ impl<'a> Circumstances<'a> {
         Signers {
             rings,
             keys: self.keys,
-            running: self.running,
+            running: self.running.clone(),
             now: self.now,
         }
     }

@@ -101,7 +101,7 @@ fn on_every_platform(question: &Question<'_>, digest: &DigestFacts<'_>) -> Rulin
             Answer::Holds(counted) => keys.extend(counted),
             Answer::CannotTell(doubt) => doubts.push(doubt),
             Answer::Fails(findings) => {
-                let failure = failure(Subject::Platform(child.digest), findings);
+                let failure = failure(Subject::Platform(child.digest.clone()), findings);
                 Failure::join(&mut failed, failure);
             }
         }

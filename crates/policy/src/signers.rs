@@ -12,7 +12,7 @@ use verify::{Cause, Claim, Outcome, VerifierId};
 use crate::facts::{Completeness, Gap, ItemFacts, Key, KeyRings, Spared, Veto};
 
 /// The key rings that a requirement trusts, and when.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Signers<'a> {
     /// The trusted key rings.
     pub(crate) rings: &'a [Arc<str>],

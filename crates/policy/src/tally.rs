@@ -13,7 +13,7 @@ use crate::matching::{Offers, Signer};
 use crate::signers::{Doubt, Findings, Signers, Standing};
 
 /// What is asked of the evidence about a digest.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Question<'a> {
     /// Who counts.
     pub(crate) signers: Signers<'a>,

@@ -107,7 +107,7 @@ impl VulnerabilitiesRule {
     }
 
     fn statements(&self, document: &Reading<'_>) -> Result<Arc<[vex::Statement]>, Doubt> {
-        self.documents.get(*document.item(), || {
+        self.documents.get(document.item().clone(), || {
             let statement = document.statement()?;
             Ok(vex::read(statement.predicate()).into())
         })
@@ -174,7 +174,7 @@ impl VulnerabilitiesRule {
         documents: &Documents<'_>,
         circumstances: &Circumstances<'_>,
     ) -> Check {
-        let above = self.findings.get(attested.claim.evidence, || {
+        let above = self.findings.get(attested.claim.evidence.clone(), || {
             let statement = attested.reading.statement()?;
             let findings = scan::read(statement.predicate());
             Ok(findings

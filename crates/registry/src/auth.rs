@@ -55,7 +55,10 @@ impl Session<'_> {
     }
 
     fn remembered_as(&self) -> (Identity, String) {
-        (self.caller.identity, self.repository().registry().to_owned())
+        (
+            self.caller.identity.clone(),
+            self.repository().registry().to_owned(),
+        )
     }
 
     fn denied(&self, why: impl Into<String>) -> Error {
@@ -132,7 +135,7 @@ impl Auth {
     pub(crate) fn attempts(&self, session: &Session<'_>) -> Vec<Option<Arc<Key>>> {
         let mut keys = session.candidates();
         keys.retain(|key| key.is_usable());
-        let of = (session.caller.identity, session.repository().clone());
+        let of = (session.caller.identity.clone(), session.repository().clone());
         let accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(id) = accepted.get(&of) {
             keys.sort_by_key(|key| key.id != *id);
@@ -145,12 +148,12 @@ impl Auth {
 
     /// Remembers what a repository accepted.
     pub(crate) fn accept(&self, session: &Session<'_>, key: &Key) {
-        let of = (session.caller.identity, session.repository().clone());
+        let of = (session.caller.identity.clone(), session.repository().clone());
         let mut accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
         if accepted.len() >= REMEMBERED {
             accepted.clear();
         }
-        accepted.insert(of, key.id);
+        accepted.insert(of, key.id.clone());
     }
 
     /// What to bring along, going by what the registry asked for before. `None` where nothing is known to be
@@ -229,12 +232,12 @@ impl Auth {
         )
         .map_err(|why| session.denied(why))?;
         let (credential, basic) = match key.map(|key| (key, &key.credential)) {
-            Some((key, Credential::Basic(header))) => (Some(key.id), Some(header)),
+            Some((key, Credential::Basic(header))) => (Some(key.id.clone()), Some(header)),
             _ => (None, None),
         };
         let owner = Owner {
             repository: session.repository().clone(),
-            identity: session.caller.identity,
+            identity: session.caller.identity.clone(),
             credential,
         };
         let fetch = self.fetch(session, token_url(realm, bearer, session.repository()), basic);
@@ -255,7 +258,7 @@ impl Auth {
         let call = Call {
             place: session.place,
             lane: session.lane,
-            identity: session.caller.identity,
+            identity: session.caller.identity.clone(),
             operation: "token",
             method: Method::GET,
             own: url.origin() == session.base.origin()

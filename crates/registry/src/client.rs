@@ -50,7 +50,7 @@ pub struct RoutesError {
 
 /// What a registry says a tag points at, without being asked for the content: good to see whether something
 /// changed, never to decide by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TagHint {
     /// The digest the registry claims.
     Digest(Digest),
@@ -215,7 +215,7 @@ impl Client {
             .map_err(|absence| absence.into_error(&at))?;
         let found = digest.of_same_algorithm(&answer.body);
         if found != *digest {
-            return Err(mismatch(&at, *digest, found));
+            return Err(mismatch(&at, digest.clone(), found));
         }
         Ok(answer.body)
     }
@@ -229,7 +229,7 @@ impl Client {
     }
 
     pub(crate) fn caller(&self) -> Identity {
-        self.caller.identity
+        self.caller.identity.clone()
     }
 
     pub(crate) async fn ask(&self, query: &Query<'_>) -> Result<Result<Success, Absence>, Error> {

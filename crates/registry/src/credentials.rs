@@ -251,7 +251,7 @@ impl Credentials {
 }
 
 /// On whose behalf registries are asked. Nothing that was fetched for one identity is handed to another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Identity {
     /// The operator, with its own credentials.
     Operator,

@@ -163,7 +163,7 @@ impl Manifest {
         let found = expected.of_same_algorithm(&bytes);
         if found != *expected {
             return Err(ManifestError::Digest {
-                expected: Box::new(*expected),
+                expected: Box::new(expected.clone()),
                 found: Box::new(found),
             });
         }

@@ -197,7 +197,7 @@ impl<'a> Listing<'a> {
             if self.entries.len() >= self.limits.referrers {
                 return Ok(Err(("the number of referrers", self.limits.referrers as u64)));
             }
-            self.digests.insert(entry.digest);
+            self.digests.insert(entry.digest.clone());
             self.entries.push(entry);
         }
         Ok(Ok(()))

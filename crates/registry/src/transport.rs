@@ -187,7 +187,7 @@ impl Transport {
         query: &Query<'_>,
     ) -> Result<Result<Success, Absence>, Error> {
         let flight = Flight {
-            identity: caller.identity,
+            identity: caller.identity.clone(),
             repository: query.place.repository.clone(),
             method: query.method.clone(),
             url: query.url.clone(),
@@ -293,7 +293,7 @@ impl Transport {
             let call = Call {
                 place: query.place,
                 lane: session.lane,
-                identity: session.caller.identity,
+                identity: session.caller.identity.clone(),
                 operation: query.operation,
                 method: query.method.clone(),
                 own: url.origin() == query.url.origin(),

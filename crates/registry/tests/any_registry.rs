@@ -105,8 +105,8 @@ async fn what_was_pushed_is_served_by_digest_and_by_tag() {
         let asked = parsed(&pushed.digest);
         let by_digest = client.manifest(&repository, &asked).await.unwrap();
         assert_eq!(
-            (by_digest.digest, by_digest.media_type.as_str()),
-            (asked, MANIFEST)
+            (by_digest.digest.clone(), by_digest.media_type.as_str()),
+            (asked.clone(), MANIFEST)
         );
         let by_tag = client.tagged_manifest(&repository, "1.0").await.unwrap().unwrap();
         assert_eq!(by_tag, by_digest, "{}", registry.name);
@@ -197,7 +197,7 @@ async fn f07_referrers_are_listed_by_the_api_or_said_to_be_unsupported() {
         match (registry.has_referrers, empty, listed) {
             (true, Referrers::Listed(none), Referrers::Listed(two)) => {
                 assert!(none.is_empty(), "{}", registry.name);
-                let found: BTreeSet<Digest> = two.iter().map(|entry| entry.digest).collect();
+                let found: BTreeSet<Digest> = two.iter().map(|entry| entry.digest.clone()).collect();
                 assert_eq!(found, expected, "{}", registry.name);
             }
             (false, Referrers::Unsupported, Referrers::Unsupported) => {}

@@ -17,7 +17,10 @@ async fn a_manifest_is_fetched_by_digest_and_taken_apart() {
         .manifest(&repository(&fake), &asked)
         .await
         .unwrap();
-    assert_eq!((found.digest, found.media_type.as_str()), (asked, MANIFEST));
+    assert_eq!(
+        (found.digest, found.media_type.as_str()),
+        (asked.clone(), MANIFEST)
+    );
     assert_eq!(found.bytes, manifest());
     let Document::Image {
         config,
@@ -54,7 +57,7 @@ async fn c3_11_content_with_another_hash_is_refused_whatever_the_header_says() {
     let Error::DigestMismatch { expected, found, .. } = &error else {
         panic!("{error}")
     };
-    assert_eq!((**expected, **found), (asked, digest(manifest())));
+    assert_eq!((&**expected, &**found), (&asked, &digest(manifest())));
     assert!(error.to_string().contains(&fake.host()), "{error}");
     let error = client
         .blob(&repository(&fake), &asked, 1 << 20)

@@ -38,7 +38,7 @@ async fn b11_f06_a_registry_that_alternates_manifests_never_mixes_them_up() {
             Ok(found) => {
                 assert_eq!(
                     (found.digest, found.bytes.as_ref()),
-                    (asked, manifest().as_bytes())
+                    (asked.clone(), manifest().as_bytes())
                 );
                 right += 1;
             }

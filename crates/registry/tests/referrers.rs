@@ -22,7 +22,7 @@ fn page(contents: &[&str], next: Option<&str>) -> axum::http::Response<axum::bod
 }
 
 fn digests(entries: &[Descriptor]) -> Vec<Digest> {
-    entries.iter().map(|entry| entry.digest).collect()
+    entries.iter().map(|entry| entry.digest.clone()).collect()
 }
 
 async fn list(fake: &FakeRegistry) -> Result<Referrers, Error> {

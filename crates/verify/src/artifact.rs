@@ -21,7 +21,7 @@ use crate::verifier::{Signer, Verifier};
 const SHA2_256: &str = "SHA2_256";
 
 /// What a bundle is to be about.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub enum Artifact<'a> {
     /// These bytes.
     Content(&'a [u8]),
@@ -256,7 +256,7 @@ impl Artifact<'_> {
     fn digest(&self) -> Digest {
         match self {
             Self::Content(content) => Digest::sha256(content),
-            Self::Digest(digest) => *digest,
+            Self::Digest(digest) => digest.clone(),
         }
     }
 }

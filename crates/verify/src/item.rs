@@ -249,7 +249,7 @@ impl Item {
 
     pub(crate) fn with_content(&self, content: Content) -> Self {
         Self {
-            id: self.id,
+            id: self.id.clone(),
             format: self.format,
             content,
         }

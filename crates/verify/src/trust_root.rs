@@ -131,7 +131,7 @@ impl TrustRoot {
     /// SHA-256 of the text it was read from.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        self.digest
+        self.digest.clone()
     }
 
     /// When the root stops being of use: the first time at which one of its kinds (certificate authorities, logs,

@@ -148,10 +148,10 @@ fn claim(item: &Item, document: &Document, subject: &Digest, verifier: &Verifier
     Outcome::Verified(Box::new(Claim {
         signer: verifier.fingerprint(),
         verifier: verifier.id(),
-        subject: *subject,
+        subject: subject.clone(),
         kind,
         format: item.format(),
-        evidence: *item.id(),
+        evidence: item.id().clone(),
         docker_reference: document.docker_reference.clone(),
         identity: proven.identity,
         times: proven.times,

@@ -71,7 +71,7 @@ fn bundles_of_each_version_verify_and_only_0_1_does_so_by_a_promise() {
             Artifact::Digest(Digest::sha256(ARTIFACT)),
         ] {
             let whole = message(&world.certified, &world.sigstore, version, true);
-            let verified = check(&whole, artifact, &by).unwrap();
+            let verified = check(&whole, artifact.clone(), &by).unwrap();
             assert_eq!(verified.identity.unwrap().subject, SUBJECT);
             assert_eq!(verified.times.earliest(), Some(at(NOON)));
             let promised = message(&world.certified, &world.sigstore, version, false);

@@ -464,12 +464,12 @@ fn an_item_is_named_by_its_format_payload_and_signature() {
         |payload: &str, signature: &str| Item::from_simple_signing(payload.to_owned().into(), signature);
     assert_eq!(item("ab", "c").id(), item("ab", "c").id());
     let ids = [
-        *item("ab", "c").id(),
-        *item("a", "bc").id(),
-        *item("ab", "d").id(),
-        *item("", "abc").id(),
-        *Item::from_bundle(b"ab").id(),
-        *Item::from_bundle(b"abc").id(),
+        item("ab", "c").id().clone(),
+        item("a", "bc").id().clone(),
+        item("ab", "d").id().clone(),
+        item("", "abc").id().clone(),
+        Item::from_bundle(b"ab").id().clone(),
+        Item::from_bundle(b"abc").id().clone(),
     ];
     for (at, id) in ids.iter().enumerate() {
         assert!(!ids[at + 1..].contains(id), "{at}");

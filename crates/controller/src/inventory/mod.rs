@@ -53,6 +53,15 @@ pub(crate) struct Effects {
     pub(crate) templates: Vec<WorkloadKey>,
 }
 
+impl Effects {
+    /// What something else led to afterwards.
+    pub(crate) fn add(&mut self, after: Effects) {
+        self.facts.extend(after.facts);
+        self.questions.extend(after.questions);
+        self.templates.extend(after.templates);
+    }
+}
+
 /// Pods, their owners, and who waits for whom.
 #[derive(Debug, Default)]
 pub(crate) struct Inventory {

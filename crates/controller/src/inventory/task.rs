@@ -20,8 +20,8 @@ use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::watch::Sink;
 
-/// How many watch events may wait for the inventory.
-const QUEUE: usize = 1024;
+/// How many watch events, and pages of lists, may wait for the inventory.
+const QUEUE: usize = 32;
 /// How many custom owners are asked for at the same time.
 const QUESTIONS: usize = 4;
 /// How often it is looked for pods that waited long enough.
@@ -32,12 +32,12 @@ const TIDY_EVERY: Duration = Duration::from_secs(30);
 /// The name under which the loop shows signs of life.
 const NAME: &str = "inventory";
 
-/// What a watch saw.
+/// What a watch saw: one event, or those of one page of a list.
 #[derive(Debug)]
 pub(crate) enum Observation {
-    Pod(Box<Event<SlimPod>>),
-    Owner(&'static BuiltIn, Box<Event<SlimOwner>>),
-    Workload(&'static BuiltIn, Box<Event<SlimWorkload>>),
+    Pods(Vec<Event<SlimPod>>),
+    Owners(&'static BuiltIn, Vec<Event<SlimOwner>>),
+    Workloads(&'static BuiltIn, Vec<Event<SlimWorkload>>),
     Registered(SeenRegistered),
 }
 
@@ -52,25 +52,42 @@ pub(crate) struct WorkloadSink(&'static BuiltIn, mpsc::Sender<Observation>);
 
 impl Sink<SlimPod> for PodSink {
     async fn event(&mut self, event: Event<SlimPod>) -> Result<(), Stopped> {
-        let event = Observation::Pod(Box::new(event));
-        self.0.send(event).await.map_err(|_| Stopped)
+        let seen = Observation::Pods(vec![event]);
+        self.0.send(seen).await.map_err(|_| Stopped)
+    }
+
+    async fn page(&mut self, pods: Vec<SlimPod>) -> Result<(), Stopped> {
+        let seen = Observation::Pods(listed(pods));
+        self.0.send(seen).await.map_err(|_| Stopped)
     }
 }
 
 impl Sink<SlimOwner> for OwnerSink {
     async fn event(&mut self, event: Event<SlimOwner>) -> Result<(), Stopped> {
-        self.1
-            .send(Observation::Owner(self.0, Box::new(event)))
-            .await
-            .map_err(|_| Stopped)
+        let seen = Observation::Owners(self.0, vec![event]);
+        self.1.send(seen).await.map_err(|_| Stopped)
+    }
+
+    async fn page(&mut self, owners: Vec<SlimOwner>) -> Result<(), Stopped> {
+        let seen = Observation::Owners(self.0, listed(owners));
+        self.1.send(seen).await.map_err(|_| Stopped)
     }
 }
 
 impl Sink<SlimWorkload> for WorkloadSink {
     async fn event(&mut self, event: Event<SlimWorkload>) -> Result<(), Stopped> {
-        let event = Observation::Workload(self.0, Box::new(event));
-        self.1.send(event).await.map_err(|_| Stopped)
+        let seen = Observation::Workloads(self.0, vec![event]);
+        self.1.send(seen).await.map_err(|_| Stopped)
     }
+
+    async fn page(&mut self, workloads: Vec<SlimWorkload>) -> Result<(), Stopped> {
+        let seen = Observation::Workloads(self.0, listed(workloads));
+        self.1.send(seen).await.map_err(|_| Stopped)
+    }
+}
+
+fn listed<K>(objects: Vec<K>) -> Vec<Event<K>> {
+    objects.into_iter().map(Event::InitApply).collect()
 }
 
 /// The way into the inventory for the watches.
@@ -173,8 +190,7 @@ impl InventoryTask {
                     if now >= tidy_at {
                         tidy_at = now + TIDY_EVERY;
                         let due = self.inventory.tidy(now);
-                        effects.questions.extend(due.questions);
-                        effects.templates.extend(due.templates);
+                        effects.add(due);
                     }
                     effects
                 }
@@ -226,12 +242,20 @@ impl InventoryTask {
 
     fn observe(&mut self, observation: Observation) -> Effects {
         let now = Instant::now();
+        let mut effects = Effects::default();
         match observation {
-            Observation::Pod(event) => self.observe_pod(*event, now),
-            Observation::Owner(kind, event) => self.observe_owner(kind, *event, now),
-            Observation::Workload(kind, event) => self.observe_workload(kind, *event, now),
-            Observation::Registered(seen) => self.observe_registered(seen),
+            Observation::Pods(events) => events
+                .into_iter()
+                .for_each(|event| effects.add(self.observe_pod(event, now))),
+            Observation::Owners(kind, events) => events
+                .into_iter()
+                .for_each(|event| effects.add(self.observe_owner(kind, event, now))),
+            Observation::Workloads(kind, events) => events
+                .into_iter()
+                .for_each(|event| effects.add(self.observe_workload(kind, event, now))),
+            Observation::Registered(seen) => effects.add(self.observe_registered(seen)),
         }
+        effects
     }
 
     fn observe_workload(
@@ -310,10 +334,8 @@ impl InventoryTask {
         self.questions
             .extend(effects.templates.into_iter().map(Question::Template));
         self.ask();
-        for fact in effects.facts {
-            self.engine.tell(fact).await?;
-        }
-        if self.is_all_told() && !*self.told.borrow() {
+        self.engine.tell_all(effects.facts).await?;
+        if !*self.told.borrow() && self.is_all_told() {
             self.told.send_replace(true);
         }
         Ok(())

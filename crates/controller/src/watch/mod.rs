@@ -33,7 +33,7 @@ use crate::versions::ResourceVersion;
 /// So many failures one after the other lead to a new list.
 const FAILURES_BEFORE_LIST: u32 = 5;
 /// Objects in one page of a list.
-const PAGE: u32 = 500;
+const PAGE: u32 = 200;
 /// A page that takes longer, or a watch that takes longer to begin, has failed.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// The longest pause after failures one after the other.
@@ -62,6 +62,19 @@ pub(crate) trait Sink<K>: Send {
     /// `Init` before and `InitDone` after a complete list; what such a list does not hold is gone. A list that fails
     /// begins anew with another `Init`.
     fn event(&mut self, event: Event<K>) -> impl Future<Output = Result<(), Stopped>> + Send;
+
+    /// The objects of one page of a list.
+    fn page(&mut self, objects: Vec<K>) -> impl Future<Output = Result<(), Stopped>> + Send
+    where
+        K: Send,
+    {
+        async move {
+            for object in objects {
+                self.event(Event::InitApply(object)).await?;
+            }
+            Ok(())
+        }
+    }
 
     /// What comes next of a list is as of this version of the API server's store.
     fn listing(&mut self, _at: &str) {}
@@ -230,9 +243,7 @@ impl Watch {
             if let Some(at) = &list.metadata.resource_version {
                 sink.listing(at);
             }
-            for object in list.items {
-                sink.event(Event::InitApply(object)).await?;
-            }
+            sink.page(list.items).await?;
             page.continue_token = list.metadata.continue_.filter(|token| !token.is_empty());
             if page.continue_token.is_none() {
                 let Some(version) = list.metadata.resource_version else {

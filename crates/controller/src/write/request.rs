@@ -73,7 +73,7 @@ impl Requests {
             metadata: ObjectMeta {
                 namespace: Some(place.namespace.to_string()),
                 name: Some(place.name.to_string()),
-                uid: stored.map(|stored| stored.uid.clone()),
+                uid: stored.map(|stored| stored.uid.to_string()),
                 resource_version: stored.map(|stored| stored.resource_version.as_str().to_owned()),
                 owner_references: Some(owners.to_vec()),
                 ..ObjectMeta::default()
@@ -101,7 +101,7 @@ impl Requests {
     /// Deletes exactly the object that is stored.
     pub(crate) async fn delete(&self, place: &Place, stored: &Stored) -> Result<(), Refused> {
         let preconditions = Preconditions {
-            uid: Some(stored.uid.clone()),
+            uid: Some(stored.uid.to_string()),
             resource_version: Some(stored.resource_version.as_str().to_owned()),
         };
         let parameters = DeleteParams {

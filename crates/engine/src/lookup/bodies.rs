@@ -60,12 +60,13 @@ impl Bodies {
         let bytes = client
             .blob(repository, digest, size.min(EVIDENCE_BLOB_LIMIT))
             .await?;
-        self.store.keep_body(*digest, bytes.clone());
+        self.store.keep_body(digest.clone(), bytes.clone());
         Ok(bytes)
     }
 
     /// Keeps a manifest that was read by other means.
     pub(crate) fn keep(&self, manifest: &Manifest) {
-        self.store.keep_body(manifest.digest, manifest.bytes.clone());
+        self.store
+            .keep_body(manifest.digest.clone(), manifest.bytes.clone());
     }
 }

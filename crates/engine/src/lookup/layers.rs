@@ -39,11 +39,11 @@ impl Layer {
             let beside = layer.annotations.iter();
             let read = beside.filter(|(name, _)| Item::is_read_beside_layers(name));
             Layer {
-                manifest: manifest.digest,
+                manifest: manifest.digest.clone(),
                 position,
                 descriptor: Descriptor {
                     media_type: layer.media_type.clone(),
-                    digest: layer.digest,
+                    digest: layer.digest.clone(),
                     size: layer.size,
                     platform: None,
                     artifact_type: None,
@@ -73,7 +73,7 @@ impl Layer {
         }
         Arc::new(item.kept_elsewhere(Arc::new(InStore {
             store: store.clone(),
-            manifest: self.manifest,
+            manifest: self.manifest.clone(),
             position: self.position,
         })))
     }
@@ -88,7 +88,12 @@ impl Layer {
 pub(crate) fn in_order(layers: &mut [Layer]) {
     layers.sort_by_key(|layer| {
         let descriptor = &layer.descriptor;
-        (descriptor.size, descriptor.digest, layer.manifest, layer.position)
+        (
+            descriptor.size,
+            descriptor.digest.clone(),
+            layer.manifest.clone(),
+            layer.position,
+        )
     });
 }
 
@@ -99,7 +104,7 @@ pub(crate) fn within_budget(layers: &mut Vec<Layer>) -> bool {
     let mut total = 0_u64;
     let mut counted = BTreeSet::new();
     layers.retain(|Layer { descriptor, .. }| {
-        let body = (descriptor.digest, descriptor.size);
+        let body = (descriptor.digest.clone(), descriptor.size);
         let with_it = total.saturating_add(descriptor.size);
         let fits = counted.contains(&body) || with_it <= BYTE_BUDGET;
         if fits && counted.insert(body) {
@@ -176,7 +181,7 @@ impl Recent {
         if held.bytes.saturating_add(size) > BYTE_BUDGET {
             *held = Held::default();
         }
-        if held.layers.insert(*manifest, layers.clone()).is_none() {
+        if held.layers.insert(manifest.clone(), layers.clone()).is_none() {
             held.bytes += size;
         }
         Some(layers)

@@ -63,7 +63,7 @@ pub(crate) struct Evidence {
 }
 
 /// What a tag names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Tagged {
     /// The registry does not have the tag.
     Absent,
@@ -133,8 +133,12 @@ pub(crate) struct Ask {
 impl Ask {
     pub(crate) fn origins(&self) -> BTreeSet<Origin> {
         let tags = self.tags.keys().cloned().map(Origin::Tag);
-        tags.chain(self.pinned.iter().map(|digest| Origin::Pinned(Arc::new(*digest))))
-            .collect()
+        tags.chain(
+            self.pinned
+                .iter()
+                .map(|digest| Origin::Pinned(Arc::new(digest.clone()))),
+        )
+        .collect()
     }
 }
 
@@ -199,7 +203,7 @@ impl Pass {
             asked_attestations: ask.wants_attestations,
             retry_after: shortfall.retry_after,
             own: DigestPass {
-                digest: ask.subject.digest,
+                digest: ask.subject.digest.clone(),
                 shape: known.shape,
                 seen: known.seen,
                 listed: BTreeMap::new(),
@@ -269,7 +273,7 @@ async fn pass(client: &registry::Client, bodies: &Bodies, ask: &Ask) -> Pass {
         served: Mutex::default(),
     };
     let own = look
-        .at(ask.subject.digest, &known(ask, &ask.subject.digest))
+        .at(ask.subject.digest.clone(), &known(ask, &ask.subject.digest))
         .await;
     let mut pass = Pass {
         subject: ask.subject.clone(),
@@ -320,12 +324,12 @@ pub(crate) struct Look<'a> {
 impl Look<'_> {
     fn served(&self, repository: &Repository, digest: &Digest) -> Option<Manifest> {
         let served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
-        served.get(&(repository.clone(), *digest)).cloned()
+        served.get(&(repository.clone(), digest.clone())).cloned()
     }
 
     fn note_served(&self, repository: &Repository, manifest: &Manifest) {
         self.bodies.keep(manifest);
         let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
-        served.insert((repository.clone(), manifest.digest), manifest.clone());
+        served.insert((repository.clone(), manifest.digest.clone()), manifest.clone());
     }
 }

@@ -16,7 +16,7 @@ const CHILD_LIMIT: usize = 32;
 /// tags resolved to at first sight, and, unless all is well, what the tags name now.
 pub(crate) async fn follow_indexes(look: &Look<'_>, ask: &Ask, pass: &mut Pass, media_type: &str, size: u64) {
     let mut candidates: BTreeSet<Digest> = ask.pinned.clone();
-    candidates.extend(ask.tags.values().flatten());
+    candidates.extend(ask.tags.values().flatten().cloned());
     if !ask.holds {
         for tag in ask.tags.keys() {
             candidates.extend(resolve(look, pass, tag).await);
@@ -26,11 +26,12 @@ pub(crate) async fn follow_indexes(look: &Look<'_>, ask: &Ask, pass: &mut Pass, 
     for candidate in candidates.difference(&ask.proven) {
         let index = read(look, pass, candidate).await;
         if index.is_some_and(|index| lists(&index, &ask.subject.digest, media_type, size)) {
-            pass.proven.insert(*candidate);
+            pass.proven.insert(candidate.clone());
         }
     }
     for index in pass.proven.clone() {
-        pass.relatives.push(look.at(index, &known(ask, &index)).await);
+        pass.relatives
+            .push(look.at(index.clone(), &known(ask, &index)).await);
     }
 }
 
@@ -40,7 +41,7 @@ async fn resolve(look: &Look<'_>, pass: &mut Pass, tag: &Arc<str>) -> Option<Dig
         match look.client.tagged_manifest(&source.repository, tag).await {
             Ok(Some(manifest)) => {
                 look.note_served(&source.repository, &manifest);
-                pass.resolved.push((Arc::clone(tag), manifest.digest));
+                pass.resolved.push((Arc::clone(tag), manifest.digest.clone()));
                 return Some(manifest.digest);
             }
             Ok(None) => {}
@@ -76,7 +77,8 @@ pub(crate) async fn follow_children(look: &Look<'_>, ask: &Ask, pass: &mut Pass,
         return;
     }
     for child in &runnable {
-        pass.relatives.push(look.at(*child, &known(ask, child)).await);
+        pass.relatives
+            .push(look.at(child.clone(), &known(ask, child)).await);
     }
     pass.children = runnable;
 }

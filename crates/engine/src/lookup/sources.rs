@@ -33,7 +33,7 @@ impl Look<'_> {
         let mut visits = Vec::new();
         for source in &self.sources {
             // On the heap: the futures around it are many, and each would hold it.
-            let visit = Box::pin(self.visit(source, digest, known)).await;
+            let visit = Box::pin(self.visit(source, digest.clone(), known)).await;
             // What vouches is enough; a newer attestation that does not may be where the image is copied from.
             let settles = visit.settles(source, known, self.holds && !self.attestations);
             visits.push((source, visit));

@@ -53,18 +53,18 @@ fn items_in(read: Read<'_>, store: &Arc<Store>, layers: Vec<Layer>) -> Vec<Evide
 
 /// Every digest of bytes that the record may be read again from.
 pub(crate) fn reach(read: Read<'_>, record: &SubjectRecord) -> BTreeSet<Digest> {
-    let mut reached: BTreeSet<Digest> = record.seen.keys().chain(&record.proven).copied().collect();
-    reached.extend(&record.children);
-    let mut holding: BTreeSet<Digest> = record.past.values().flatten().copied().collect();
+    let mut reached: BTreeSet<Digest> = record.seen.keys().chain(&record.proven).cloned().collect();
+    reached.extend(record.children.iter().cloned());
+    let mut holding: BTreeSet<Digest> = record.past.values().flatten().cloned().collect();
     for seen in record.seen.values().flat_map(SmallMap::values) {
-        if let Some(Tagged::Manifest(index)) = seen.fallback {
-            reached.insert(index);
+        if let Some(Tagged::Manifest(index)) = &seen.fallback {
+            reached.insert(index.clone());
         }
         holding.extend(manifests(read, seen));
     }
     for manifest in holding {
-        let layers = evidence_layers(read, manifest);
-        reached.extend(layers.iter().map(|layer| layer.descriptor.digest));
+        let layers = evidence_layers(read, manifest.clone());
+        reached.extend(layers.iter().map(|layer| layer.descriptor.digest.clone()));
         reached.insert(manifest);
     }
     reached
@@ -85,13 +85,13 @@ pub(crate) fn proves(read: Read<'_>, index: &Digest, digest: &Digest) -> bool {
 
 /// The manifests of evidence that the ways of discovery gave.
 fn manifests(read: Read<'_>, seen: &WaysSeen) -> BTreeSet<Digest> {
-    let mut manifests: BTreeSet<Digest> = seen.referrers.iter().flatten().copied().collect();
-    if let Some(Tagged::Manifest(index)) = seen.fallback
+    let mut manifests: BTreeSet<Digest> = seen.referrers.iter().flatten().cloned().collect();
+    if let Some(Tagged::Manifest(index)) = &seen.fallback
         && let Some(Document::Index { children }) = manifest(read, &index).map(|index| index.document)
     {
         manifests.extend(children.into_iter().map(|child| child.digest));
     }
-    for tagged in [seen.signatures, seen.attestations] {
+    for tagged in [seen.signatures.clone(), seen.attestations.clone()] {
         if let Some(Tagged::Manifest(holding)) = tagged {
             manifests.insert(holding);
         }

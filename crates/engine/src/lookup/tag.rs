@@ -102,10 +102,10 @@ async fn ask_one(
     repository: &Repository,
     ask: &TagAsk,
 ) -> Result<Option<Digest>, Error> {
-    if let Some(known) = ask.named {
+    if let Some(known) = &ask.named {
         match client.head_tag(repository, &ask.tag.tag).await? {
             None => return Ok(None),
-            Some(TagHint::Digest(digest)) if digest == known => return Ok(Some(known)),
+            Some(TagHint::Digest(digest)) if digest == *known => return Ok(Some(known.clone())),
             Some(TagHint::Digest(_) | TagHint::NoDigest) => {}
         }
     }

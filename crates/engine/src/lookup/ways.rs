@@ -30,7 +30,10 @@ impl Look<'_> {
         let before = known.seen.get(&source.evidence);
         let mut visit = Visit::default();
         let asked_first = !(self.holds && known.shape.is_some() && before.is_some());
-        if asked_first && self.subject(source, digest, &mut visit).await.is_none() && visit.absent.is_some() {
+        if asked_first
+            && self.subject(source, digest.clone(), &mut visit).await.is_none()
+            && visit.absent.is_some()
+        {
             return visit;
         }
         let before = before.cloned().unwrap_or_default();
@@ -41,11 +44,11 @@ impl Look<'_> {
         let prefix = digest.tag_prefix();
         let (referrers, fallback, signatures, attestations) = tokio::join!(
             at.referrers(&digest, known.listed.contains(&source.evidence)),
-            at.tag(prefix.clone(), before.fallback),
-            at.tag(format!("{prefix}.sig"), before.signatures),
+            at.tag(prefix.clone(), before.fallback.clone()),
+            at.tag(format!("{prefix}.sig"), before.signatures.clone()),
             async {
                 match self.attestations {
-                    true => Some(at.tag(format!("{prefix}.att"), before.attestations).await),
+                    true => Some(at.tag(format!("{prefix}.att"), before.attestations.clone()).await),
                     false => None,
                 }
             },
@@ -56,7 +59,7 @@ impl Look<'_> {
             referrers: note(&mut found.both, referrers).map(|(referrers, truncated)| {
                 miss(&mut found.both, truncated);
                 listed = referrers;
-                listed.keys().copied().collect()
+                listed.keys().cloned().collect()
             }),
             fallback: note(&mut found.both, fallback).map(|tagged| without_itself(tagged, &digest)),
             signatures: note(&mut found.signatures, signatures),
@@ -152,18 +155,18 @@ impl At<'_> {
     /// away from the others, and what only attestations are found by nothing from signatures.
     async fn items(&self, seen: &WaysSeen, listed: Listed, found: &mut Found) -> Vec<Evidence> {
         let mut manifests = listed;
-        if let Some(Tagged::Manifest(index)) = seen.fallback {
-            let listed = self.listed(index).await;
+        if let Some(Tagged::Manifest(index)) = &seen.fallback {
+            let listed = self.listed(index.clone()).await;
             manifests.extend(note(&mut found.both, listed).unwrap_or_default());
         }
-        if let Some(Tagged::Manifest(signatures)) = seen.signatures {
-            manifests.insert(signatures, 0);
+        if let Some(Tagged::Manifest(signatures)) = &seen.signatures {
+            manifests.insert(signatures.clone(), 0);
         }
         let items = self.items_of(manifests, &mut found.both).await;
-        let Some(Tagged::Manifest(attestations)) = seen.attestations else {
+        let Some(Tagged::Manifest(attestations)) = &seen.attestations else {
             return united(Vec::new(), items);
         };
-        let attestations = Listed::from([(attestations, 0)]);
+        let attestations = Listed::from([(attestations.clone(), 0)]);
         united(items, self.items_of(attestations, &mut found.attestations).await)
     }
 
@@ -312,7 +315,7 @@ fn note<T>(told: &mut Option<Shortfall>, answer: Result<T, Shortfall>) -> Option
 
 /// Some registries resolve the fallback tag to the image itself; that lists nothing.
 fn without_itself(tagged: Tagged, digest: &Digest) -> Tagged {
-    if tagged == Tagged::Manifest(*digest) {
+    if tagged == Tagged::Manifest(digest.clone()) {
         Tagged::Absent
     } else {
         tagged
@@ -324,7 +327,7 @@ pub(crate) fn united(first: Vec<Evidence>, second: Vec<Evidence>) -> Vec<Evidenc
     let by_id: BTreeMap<Digest, Evidence> = first
         .into_iter()
         .chain(second)
-        .map(|found| (*found.item.id(), found))
+        .map(|found| (found.item.id().clone(), found))
         .collect();
     by_id.into_values().collect()
 }
@@ -339,7 +342,7 @@ pub(crate) fn shape_of(manifest: &Manifest) -> Shape {
             runnable: children
                 .iter()
                 .filter(|child| may_run(child))
-                .map(|child| child.digest)
+                .map(|child| child.digest.clone())
                 .collect(),
         },
     }

@@ -188,7 +188,7 @@ impl Store {
         if bytes.len() > BODY_LIMIT {
             return;
         }
-        self.pending().bodies.insert(digest, bytes.clone());
+        self.pending().bodies.insert(digest.clone(), bytes.clone());
         self.send(Write::Body(digest, bytes));
     }
 
@@ -445,7 +445,7 @@ mod tests {
             ..SubjectRecord::default()
         };
         let store = Store::open(Some(folder.path())).unwrap();
-        store.keep_body(digest, Bytes::from_static(b"body"));
+        store.keep_body(digest.clone(), Bytes::from_static(b"body"));
         store.keep_subject("a@b".into(), &record);
         assert_eq!(
             store.body(&digest),
@@ -463,7 +463,7 @@ mod tests {
     fn a_body_that_was_edited_on_disk_is_not_believed() {
         let store = Store::open(None).unwrap();
         let digest = Digest::sha256(b"signed");
-        store.keep_body(digest, Bytes::from_static(b"forged"));
+        store.keep_body(digest.clone(), Bytes::from_static(b"forged"));
         store.flush();
         assert_eq!(store.body(&digest), None);
     }
@@ -477,7 +477,7 @@ mod tests {
         let digest = Digest::sha256(&body);
         let keep = |times: usize| {
             for _ in 0..times {
-                store.keep_body(digest, body.clone());
+                store.keep_body(digest.clone(), body.clone());
                 store.flush();
             }
             std::fs::metadata(folder.path().join(FILE)).unwrap().len()
@@ -491,9 +491,9 @@ mod tests {
     fn a_body_that_was_spoilt_is_written_again() {
         let store = Store::open(None).unwrap();
         let digest = Digest::sha256(b"signed");
-        store.keep_body(digest, Bytes::from_static(b"spoilt"));
+        store.keep_body(digest.clone(), Bytes::from_static(b"spoilt"));
         store.flush();
-        store.keep_body(digest, Bytes::from_static(b"signed"));
+        store.keep_body(digest.clone(), Bytes::from_static(b"signed"));
         store.flush();
         assert_eq!(store.body(&digest), Some(Bytes::from_static(b"signed")));
     }

@@ -44,14 +44,14 @@ fn prune_to(
     let sizes = sizes(database)?;
     let (rows, mut unreadable) = rows(database, running)?;
     let (dropped, kept) = divided(rows, &sizes, now, limit);
-    let needed: HashSet<Digest> = kept.iter().flat_map(|row| row.needs.iter().copied()).collect();
-    let was_needed: HashSet<Digest> = dropped.iter().flat_map(|row| row.needs.iter().copied()).collect();
+    let needed: HashSet<Digest> = kept.iter().flat_map(|row| row.needs.iter().cloned()).collect();
+    let was_needed: HashSet<Digest> = dropped.iter().flat_map(|row| row.needs.iter().cloned()).collect();
     let (mut gone, mut left) = (Vec::new(), HashSet::new());
     for digest in sizes.keys().filter(|digest| !needed.contains(*digest)) {
         if was_needed.contains(digest) || orphans.contains(digest) {
-            gone.push(*digest);
+            gone.push(digest.clone());
         } else {
-            left.insert(*digest);
+            left.insert(digest.clone());
         }
     }
     unreadable.extend(dropped.into_iter().map(|row| row.key));
@@ -74,7 +74,7 @@ fn divided(rows: Vec<Row>, sizes: &HashMap<Digest, u64>, now: Timestamp, limit: 
         .partition(|row| !row.runs && row.checked < oldest);
     let mut users: BTreeMap<Digest, usize> = BTreeMap::new();
     for digest in kept.iter().flat_map(|row| &row.needs) {
-        *users.entry(*digest).or_default() += 1;
+        *users.entry(digest.clone()).or_default() += 1;
     }
     let size = |digest: &Digest| sizes.get(digest).copied().unwrap_or(0);
     let mut total: u64 = users.keys().map(size).sum();
@@ -160,10 +160,10 @@ mod tests {
     /// A subject that was checked at a time and needs this body.
     fn subject(store: &Store, name: &str, body: &'static [u8], checked: Timestamp) -> Digest {
         let digest = Digest::sha256(body);
-        store.keep_body(digest, Bytes::from_static(body));
+        store.keep_body(digest.clone(), Bytes::from_static(body));
         let record = SubjectRecord {
             checked: Some(checked),
-            seen: BTreeMap::from([(digest, Seen::default())]),
+            seen: BTreeMap::from([(digest.clone(), Seen::default())]),
             ..SubjectRecord::default()
         };
         store.keep_subject(name.to_owned(), &record);
@@ -203,7 +203,7 @@ mod tests {
         let younger = subject(&store, "younger", b"ABCDEFGHIJ", at(99 * DAY));
         prune_all(&store, &["runs"], &HashSet::new(), 20);
         assert_eq!(
-            [runs, older, younger].map(|digest| store.body(&digest).is_some()),
+            [runs.clone(), older.clone(), younger.clone()].map(|digest| store.body(&digest).is_some()),
             [true, false, true]
         );
         prune_all(&store, &["runs"], &HashSet::new(), 1);
@@ -227,7 +227,7 @@ mod tests {
     fn a_body_that_no_record_needs_goes_at_the_second_sight() {
         let store = Store::open(None).unwrap();
         let digest = Digest::sha256(b"orphan");
-        store.keep_body(digest, Bytes::from_static(b"orphan"));
+        store.keep_body(digest.clone(), Bytes::from_static(b"orphan"));
         let orphans = prune_all(&store, &[], &HashSet::new(), SIZE);
         assert!(store.body(&digest).is_some());
         prune_all(&store, &[], &orphans, SIZE);

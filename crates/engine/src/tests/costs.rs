@@ -53,7 +53,9 @@ fn fleet(pods: usize) -> (World, Signer) {
     world.tell(policy_fact("elsewhere", "elsewhere/**", &["other"]));
     for number in 0..IMAGES {
         let digest = digest(&image(number));
-        world.signatures.insert(digest, vec![signer.sign(&digest)]);
+        world
+            .signatures
+            .insert(digest.clone(), vec![signer.sign(&digest)]);
         for pod in 0..pods {
             world.tell(pod_number(number, pod));
         }

@@ -29,7 +29,7 @@ fn tell_all(world: &mut World, signer: &Signer, stage: Stage) {
 fn keep(store: &Store, bytes: impl Into<Bytes>) -> Digest {
     let bytes = bytes.into();
     let digest = Digest::sha256(&bytes);
-    store.keep_body(digest, bytes);
+    store.keep_body(digest.clone(), bytes);
     digest
 }
 
@@ -70,12 +70,12 @@ fn restarted_with_an_index_of(listed: impl Fn(Digest) -> Digest) -> Option<(Verd
     let child_bytes = manifest();
     let size = child_bytes.len();
     let child = keep(&store, child_bytes);
-    let index = keep(&store, index_of(listed(child), size));
+    let index = keep(&store, index_of(listed(child.clone()), size));
     let record = SubjectRecord {
         checked: Some(World::new().now),
         seen: BTreeMap::from([
-            (child, Seen::new()),
-            (index, keep_evidence(&store, &signer.sign(&index))),
+            (child.clone(), Seen::new()),
+            (index.clone(), keep_evidence(&store, &signer.sign(&index))),
         ]),
         proven: BTreeSet::from([index]),
         ..SubjectRecord::default()
@@ -118,15 +118,15 @@ fn restarted_with_children(named: impl Fn([Digest; 2]) -> Vec<Digest>) -> Option
     let index = json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.index.v1+json",
-        "manifests": [child(signed, "amd64"), child(unsigned, "arm64")],
+        "manifests": [child(signed.clone(), "amd64"), child(unsigned.clone(), "arm64")],
     });
     let index = keep(&store, index.to_string());
     let record = SubjectRecord {
         checked: Some(World::new().now),
         seen: BTreeMap::from([
-            (index, Seen::new()),
-            (signed, keep_evidence(&store, &signer.sign(&signed))),
-            (unsigned, Seen::new()),
+            (index.clone(), Seen::new()),
+            (signed.clone(), keep_evidence(&store, &signer.sign(&signed))),
+            (unsigned.clone(), Seen::new()),
         ]),
         children: named([signed, unsigned]),
         ..SubjectRecord::default()
@@ -333,8 +333,10 @@ fn b34_a_name_that_was_not_followed_yet_is_no_absence() {
     let signer = Signer::new();
     let mut world = World::new();
     let (child, index) = (digest("shop/web"), digest("index"));
-    world.indexes.insert(index, BTreeSet::from([child]));
-    world.signatures.insert(index, vec![signer.sign(&index)]);
+    world
+        .indexes
+        .insert(index.clone(), BTreeSet::from([child.clone()]));
+    world.signatures.insert(index.clone(), vec![signer.sign(&index)]);
     tell_all(&mut world, &signer, Stage::Active);
     world.tell(policy_fact("any", "shop/**", &["release"]));
     world.tell(pod("early", "shop/web"));

@@ -119,7 +119,7 @@ fn told(world: &mut World) -> BTreeSet<Target> {
 fn the_counts_of_a_key_are_told_where_no_answer_changes() {
     let (mut world, first, second) = (World::new(), Signer::new(), Signer::new());
     let image = digest("shop/web");
-    world.signatures.insert(image, vec![first.sign(&image)]);
+    world.signatures.insert(image.clone(), vec![first.sign(&image)]);
     for (name, signer, stage) in [("one", &first, Stage::Active), ("two", &second, Stage::Staged)] {
         world.tell(key_fact(name, key_spec("release", signer, stage)));
     }
@@ -151,7 +151,7 @@ fn the_counts_of_a_key_are_told_where_no_answer_changes() {
 fn the_counts_of_a_key_are_told_where_only_who_runs_an_image_changes() {
     let (mut world, signer) = (World::new(), Signer::new());
     let image = digest("shop/web");
-    world.signatures.insert(image, vec![signer.sign(&image)]);
+    world.signatures.insert(image.clone(), vec![signer.sign(&image)]);
     world.tags.insert("r.example/shop/web:1".to_owned(), image);
     world.tell(key_fact("one", key_spec("release", &signer, Stage::Active)));
     world.tell(policy_fact("prod", "shop/**", &["release"]));

@@ -25,7 +25,7 @@ impl Scene {
         let mut world = World::new();
         let signer = Signer::new();
         let own = digest("shop/web");
-        world.signatures.insert(own, vec![signer.sign(&own)]);
+        world.signatures.insert(own.clone(), vec![signer.sign(&own)]);
         world.tell(key_fact("release-1", key_spec("release", &signer, Stage::Active)));
         world.tell(policy_fact("prod", "shop/**", &["release"]));
         world.tell(pod("web", "shop/web"));

@@ -29,7 +29,7 @@ fn shop(signer: &Signer) -> World {
 }
 
 fn signed(world: &mut World, signer: &Signer, of: image::Digest) {
-    world.signatures.insert(of, vec![signer.sign(&of)]);
+    world.signatures.insert(of.clone(), vec![signer.sign(&of)]);
 }
 
 fn live(world: &mut World, minutes: i64) {
@@ -153,9 +153,11 @@ fn trust_is_not_renewed_by_other_evidence_than_what_it_rests_on() {
     let (signer, stranger) = (Signer::new(), Signer::new());
     let mut world = shop(&signer);
     let (child, index) = (digest("shop/web"), digest("index"));
-    world.indexes.insert(index, BTreeSet::from([child]));
-    signed(&mut world, &signer, index);
-    signed(&mut world, &stranger, child);
+    world
+        .indexes
+        .insert(index.clone(), BTreeSet::from([child.clone()]));
+    signed(&mut world, &signer, index.clone());
+    signed(&mut world, &stranger, child.clone());
     world.tell(pod_of("web", &format!("r.example/shop/web@{index}"), &child));
     world.tell(Fact::Synced);
     world.look_up();

@@ -21,7 +21,7 @@ fn beside() -> World {
         let own = digest(image);
         world
             .signatures
-            .insert(own, by.iter().map(|signer| signer.sign(&own)).collect());
+            .insert(own.clone(), by.iter().map(|signer| signer.sign(&own)).collect());
     }
     world.tell(key_fact(
         "release-1",

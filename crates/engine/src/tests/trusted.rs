@@ -11,7 +11,7 @@ fn workloads_that_hold_without_evidence_are_counted_apart() {
     let mut world = World::new();
     let signer = Signer::new();
     let own = digest("shop/web");
-    world.signatures.insert(own, vec![signer.sign(&own)]);
+    world.signatures.insert(own.clone(), vec![signer.sign(&own)]);
     world.tell(key_fact("release-1", key_spec("release", &signer, Stage::Active)));
     world.tell(policy_fact("prod", "shop/**", &["release"]));
     let mut vendors = policy("vendors", "vendor/**", &["release"]);

@@ -66,7 +66,9 @@ fn keyless_spec(stage: Stage, ring: &str, root: &str, keyless: Keyless) -> Signi
 fn world() -> World {
     let mut world = World::new();
     let digest: Digest = DIGEST.trim().parse().unwrap();
-    world.signatures.insert(digest, vec![Held::bundle(SIGNATURE)]);
+    world
+        .signatures
+        .insert(digest.clone(), vec![Held::bundle(SIGNATURE)]);
     world.tell(Fact::TrustRoot {
         name: "own".into(),
         root: Ok(Arc::new(verify::TrustRoot::from_json(ROOT.as_bytes()).unwrap())),
@@ -203,7 +205,7 @@ fn b44_a_revoked_matcher_that_cannot_be_read_leaves_every_identity_in_doubt() {
 fn b44_a_revoked_public_key_is_revoked_although_its_trust_root_is_missing() {
     let (mut world, signer) = (World::new(), Signer::new());
     let image = digest("shop/web");
-    world.signatures.insert(image, vec![signer.sign(&image)]);
+    world.signatures.insert(image.clone(), vec![signer.sign(&image)]);
     world.tell(key_fact(
         "release-2026",
         key_spec("release", &signer, Stage::Active),

@@ -270,7 +270,7 @@ impl World {
     pub(crate) fn look_up(&mut self) -> usize {
         let asks = self.engine.due_lookups(self.now, usize::MAX);
         for ask in &asks {
-            self.asked.push(ask.subject.digest);
+            self.asked.push(ask.subject.digest.clone());
             self.end(ask);
         }
         asks.len()
@@ -283,7 +283,7 @@ impl World {
             let name = format!("{}:{}", ask.tag.repository, ask.tag.tag);
             let answer = match self.tags.get(&name) {
                 _ if self.down => TagAnswer::Failed(Shortfall::unavailable("the registry is down")),
-                Some(digest) => TagAnswer::Names(*digest),
+                Some(digest) => TagAnswer::Names(digest.clone()),
                 None => TagAnswer::Absent(Gap {
                     reason: Reason::DigestUnresolved,
                     detail: format!("{name} is not there").into(),
@@ -313,14 +313,14 @@ impl World {
         if self.down {
             return Pass::failed(ask, Shortfall::unavailable("the registry is down"));
         }
-        let own = self.part(ask, ask.subject.digest);
+        let own = self.part(ask, ask.subject.digest.clone());
         let candidates = ask.pinned.iter().chain(ask.tags.values().flatten());
         let lists = |index: &&Digest| {
             let children = self.indexes.get(*index);
             children.is_some_and(|children| children.contains(&ask.subject.digest))
         };
         let mut proven = ask.proven.clone();
-        proven.extend(candidates.filter(lists));
+        proven.extend(candidates.filter(lists).cloned());
         Pass {
             subject: ask.subject.clone(),
             asked_indexes: ask.wants_indexes,
@@ -328,7 +328,7 @@ impl World {
             asked_attestations: ask.wants_attestations,
             asked_origins: ask.origins(),
             own,
-            relatives: proven.iter().map(|index| self.part(ask, *index)).collect(),
+            relatives: proven.iter().map(|index| self.part(ask, index.clone())).collect(),
             proven,
             children: Vec::new(),
             index_gap: self
@@ -372,13 +372,13 @@ impl World {
                 held.iter().map(Held::evidence).collect()
             }
         };
-        items.sort_by_key(|found| *found.item.id());
+        items.sort_by_key(|found| found.item.id().clone());
         let again = |before: &Evidence| items.iter().any(|found| found.item.id() == before.item.id());
         let refreshed = !items.is_empty() && known.items.iter().all(again);
         let shortfall =
             (self.bodiless && !unchanged).then(|| Shortfall::unavailable("a listed item is not served"));
         DigestPass {
-            digest,
+            digest: digest.clone(),
             shape: Some(self.shape(&digest)),
             listed: BTreeMap::from([(repository.clone(), !listed.is_empty())]),
             seen: match shortfall {
@@ -395,7 +395,7 @@ impl World {
     fn shape(&self, digest: &Digest) -> Shape {
         match self.indexes.get(digest) {
             Some(children) => Shape::Index {
-                runnable: children.iter().copied().collect(),
+                runnable: children.iter().cloned().collect(),
             },
             None => Shape::Manifest {
                 media_type: MANIFEST.into(),

@@ -198,7 +198,7 @@ pub(crate) fn known(digest: &Digest, nature: Nature, items: Vec<Item>) -> Knowle
     let mut items: Vec<ItemFacts> = items.into_iter().map(|item| checked(digest, item)).collect();
     items.sort_by(|one, other| one.item.id().cmp(other.item.id()));
     Knowledge {
-        digest: *digest,
+        digest: digest.clone(),
         nature,
         items,
         completeness: Completeness::Complete,

@@ -61,7 +61,7 @@ fn knowledge(pool: usize) -> impl Strategy<Value = Knowledge> {
                 items.iter_mut().for_each(|item| item.outcomes.truncate(2));
             }
             Knowledge {
-                digest: POOLS[pool].digest,
+                digest: POOLS[pool].digest.clone(),
                 nature,
                 items,
                 completeness,

@@ -332,7 +332,7 @@ fn b47_a_vex_document_that_is_gone_suppresses_nothing_and_a_later_one_against_th
     let affected = |time| vex(person(1), Some(time), "affected");
     let (earlier, later) = ("2026-11-20T00:00:00Z", "2026-11-21T00:00:00Z");
     let answer = |gone: Item, there: Vec<Item>| {
-        let id = *gone.id();
+        let id = gone.id().clone();
         let mut scene = with_vex([vec![gone], there].concat(), |_| ());
         let items = scene.own.items.iter_mut();
         items.for_each(|facts| facts.is_gone = *facts.item.id() == id);

@@ -18,7 +18,7 @@ fn revoked(spared: Spared) -> Scene {
 
 fn honouring(digests: &[Digest]) -> Spared {
     Spared {
-        honoured: digests.iter().copied().collect(),
+        honoured: digests.iter().cloned().collect(),
         dated_before: None,
     }
 }

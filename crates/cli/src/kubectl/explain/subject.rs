@@ -124,7 +124,10 @@ impl Subject {
                         .written_tag
                         .as_deref()
                         .is_none_or(|tag| wanted.digest.is_some() || found.tag() == Some(tag))
-                    && wanted.digest.is_none_or(|wanted| wanted.to_string() == digest)
+                    && wanted
+                        .digest
+                        .clone()
+                        .is_none_or(|wanted| wanted.to_string() == digest)
             }
         }
     }

@@ -111,7 +111,7 @@ impl Survey {
             return;
         };
         let one = group.images.entry(digest).or_default();
-        match (reference.digest, reference.tag()) {
+        match (reference.digest.clone(), reference.tag()) {
             (Some(pinned), _) => drop(one.pinned.insert(pinned)),
             (None, Some(tag)) => drop(one.tags.insert(tag.into())),
             (None, None) => {}
@@ -274,7 +274,7 @@ impl Image {
 /// The digest that runs; None where nobody says.
 fn running(image: &PodImage, reference: &Reference) -> Option<Digest> {
     match &image.image_id {
-        None => reference.digest,
+        None => reference.digest.clone(),
         Some(id) => match ImageId::parse(id) {
             ImageId::Pulled { digest, .. } => Some(digest),
             ImageId::NotStarted | ImageId::ConfigOnly { .. } | ImageId::Unreadable(_) => None,

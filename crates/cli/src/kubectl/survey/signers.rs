@@ -39,7 +39,7 @@ pub(super) async fn look_up(
         .flat_map(|(repository, group)| {
             group.images.iter().map(|(digest, image)| Signable {
                 repository: repository.clone(),
-                digest: *digest,
+                digest: digest.clone(),
                 tags: image.tags.clone(),
                 pinned: image.pinned.clone(),
             })
