@@ -151,7 +151,9 @@ impl Past {
     /// What is known, with what is not found any more as if it were.
     pub(crate) fn added_to(&self, known: &mut Knowledge) {
         known.items.extend(self.items.iter().cloned());
-        known.items.sort_by_key(|item| item.item.id().clone());
+        known
+            .items
+            .sort_by(|one, other| one.item.id().cmp(other.item.id()));
         known.forgotten = self.forgotten.clone();
     }
 }

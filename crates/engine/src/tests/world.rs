@@ -372,7 +372,7 @@ impl World {
                 held.iter().map(Held::evidence).collect()
             }
         };
-        items.sort_by_key(|found| found.item.id().clone());
+        items.sort_by(|one, other| one.item.id().cmp(other.item.id()));
         let again = |before: &Evidence| items.iter().any(|found| found.item.id() == before.item.id());
         let refreshed = !items.is_empty() && known.items.iter().all(again);
         let shortfall =
