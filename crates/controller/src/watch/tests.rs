@@ -109,7 +109,7 @@ async fn a_list_comes_in_pages_and_is_whole_before_anything_else_is_heard() {
     };
     let (told, requests) = told(patience(), answers, "done c").await;
     assert_eq!(told, ["init", "+a", "+b", "done", "c"]);
-    assert!(requests[0].query.contains("limit=500"), "{}", requests[0].query);
+    assert!(requests[0].query.contains("limit=200"), "{}", requests[0].query);
     assert!(
         requests[2].query.contains("resourceVersion=7"),
         "{}",
