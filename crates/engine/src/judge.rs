@@ -226,6 +226,7 @@ impl Engine {
         let mut by_retiring = false;
         if let Some(version) = &policy.in_force {
             resting = sole_trust(&version.compiled, &told, self.keys.rings(), now);
+            resting.shrink_to_fit();
             by_retiring = !subject.starters.is_empty()
                 && judgement.verdict == Verdict::Compliant
                 && rests_on_retiring(&version.compiled, &told, self.keys.rings(), now);
