@@ -7,6 +7,7 @@
 //! is how a deletion begins; if it runs on, it is judged as what it then belongs to.
 
 pub(crate) mod climb;
+mod dependents;
 mod extract;
 mod keychains;
 pub(crate) mod lookup;
@@ -29,6 +30,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 pub(crate) use self::climb::{BUILT_IN as OWNER_KINDS, BuiltIn, Templates as ReadTemplates};
 use self::climb::{Climb, ControllerRef, climb};
+use self::dependents::Dependents;
 pub(crate) use self::keychains::Keychains;
 use self::owners::{Answer, Owners};
 pub(crate) use self::roster::Roster;
@@ -68,7 +70,7 @@ pub(crate) struct Inventory {
     owners: Owners,
     /// Boxed, for a table is up to twice as large as what it holds.
     pods: HashMap<Uid, Box<Row>>,
-    dependents: HashMap<WorkloadKey, BTreeSet<Uid>>,
+    dependents: Dependents,
     waiting: BTreeSet<(Instant, Uid)>,
     texts: Texts,
     alike: Pool<Alike>,
@@ -275,8 +277,9 @@ impl Inventory {
 
     /// Forgets what nobody uses, and gives what could not be read and must be asked for again.
     pub(crate) fn tidy(&mut self, now: Instant) -> Effects {
+        self.dependents.forget_unused();
         let dependents = &self.dependents;
-        self.owners.forget_unused(|key| dependents.contains_key(key), now);
+        self.owners.forget_unused(|key| dependents.are_there(key), now);
         self.keychains.forget_unused();
         self.alike.forget_unused();
         self.paths.forget_unused();
@@ -379,30 +382,14 @@ impl Inventory {
         if *row.path != *climbed.path {
             let path = self.paths.keep(climbed.path.clone());
             let old = std::mem::replace(&mut row.path, path);
-            self.unfollow(uid, &old);
-            for key in &climbed.path {
-                self.dependents
-                    .entry(key.clone())
-                    .or_default()
-                    .insert(uid.clone());
-            }
+            self.dependents.remove(uid, &old);
+            self.dependents.insert(uid, &climbed.path);
         }
         if let Some((last, below)) = climbed.path.split_last() {
             for key in below {
                 self.ask(key, true, now, effects);
             }
             self.ask(last, climbed.settled, now, effects);
-        }
-    }
-
-    fn unfollow(&mut self, uid: &Uid, path: &[WorkloadKey]) {
-        for key in path {
-            if let Some(pods) = self.dependents.get_mut(key) {
-                pods.remove(uid);
-                if pods.is_empty() {
-                    self.dependents.remove(key);
-                }
-            }
         }
     }
 
@@ -413,15 +400,14 @@ impl Inventory {
     }
 
     fn resettle_dependents(&mut self, key: &WorkloadKey, now: Instant, effects: &mut Effects) {
-        let pods: Vec<_> = self.dependents.get(key).into_iter().flatten().cloned().collect();
-        for uid in pods {
+        for uid in self.dependents.of(key) {
             self.settle(&uid, Hold::MayWait, now, effects);
         }
     }
 
     fn drop_pod(&mut self, uid: &Uid, effects: &mut Effects) {
         let Some(row) = self.pods.remove(uid) else { return };
-        self.unfollow(uid, &row.path);
+        self.dependents.remove(uid, &row.path);
         if let Some(workload) = row.told {
             self.roster.leave(&workload.key);
             effects.facts.push(Fact::PodGone(uid.clone()));
