@@ -104,7 +104,7 @@ fn b41_neither_an_attestation_nor_a_signed_blob_is_a_signature() {
     );
     let statement = attestation.statement().unwrap().unwrap();
     assert_eq!(statement.predicate_type, predicate_type);
-    assert_eq!(statement.subjects, [subject.clone()]);
+    assert_eq!(statement.subjects, std::slice::from_ref(&subject));
     assert_eq!(&statement.value["predicate"], statement.predicate());
     let blob = fixture_bundle("blob");
     assert_eq!(blob.kind(), ItemKind::SignedBlob);

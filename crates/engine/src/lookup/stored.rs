@@ -87,7 +87,7 @@ pub(crate) fn proves(read: Read<'_>, index: &Digest, digest: &Digest) -> bool {
 fn manifests(read: Read<'_>, seen: &WaysSeen) -> BTreeSet<Digest> {
     let mut manifests: BTreeSet<Digest> = seen.referrers.iter().flatten().cloned().collect();
     if let Some(Tagged::Manifest(index)) = &seen.fallback
-        && let Some(Document::Index { children }) = manifest(read, &index).map(|index| index.document)
+        && let Some(Document::Index { children }) = manifest(read, index).map(|index| index.document)
     {
         manifests.extend(children.into_iter().map(|child| child.digest));
     }
