@@ -290,7 +290,7 @@ impl Ledger {
 
     /// The workload that the object at this place was last said to be about.
     pub(crate) fn key_at(&self, place: &Place) -> Option<WorkloadKey> {
-        self.lock().entries.get(place)?.said.said().key(&place.namespace)
+        self.lock().entries.get(place)?.said.key(&place.namespace)
     }
 
     /// Somebody created an object that is about no workload.
@@ -311,7 +311,7 @@ impl Ledger {
             .iter()
             .filter(|(_, entry)| entry.stored.is_some() && !entry.writing);
         resting
-            .map(|(place, entry)| (place.clone(), entry.said.said().key(&place.namespace)))
+            .map(|(place, entry)| (place.clone(), entry.said.key(&place.namespace)))
             .collect()
     }
 }

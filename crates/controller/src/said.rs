@@ -54,13 +54,26 @@ impl Kept {
 
     /// What was said; nothing where nothing was said of a workload.
     pub(crate) fn said(&self) -> Said {
-        let read = |bytes: &[u8]| {
-            serde_json::from_slice(bytes).unwrap_or_else(|error| {
-                tracing::error!(%error, "what was last said of a workload cannot be read back; it is said anew");
-                Said::default()
-            })
-        };
-        self.0.as_deref().map(read).unwrap_or_default()
+        self.read().unwrap_or_default()
+    }
+
+    /// The workload that it speaks of.
+    pub(crate) fn key(&self, namespace: &str) -> Option<WorkloadKey> {
+        /// The rest is passed over.
+        #[derive(Deserialize)]
+        struct About {
+            workload: WorkloadRef,
+        }
+        let About { workload } = self.read()?;
+        Some(WorkloadKey::of(namespace.into(), &workload))
+    }
+
+    fn read<'a, T: Deserialize<'a>>(&'a self) -> Option<T> {
+        let read = serde_json::from_slice(self.0.as_deref()?);
+        read.inspect_err(|error| {
+            tracing::error!(%error, "what was last said of a workload cannot be read back; it is said anew");
+        })
+        .ok()
     }
 }
 
@@ -130,13 +143,6 @@ impl Said {
     /// The uid of the workload that this speaks of; empty where it speaks of none.
     pub(crate) fn uid(&self) -> &str {
         self.workload.as_ref().map_or("", |workload| &workload.uid)
-    }
-
-    /// The workload that this speaks of.
-    pub(crate) fn key(&self, namespace: &str) -> Option<WorkloadKey> {
-        self.workload
-            .as_ref()
-            .map(|workload| WorkloadKey::of(namespace.into(), workload))
     }
 }
 
@@ -277,6 +283,7 @@ mod tests {
         let kept = Kept::from(&said);
         assert!(kept.is_about_a_workload());
         assert_eq!(kept.said(), said);
+        assert_eq!(kept.key("shop").unwrap().name.as_ref(), "web");
         let nothing = Kept::from(&Said::default());
         assert!(!nothing.is_about_a_workload());
         assert_eq!(nothing.said(), Said::default());

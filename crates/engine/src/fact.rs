@@ -8,8 +8,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use api::{
-    ContainerType, ImageExceptionSpec, ImagePolicySpec, InForce, KeyRevocationSpec, Reason, SigningKeySpec,
-    WorkloadRef,
+    ContainerType, ImageExceptionSpec, ImagePolicySpec, InForce, KeyRevocationSpec, PreviewedKind, Reason,
+    SigningKeySpec, WorkloadRef,
 };
 use jiff::Timestamp;
 
@@ -75,6 +75,19 @@ pub enum Fact {
     /// Everything that existed at the start was told. Before this nothing is reported, because a
     /// key or a policy that was not told yet would look like one that is missing.
     Synced,
+}
+
+impl Fact {
+    /// An object that a preview can delete is gone; None of a kind that this version does not know.
+    pub fn gone(kind: PreviewedKind, name: Arc<str>) -> Option<Fact> {
+        match kind {
+            PreviewedKind::SigningKey => Some(Fact::KeyGone(name)),
+            PreviewedKind::ImagePolicy => Some(Fact::PolicyGone(name)),
+            PreviewedKind::KeyRevocation => Some(Fact::RevocationGone(name)),
+            PreviewedKind::ImageException => Some(Fact::ExceptionGone(name)),
+            PreviewedKind::Other => None,
+        }
+    }
 }
 
 /// A pod as the engine needs it.

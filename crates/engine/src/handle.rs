@@ -10,8 +10,8 @@ use crate::report::{PreviewReport, Target, Totals, Update};
 /// What the engine's task is asked.
 #[derive(Debug)]
 pub(crate) enum Request {
-    /// These became true, one after the other.
-    Facts(Vec<Fact>),
+    /// Something became true.
+    Fact(Fact),
     /// Hand over the next update as soon as there is one.
     NextUpdate(oneshot::Sender<Update>),
     /// An update was written, or shall be handed over again after a while.
@@ -38,18 +38,21 @@ pub struct Handle {
 impl Handle {
     /// Tells a fact. Waits while the engine is behind.
     pub async fn tell(&self, fact: Fact) -> Result<(), Stopped> {
-        self.tell_all(vec![fact]).await
+        self.requests.send(Request::Fact(fact)).await.map_err(|_| Stopped)
     }
 
-    /// Tells facts in their order. Many at once cost less than each by itself.
+    /// Tells facts in their order, and waits for room for many of them at once: the engine is woken once, and not for
+    /// each.
     pub async fn tell_all(&self, facts: Vec<Fact>) -> Result<(), Stopped> {
-        if facts.is_empty() {
-            return Ok(());
+        let mut facts = facts.into_iter();
+        while facts.len() > 0 {
+            let places = facts.len().min(self.requests.max_capacity());
+            let places = self.requests.reserve_many(places).await.map_err(|_| Stopped)?;
+            places
+                .zip(&mut facts)
+                .for_each(|(place, fact)| place.send(Request::Fact(fact)));
         }
-        self.requests
-            .send(Request::Facts(facts))
-            .await
-            .map_err(|_| Stopped)
+        Ok(())
     }
 
     /// The next update, the most urgent first, with its content as of now. Each target is handed
@@ -90,5 +93,25 @@ impl Handle {
         let (answer, receive) = oneshot::channel();
         self.requests.send(request(answer)).await.map_err(|_| Stopped)?;
         receive.await.map_err(|_| Stopped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn more_facts_than_there_is_room_for_come_in_their_order() {
+        let (requests, mut receive) = mpsc::channel(2);
+        let told: Vec<String> = (0..5).map(|number| format!("policy-{number}")).collect();
+        let gone = |name: &String| Fact::PolicyGone(name.as_str().into());
+        let facts = told.iter().map(gone).collect();
+        let telling = tokio::spawn(async move { Handle { requests }.tell_all(facts).await });
+        let mut heard = Vec::new();
+        while let Some(Request::Fact(Fact::PolicyGone(name))) = receive.recv().await {
+            heard.push(name.to_string());
+        }
+        assert_eq!(heard, told);
+        telling.await.unwrap().unwrap();
     }
 }

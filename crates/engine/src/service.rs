@@ -111,7 +111,7 @@ impl Service {
     fn handle(&mut self, request: Request) {
         let now = Timestamp::now();
         match request {
-            Request::Facts(facts) => facts.into_iter().for_each(|fact| self.engine.apply(fact, now)),
+            Request::Fact(fact) => self.engine.apply(fact, now),
             Request::NextUpdate(answer) => self.waiting.push_back(answer),
             Request::Done(target, again_after) => {
                 let again_at = again_after.map(|pause| after(now, pause));

@@ -1,6 +1,6 @@
 //! Which pods rest on which owners.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use engine::{Uid, WorkloadKey};
 
@@ -8,54 +8,58 @@ use engine::{Uid, WorkloadKey};
 #[derive(Debug, Default)]
 pub(crate) struct Dependents {
     pods: HashMap<WorkloadKey, BTreeSet<Uid>>,
-    /// By each owner further up, what lies at the beginning of paths to it. Some of it may not lead there any more.
-    below: HashMap<WorkloadKey, BTreeSet<WorkloadKey>>,
+    /// By each owner further up, what lies at the beginning of paths to it, and of how many pods' paths.
+    below: HashMap<WorkloadKey, BTreeMap<WorkloadKey, usize>>,
 }
 
 impl Dependents {
-    /// A pod rests on these owners, from the one that controls it upwards.
+    /// A pod rests on these owners, from the one that controls it upwards. It rested on none before.
     pub(crate) fn insert(&mut self, uid: &Uid, path: &[WorkloadKey]) {
         let Some((controller, above)) = path.split_first() else {
             return;
         };
-        self.pods
-            .entry(controller.clone())
-            .or_default()
-            .insert(uid.clone());
+        let pods = self.pods.entry(controller.clone()).or_default();
+        pods.insert(uid.clone());
         for key in above {
-            self.below
-                .entry(key.clone())
-                .or_default()
-                .insert(controller.clone());
+            let below = self.below.entry(key.clone()).or_default();
+            *below.entry(controller.clone()).or_default() += 1;
         }
     }
 
-    /// A pod does not rest on these owners any more.
+    /// A pod does not rest on these owners any more, on all of which it rested.
     pub(crate) fn remove(&mut self, uid: &Uid, path: &[WorkloadKey]) {
         let Some((controller, above)) = path.split_first() else {
             return;
         };
-        let Some(pods) = self.pods.get_mut(controller) else {
-            return;
-        };
-        pods.remove(uid);
-        if !pods.is_empty() {
-            return;
-        }
-        self.pods.remove(controller);
-        for key in above {
-            if let Some(below) = self.below.get_mut(key) {
-                below.remove(controller);
-                if below.is_empty() {
-                    self.below.remove(key);
-                }
+        if let Some(pods) = self.pods.get_mut(controller) {
+            pods.remove(uid);
+            if pods.is_empty() {
+                self.pods.remove(controller);
             }
+        }
+        for key in above {
+            self.leave(controller, key);
         }
     }
 
-    /// The pods that rest on an owner. A few may be among them that did before.
+    fn leave(&mut self, controller: &WorkloadKey, key: &WorkloadKey) {
+        let Some(below) = self.below.get_mut(key) else {
+            return;
+        };
+        if let Some(paths) = below.get_mut(controller) {
+            *paths -= 1;
+            if *paths == 0 {
+                below.remove(controller);
+            }
+        }
+        if below.is_empty() {
+            self.below.remove(key);
+        }
+    }
+
+    /// The pods that rest on an owner, and those that name one controller with them by another uid.
     pub(crate) fn of(&self, key: &WorkloadKey) -> Vec<Uid> {
-        let controllers = self.below.get(key).into_iter().flatten();
+        let controllers = self.below.get(key).into_iter().flat_map(BTreeMap::keys);
         let controllers = controllers.chain(std::iter::once(key));
         let pods = controllers.filter_map(|controller| self.pods.get(controller));
         pods.flatten().cloned().collect()
@@ -64,15 +68,6 @@ impl Dependents {
     /// Whether a pod rests on the owner.
     pub(crate) fn are_there(&self, key: &WorkloadKey) -> bool {
         self.pods.contains_key(key) || self.below.contains_key(key)
-    }
-
-    /// Forgets what leads nowhere any more.
-    pub(crate) fn forget_unused(&mut self) {
-        let pods = &self.pods;
-        self.below.retain(|_, below| {
-            below.retain(|controller| pods.contains_key(controller));
-            !below.is_empty()
-        });
     }
 }
 
@@ -106,18 +101,21 @@ mod tests {
         assert!(!dependents.are_there(&web) && !dependents.are_there(&set));
     }
 
-    /// Two pods may name one controller by different uids, and only one of them may be right.
+    /// Whoever may edit a ReplicaSet may name any number of owners in it, one after the other.
     #[test]
-    fn what_does_not_lead_to_an_owner_any_more_is_forgotten() {
+    fn an_owner_that_no_path_leads_to_any_more_is_forgotten_although_the_pods_stay() {
         let (set, web) = (key("ReplicaSet", "web-1"), key("Deployment", "web"));
-        let (real, forged): (Uid, Uid) = ("real".into(), "forged".into());
+        let (a, b): (Uid, Uid) = ("a".into(), "b".into());
         let mut dependents = Dependents::default();
-        dependents.insert(&real, &[set.clone(), web.clone()]);
-        dependents.insert(&forged, std::slice::from_ref(&set));
-        dependents.remove(&real, &[set.clone(), web.clone()]);
-        assert_eq!(dependents.of(&set), std::slice::from_ref(&forged));
-        dependents.remove(&forged, std::slice::from_ref(&set));
-        dependents.forget_unused();
+        for uid in [&a, &b] {
+            dependents.insert(uid, &[set.clone(), web.clone()]);
+        }
+        let other = key("Deployment", "other");
+        for uid in [&a, &b] {
+            dependents.remove(uid, &[set.clone(), web.clone()]);
+            dependents.insert(uid, &[set.clone(), other.clone()]);
+        }
         assert!(!dependents.are_there(&web));
+        assert_eq!(dependents.of(&other), [a.clone(), b.clone()]);
     }
 }

@@ -48,23 +48,8 @@ pub(crate) struct Lookup {
 impl Lookup {
     /// The metadata of the object with this name.
     pub(crate) async fn find(&self, client: &Client, key: &WorkloadKey) -> Found {
-        let answer = match tokio::time::timeout(DEADLINE, self.ask(client, key)).await {
-            Ok(answer) => answer.map_err(Trouble::from),
-            Err(_) => Err(Trouble::TimedOut),
-        };
-        let mut troubled = lock(&self.troubled);
-        match answer {
-            Ok(found) => {
-                troubled.is_over(key);
-                found
-            }
-            Err(trouble) => {
-                if troubled.is_new(key) {
-                    tell(key, &trouble);
-                }
-                Found::OutOfReach
-            }
-        }
+        let found = self.in_time(key, self.ask(client, key)).await;
+        found.unwrap_or(Found::OutOfReach)
     }
 
     /// The built-in workload with this name, with its template.
@@ -73,7 +58,20 @@ impl Lookup {
             return TemplateFound::Nothing;
         };
         let api: Api<SlimWorkload> = Api::namespaced_with(client.clone(), &key.namespace, &kind.resource());
-        let answer = match tokio::time::timeout(DEADLINE, api.get_opt(&key.name)).await {
+        match self.in_time(key, api.get_opt(&key.name)).await {
+            Some(Some(found)) => TemplateFound::Workload(Box::new(found)),
+            Some(None) => TemplateFound::Nothing,
+            None => TemplateFound::OutOfReach,
+        }
+    }
+
+    /// The answer about an object; None where there is none in time, which is told once until it is over.
+    async fn in_time<T>(
+        &self,
+        key: &WorkloadKey,
+        asked: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Option<T> {
+        let answer = match tokio::time::timeout(DEADLINE, asked).await {
             Ok(answer) => answer.map_err(Trouble::from),
             Err(_) => Err(Trouble::TimedOut),
         };
@@ -81,15 +79,13 @@ impl Lookup {
         match answer {
             Ok(found) => {
                 troubled.is_over(key);
-                found.map_or(TemplateFound::Nothing, |found| {
-                    TemplateFound::Workload(Box::new(found))
-                })
+                Some(found)
             }
             Err(trouble) => {
                 if troubled.is_new(key) {
                     tell(key, &trouble);
                 }
-                TemplateFound::OutOfReach
+                None
             }
         }
     }

@@ -277,7 +277,6 @@ impl Inventory {
 
     /// Forgets what nobody uses, and gives what could not be read and must be asked for again.
     pub(crate) fn tidy(&mut self, now: Instant) -> Effects {
-        self.dependents.forget_unused();
         let dependents = &self.dependents;
         self.owners.forget_unused(|key| dependents.are_there(key), now);
         self.keychains.forget_unused();

@@ -7,8 +7,8 @@ use std::time::Duration;
 use api::conditions::{COMPLETE, Conditions, Status, reasons};
 use api::{
     DEFAULT_PREVIEW_TTL, ImageException, ImagePolicy, KeyRevocation, PolicyPreview, PolicyPreviewSpec,
-    PolicyPreviewStatus, PreviewChange, PreviewResult, PreviewedKind, PreviewedName, PreviewedStarts,
-    SigningKey, parse_duration,
+    PolicyPreviewStatus, PreviewChange, PreviewResult, PreviewedName, PreviewedStarts, SigningKey,
+    parse_duration,
 };
 use engine::{Fact, Handle, PreviewReport, StartsOnly, Stopped};
 use jiff::Timestamp;
@@ -174,14 +174,7 @@ fn fact(change: &PreviewChange, now: Timestamp) -> Result<Fact, String> {
 }
 
 fn deleted(PreviewedName { kind, name }: &PreviewedName) -> Result<Fact, String> {
-    let name: Arc<str> = name.as_str().into();
-    match kind {
-        PreviewedKind::SigningKey => Ok(Fact::KeyGone(name)),
-        PreviewedKind::ImagePolicy => Ok(Fact::PolicyGone(name)),
-        PreviewedKind::KeyRevocation => Ok(Fact::RevocationGone(name)),
-        PreviewedKind::ImageException => Ok(Fact::ExceptionGone(name)),
-        PreviewedKind::Other => Err(format!("kind: expected {KINDS}")),
-    }
+    Fact::gone(*kind, name.as_str().into()).ok_or_else(|| format!("kind: expected {KINDS}"))
 }
 
 fn applied(object: &Value, now: Timestamp) -> Result<Fact, String> {

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use api::{
-    ImageException, ImagePolicy, KeyRevocation, PreviewChange, PreviewedKind, PreviewedName, RegistryConfig,
-    SigningKey, TrustRoot,
+    ImageException, ImagePolicy, KeyRevocation, PreviewChange, PreviewedName, RegistryConfig, SigningKey,
+    TrustRoot,
 };
 use engine::{ExceptionFacts, Fact, KeyFacts, PolicyFacts, RevocationFacts, compare};
 use jiff::Timestamp;
@@ -180,16 +180,8 @@ fn of_policy(policy: ImagePolicy) -> Fact {
 fn fact(change: &PreviewChange) -> Result<Fact, String> {
     match (&change.apply, &change.delete) {
         (Some(object), None) => applied(object),
-        (None, Some(PreviewedName { kind, name })) => {
-            let name: Arc<str> = name.as_str().into();
-            match kind {
-                PreviewedKind::SigningKey => Ok(Fact::KeyGone(name)),
-                PreviewedKind::ImagePolicy => Ok(Fact::PolicyGone(name)),
-                PreviewedKind::KeyRevocation => Ok(Fact::RevocationGone(name)),
-                PreviewedKind::ImageException => Ok(Fact::ExceptionGone(name)),
-                PreviewedKind::Other => Err("found a kind that this version does not know".to_owned()),
-            }
-        }
+        (None, Some(PreviewedName { kind, name })) => Fact::gone(*kind, name.as_str().into())
+            .ok_or_else(|| "found a kind that this version does not know".to_owned()),
         _ => Err("expected exactly one of apply and delete".to_owned()),
     }
 }

@@ -274,11 +274,7 @@ fn verified(
     source.leave_rest(&path, entry);
     let origin = format!("{}, rule {rule}", source.name);
     if !made.policy(&base, &origin, &covered, require) {
-        source.leave(
-            &path,
-            Effect::Weaker,
-            "no ImagePolicy was made: nothing to cover or to ask is left, or more than one can hold",
-        );
+        source.leave_without_policy(&path);
     }
 }
 

@@ -85,6 +85,15 @@ impl Source {
         });
     }
 
+    /// Notes that nothing came of the part of the source at this path.
+    pub(super) fn leave_without_policy(&mut self, path: &str) {
+        self.leave(
+            path,
+            Effect::Weaker,
+            "no ImagePolicy was made: nothing to cover or to ask is left, or more than one can hold",
+        );
+    }
+
     /// Notes every field that nobody took.
     pub(super) fn leave_rest(&mut self, path: &str, rest: Map<String, Value>) {
         for (field, value) in rest {

@@ -92,11 +92,7 @@ pub(super) fn read(source: &mut Source, made: &mut Made) {
     source.leave_rest("spec", spec);
     let (name, origin) = (source.own_name.clone(), source.name.clone());
     if !made.policy(&name, &origin, &covered, require) {
-        source.leave(
-            "spec",
-            Effect::Weaker,
-            "no ImagePolicy was made: nothing to cover or to ask is left, or more than one can hold",
-        );
+        source.leave_without_policy("spec");
     }
 }
 
