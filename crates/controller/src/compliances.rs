@@ -87,7 +87,7 @@ impl ComplianceSink {
             Source::Watch => self.ledger.seen(&object),
         };
         if must_be_put_right {
-            tracing::info!(%namespace, name = %place.name, "somebody else changed an ImageCompliance; it is put right");
+            tracing::info!(%namespace, name = %place.name, "an ImageCompliance is not as it was last known; it is put right");
             self.put_right(&place).await?;
         }
         Ok(())

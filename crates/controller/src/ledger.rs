@@ -3,19 +3,30 @@
 //! The watch and the writer meet here. While this replica writes, an object that differs from what was
 //! written is a foreign edit: the stored side follows it, the said side does not, so that the next
 //! write puts things right without telling old news as new. A replica that does not write follows both.
+//!
+//! A write that had no answer may have been heard all the same. It is kept with its news until it shows: what shows is
+//! told, and what somebody else wrote in its place is not.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use api::{ImageCompliance, ImageComplianceStatus, WorkloadRef};
 use engine::{Uid, WorkloadKey};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use tokio::sync::Notify;
 
+use crate::forecasts::Forecast;
 use crate::names::compliance_name;
 use crate::said::{Kept, Said};
+use crate::transitions::Transition;
 use crate::versions::{Meanwhile, ResourceVersion};
+
+/// So many writes of one object without an answer are kept.
+const UNANSWERED: usize = 4;
+/// What was not heard until then is not heard any more.
+const HEARD_WITHIN: Duration = Duration::from_secs(120);
 
 /// Namespace and name of an ImageCompliance.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -58,6 +69,16 @@ pub(crate) struct Before {
     pub(crate) said: Said,
 }
 
+/// What a write says, with its news.
+#[derive(Clone, Debug)]
+pub(crate) struct Telling {
+    /// Of everything that is written.
+    pub(crate) content_hash: u64,
+    pub(crate) said: Said,
+    pub(crate) transitions: Vec<Transition>,
+    pub(crate) forecasts: Vec<Forecast>,
+}
+
 /// What became of a write.
 #[derive(Debug)]
 pub(crate) enum After {
@@ -75,6 +96,49 @@ struct Entry {
     said: Kept,
     writing: bool,
     missed: Option<Missed>,
+    /// Writes that had no answer, the oldest first.
+    unanswered: Vec<(Instant, Telling)>,
+}
+
+impl Entry {
+    /// The workload that the object is said to be about.
+    fn key(&self, namespace: &str) -> Option<WorkloadKey> {
+        let unanswered = || {
+            let (_, telling) = self.unanswered.last()?;
+            let workload = telling.said.workload.as_ref()?;
+            Some(WorkloadKey::of(namespace.into(), workload))
+        };
+        self.said.key(namespace).or_else(unanswered)
+    }
+
+    /// The object is what a write said that had no answer.
+    fn was_heard(&self, content_hash: u64) -> bool {
+        self.unanswered
+            .iter()
+            .any(|(_, telling)| telling.content_hash == content_hash)
+    }
+
+    /// The same, to be told now: from here on it was said.
+    fn heard(&mut self, content_hash: u64) -> Option<Telling> {
+        let is_it = |(_, telling): &(Instant, Telling)| telling.content_hash == content_hash;
+        let at = self.unanswered.iter().position(is_it)?;
+        let (_, telling) = self.unanswered.swap_remove(at);
+        self.unanswered = Vec::new();
+        self.said = Kept::from(&telling.said);
+        Some(telling)
+    }
+
+    /// Forgets what was never heard.
+    fn forget_unheard(&mut self) {
+        let stored = self.stored.as_ref().map(|stored| stored.content_hash);
+        self.unanswered.retain(|(since, telling)| {
+            Some(telling.content_hash) == stored || since.elapsed() < HEARD_WITHIN
+        });
+    }
+
+    fn is_empty(&self) -> bool {
+        self.stored.is_none() && !self.said.is_about_a_workload() && self.unanswered.is_empty()
+    }
 }
 
 /// What the watch saw while a write was under way.
@@ -190,9 +254,11 @@ impl Ledger {
             .stored
             .as_ref()
             .is_none_or(|known| known.content_hash != stored.content_hash);
+        let told_elsewhere = !entry.was_heard(stored.content_hash);
         entry.stored = Some(stored);
-        if !writes || !entry.said.is_about_a_workload() {
+        if told_elsewhere && (!writes || !entry.said.is_about_a_workload()) {
             entry.said = Kept::from(&Said::of(&object.status));
+            entry.unanswered = Vec::new();
         }
         writes && differs
     }
@@ -229,15 +295,36 @@ impl Ledger {
             .unwrap_or_default()
     }
 
-    /// A write about this place begins. None where one is under way.
-    pub(crate) fn begin(&self, place: &Place) -> Option<Before> {
+    /// A write about this place begins. None where one is under way. A write before it that had no answer and was heard
+    /// is to be told now.
+    pub(crate) fn begin(&self, place: &Place) -> Option<(Before, Option<Telling>)> {
         let mut book = self.lock();
         let entry = book.entries.entry(place.clone()).or_default();
-        let free = !std::mem::replace(&mut entry.writing, true);
-        free.then(|| Before {
+        if std::mem::replace(&mut entry.writing, true) {
+            return None;
+        }
+        let shown = entry.stored.as_ref().map(|stored| stored.content_hash);
+        let heard = shown.and_then(|shown| entry.heard(shown));
+        let before = Before {
             stored: entry.stored.clone(),
             said: entry.said.said(),
-        })
+        };
+        Some((before, heard))
+    }
+
+    /// The write that is under way had no answer, or met what may be itself.
+    pub(crate) fn had_no_answer(&self, place: &Place, telling: Telling) {
+        if let Some(entry) = self.lock().entries.get_mut(place) {
+            if entry.unanswered.len() == UNANSWERED {
+                entry.unanswered.remove(0);
+            }
+            entry.unanswered.push((Instant::now(), telling));
+        }
+    }
+
+    /// During a write: the object holds this. What to tell now, where that is a write that had no answer.
+    pub(crate) fn heard(&self, place: &Place, content_hash: u64) -> Option<Telling> {
+        self.lock().entries.get_mut(place)?.heard(content_hash)
     }
 
     /// A write about this place ended.
@@ -252,10 +339,12 @@ impl Ledger {
             After::Is(stored, said) => {
                 entry.stored = Some(stored);
                 entry.said = Kept::from(&*said);
+                entry.unanswered = Vec::new();
             }
             After::Gone => {
                 entry.stored = None;
                 entry.said = Kept::default();
+                entry.unanswered = Vec::new();
             }
         }
         let foreign = match entry.missed.take() {
@@ -282,7 +371,7 @@ impl Ledger {
                 newer && differs
             }
         };
-        if entry.stored.is_none() && !entry.said.is_about_a_workload() {
+        if entry.is_empty() {
             book.entries.remove(place);
         }
         Meanwhile::of(foreign)
@@ -290,7 +379,7 @@ impl Ledger {
 
     /// The workload that the object at this place was last said to be about.
     pub(crate) fn key_at(&self, place: &Place) -> Option<WorkloadKey> {
-        self.lock().entries.get(place)?.said.key(&place.namespace)
+        self.lock().entries.get(place)?.key(&place.namespace)
     }
 
     /// Somebody created an object that is about no workload.
@@ -303,6 +392,14 @@ impl Ledger {
         self.strays.notified().await;
     }
 
+    /// Forgets writes that had no answer and were never heard.
+    pub(crate) fn forget_unheard(&self) {
+        self.lock().entries.retain(|_, entry| {
+            entry.forget_unheard();
+            entry.writing || !entry.is_empty()
+        });
+    }
+
     /// Every object that exists and is not being written, with the workload it is said to be about.
     pub(crate) fn objects(&self) -> Vec<(Place, Option<WorkloadKey>)> {
         let book = self.lock();
@@ -311,7 +408,7 @@ impl Ledger {
             .iter()
             .filter(|(_, entry)| entry.stored.is_some() && !entry.writing);
         resting
-            .map(|(place, entry)| (place.clone(), entry.said.key(&place.namespace)))
+            .map(|(place, entry)| (place.clone(), entry.key(&place.namespace)))
             .collect()
     }
 }
@@ -414,7 +511,7 @@ mod tests {
     fn a_foreign_edit_must_be_put_right_and_changes_nothing_that_was_said() {
         let ledger = writing();
         assert!(ledger.seen(&object("2", "Violating")));
-        let before = ledger.begin(&place()).unwrap();
+        let before = ledger.begin(&place()).unwrap().0;
         assert_eq!(before.stored.unwrap().resource_version, "2".into());
         assert_eq!(before.said.verdict, Some(api::Verdict::Compliant));
     }
@@ -438,7 +535,7 @@ mod tests {
         labelled.metadata.labels = Some([("a".to_owned(), "b".to_owned())].into());
         assert!(!ledger.seen(&labelled));
         assert_eq!(
-            ledger.begin(&place()).unwrap().stored.unwrap().resource_version,
+            ledger.begin(&place()).unwrap().0.stored.unwrap().resource_version,
             "2".into()
         );
     }
@@ -448,7 +545,7 @@ mod tests {
         let ledger = writing();
         assert!(!ledger.gone(&place(), Some("another")));
         assert!(ledger.gone(&place(), Some("c")));
-        let before = ledger.begin(&place()).unwrap();
+        let before = ledger.begin(&place()).unwrap().0;
         assert_eq!(before.stored, None);
         assert!(
             before.said.workload.is_some(),
@@ -478,7 +575,7 @@ mod tests {
         assert!(!ledger.seen(&object("1", "Compliant")));
         assert!(!ledger.seen(&object("2", "Violating")));
         assert_eq!(
-            ledger.begin(&place()).unwrap().said.verdict,
+            ledger.begin(&place()).unwrap().0.said.verdict,
             Some(api::Verdict::Violating)
         );
         assert_eq!(ledger.end(&place(), After::Nothing), Meanwhile::Untouched);
@@ -494,5 +591,68 @@ mod tests {
         let content_hash = |object: &ImageCompliance| ledger.content_hash(&object.status, &[]);
         assert_eq!(content_hash(&newer), content_hash(&object("1", "Compliant")));
         assert_ne!(content_hash(&newer), content_hash(&object("1", "Violating")));
+    }
+
+    /// A write about the place that had no answer; the object is what it said.
+    fn unanswered(ledger: &Ledger, object: &ImageCompliance) {
+        ledger.begin(&place());
+        let telling = Telling {
+            content_hash: ledger.stored(object).content_hash,
+            said: Said::of(&object.status),
+            transitions: Vec::new(),
+            forecasts: Vec::new(),
+        };
+        ledger.had_no_answer(&place(), telling);
+        let _ = ledger.end(&place(), After::Nothing);
+    }
+
+    /// What is told when a write begins, and the verdict that was said before it.
+    fn begun(ledger: &Ledger) -> (Option<Said>, Option<api::Verdict>) {
+        let (before, heard) = ledger.begin(&place()).unwrap();
+        let _ = ledger.end(&place(), After::Nothing);
+        (heard.map(|telling| telling.said), before.said.verdict)
+    }
+
+    /// Weakened once: with `follow` taking every object for what was told, nothing is told.
+    #[test]
+    fn what_was_written_without_an_answer_is_told_once_when_it_shows() {
+        for writes in [true, false] {
+            let ledger = Ledger::default();
+            ledger.set_writes(true);
+            let (first, second) = (object("2", "Violating"), object("3", "Unknown"));
+            unanswered(&ledger, &first);
+            unanswered(&ledger, &second);
+            assert_eq!(begun(&ledger), (None, None), "neither shows yet");
+            // The Lease may lapse before one shows.
+            ledger.set_writes(writes);
+            ledger.seen(&first);
+            assert_eq!(ledger.key_at(&place()).unwrap().name.as_ref(), "web");
+            let violating = Some(api::Verdict::Violating);
+            assert_eq!(begun(&ledger), (Some(Said::of(&first.status)), violating));
+            assert_eq!(begun(&ledger), (None, violating));
+        }
+    }
+
+    #[test]
+    fn what_another_replica_says_takes_the_place_of_what_had_no_answer() {
+        let ledger = writing();
+        unanswered(&ledger, &object("2", "Violating"));
+        ledger.set_writes(false);
+        ledger.seen(&object("3", "Unknown"));
+        ledger.seen(&object("4", "Violating"));
+        assert_eq!(begun(&ledger), (None, Some(api::Verdict::Violating)));
+    }
+
+    #[test]
+    fn what_was_never_heard_is_forgotten() {
+        let ledger = Ledger::default();
+        ledger.set_writes(true);
+        unanswered(&ledger, &object("2", "Violating"));
+        ledger.forget_unheard();
+        assert!(ledger.key_at(&place()).is_some(), "it may still be heard");
+        let long_ago = Instant::now().checked_sub(HEARD_WITHIN).unwrap();
+        ledger.lock().entries.get_mut(&place()).unwrap().unanswered[0].0 = long_ago;
+        ledger.forget_unheard();
+        assert!(ledger.lock().entries.is_empty());
     }
 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 use kube::api::DynamicObject;
 use serde::de::DeserializeOwned;
 
+use crate::events::Note;
 use crate::versions::{Meanwhile, ResourceVersion};
 
 /// One object.
@@ -21,7 +22,16 @@ pub(crate) struct Row<S> {
     pub(crate) status: S,
     /// When this process last wrote the status.
     pub(crate) written: Option<Instant>,
+    /// A write of the status that had no answer.
+    pub(crate) unanswered: Option<Box<Untold<S>>>,
     writing: bool,
+}
+
+/// A status that may have been written, with its news.
+#[derive(Clone, Debug)]
+pub(crate) struct Untold<S> {
+    pub(crate) status: S,
+    pub(crate) note: Note,
 }
 
 /// The objects of one kind by name. Cheap to clone.
@@ -67,10 +77,15 @@ impl<S: Clone + PartialEq + Default + DeserializeOwned> Objects<S> {
         let writing = before.is_some_and(|before| before.writing);
         let differs = before.is_some_and(|before| before.status != row.status);
         let written = before.and_then(|before| before.written);
+        // What somebody else wrote in its place is not told.
+        let unanswered = before
+            .and_then(|before| before.unanswered.clone())
+            .filter(|untold| !differs || untold.status == row.status);
         rows.insert(
             name.clone(),
             Row {
                 written,
+                unanswered,
                 writing,
                 ..row
             },
@@ -101,12 +116,21 @@ impl<S: Clone + PartialEq + Default + DeserializeOwned> Objects<S> {
             .collect()
     }
 
-    /// A write of the status begins. None where the object is gone or a write is under way.
-    pub(crate) fn begin(&self, name: &str) -> Option<Row<S>> {
+    /// A write of the status begins. None where the object is gone or a write is under way. The news of a write before it
+    /// that had no answer and was heard is to be told now.
+    pub(crate) fn begin(&self, name: &str) -> Option<(Row<S>, Option<Note>)> {
         let mut rows = self.lock();
         let row = rows.get_mut(name).filter(|row| !row.writing)?;
         row.writing = true;
-        Some(row.clone())
+        let heard = row.heard();
+        Some((row.clone(), heard))
+    }
+
+    /// The write of the status that is under way had no answer.
+    pub(crate) fn had_no_answer(&self, name: &str, uid: &str, untold: Untold<S>) {
+        if let Some(row) = self.lock().get_mut(name).filter(|row| row.uid == uid) {
+            row.unanswered = Some(Box::new(untold));
+        }
     }
 
     /// A write of the status ended, with the object as the API server holds it where it is known.
@@ -120,6 +144,7 @@ impl<S: Clone + PartialEq + Default + DeserializeOwned> Objects<S> {
             return Meanwhile::Untouched;
         };
         row.written = now.written.or(row.written);
+        row.unanswered = None;
         if row.resource_version.is_newer_than(&now.resource_version) {
             let changed = row.generation == now.generation && row.status != now.status;
             return Meanwhile::of(changed);
@@ -133,6 +158,14 @@ impl<S: Clone + PartialEq + Default + DeserializeOwned> Objects<S> {
             ..now
         };
         Meanwhile::Untouched
+    }
+}
+
+impl<S: PartialEq> Row<S> {
+    /// The news of a write that had no answer, where the status shows that it was heard.
+    pub(crate) fn heard(&mut self) -> Option<Note> {
+        let is_it = self.unanswered.as_ref()?.status == self.status;
+        self.unanswered.take_if(|_| is_it).map(|untold| untold.note)
     }
 }
 
@@ -157,6 +190,7 @@ impl<S: Default + DeserializeOwned> Row<S> {
             spec: spec_hash(object),
             status: serde_json::from_value(status).unwrap_or_default(),
             written: None,
+            unanswered: None,
             writing: false,
         }
     }
@@ -278,7 +312,7 @@ mod tests {
         assert!(!objects.seen(&name, own()).status);
         assert_eq!(objects.end("p", Some(own())), Meanwhile::Untouched);
         assert!(!objects.seen(&name, own()).status);
-        assert!(objects.begin("p").unwrap().written.is_some());
+        assert!(objects.begin("p").unwrap().0.written.is_some());
     }
 
     #[test]
@@ -292,7 +326,7 @@ mod tests {
             objects.end("p", Some(at("2", row("u", 1, json!({"images": 1}))))),
             Meanwhile::ChangedByOthers
         );
-        assert_eq!(objects.begin("p").unwrap().resource_version, "3".into());
+        assert_eq!(objects.begin("p").unwrap().0.resource_version, "3".into());
     }
 
     /// F15, F17: a write that conflicts reads the object anew, and may see an edit before the watch does. Weakened once:
@@ -305,7 +339,7 @@ mod tests {
         objects.begin("p");
         let met = at("3", row("u", 2, json!({"images": 1})));
         assert_eq!(objects.end("p", Some(met)), Meanwhile::Untouched);
-        assert_eq!(objects.begin("p").unwrap().resource_version, "3".into());
+        assert_eq!(objects.begin("p").unwrap().0.resource_version, "3".into());
         assert!(objects.seen(&name, at("2", row("u", 2, json!(null)))).spec);
         assert!(
             !objects
@@ -325,7 +359,42 @@ mod tests {
             objects.end("p", Some(at("2", row("u", 1, json!({"images": 1}))))),
             Meanwhile::Untouched
         );
-        let now = objects.begin("p").unwrap();
+        let now = objects.begin("p").unwrap().0;
         assert_eq!((now.uid.as_str(), now.written), ("v", None));
+    }
+
+    /// A write of this status had no answer.
+    fn unanswered(objects: &Objects<ImagePolicyStatus>, uid: &str, status: serde_json::Value) {
+        let untold = Untold {
+            status: row("u", 1, status).status,
+            note: crate::write::news::policy_changed("p", "u".to_owned(), 1, 2),
+        };
+        objects.begin("p");
+        objects.had_no_answer("p", uid, untold);
+        let _ = objects.end("p", None);
+    }
+
+    #[test]
+    fn what_was_written_without_an_answer_is_told_once_when_it_shows() {
+        let (objects, name): (_, Arc<str>) = (Objects::default(), "p".into());
+        let begun = || {
+            let (_, heard) = objects.begin("p").unwrap();
+            let _ = objects.end("p", None);
+            heard.is_some()
+        };
+        objects.seen(&name, row("u", 1, json!(null)));
+        unanswered(&objects, "u", json!({"images": 7}));
+        assert!(!begun(), "it does not show yet");
+        objects.seen(&name, row("u", 1, json!({"images": 7})));
+        assert!(begun());
+        assert!(!begun());
+
+        unanswered(&objects, "u", json!({"images": 8}));
+        objects.seen(&name, row("u", 1, json!({"images": 9})));
+        objects.seen(&name, row("u", 1, json!({"images": 8})));
+        assert!(!begun(), "somebody else wrote that");
+
+        unanswered(&objects, "predecessor", json!({"images": 8}));
+        assert!(!begun(), "that was about another object of the name");
     }
 }

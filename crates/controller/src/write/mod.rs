@@ -238,20 +238,20 @@ impl Writer {
             | Update::Key(_, None)
             | Update::Revocation(_, None)
             | Update::Exception(_, None) => Planned::Done(target, Requeue { again: None }),
-            Update::Policy(_, Some(report)) => match plan_status(&*report, &self.policies) {
+            Update::Policy(_, Some(report)) => match self.plan_status(&*report, &self.policies) {
                 Ok(row) => Planned::Policy(report, row),
                 Err(ended) => Planned::Done(target, ended),
             },
-            Update::Key(_, Some(report)) => match plan_status(&*report, &self.keys) {
+            Update::Key(_, Some(report)) => match self.plan_status(&*report, &self.keys) {
                 Ok(row) => Planned::Key(report, row),
                 Err(ended) if report.revocation_missing.is_some() => Planned::Revoke(report, ended),
                 Err(ended) => Planned::Done(target, ended),
             },
-            Update::Revocation(_, Some(report)) => match plan_status(&*report, &self.revocations) {
+            Update::Revocation(_, Some(report)) => match self.plan_status(&*report, &self.revocations) {
                 Ok(row) => Planned::Revocation(report, row),
                 Err(ended) => Planned::Done(target, ended),
             },
-            Update::Exception(_, Some(report)) => match plan_status(&*report, &self.exceptions) {
+            Update::Exception(_, Some(report)) => match self.plan_status(&*report, &self.exceptions) {
                 Ok(row) => Planned::Exception(report, row),
                 Err(ended) => Planned::Done(target, ended),
             },
@@ -261,7 +261,7 @@ impl Writer {
     fn plan_workload(&self, key: WorkloadKey, answer: WorkloadAnswer) -> Planned {
         let place = Place::of(&key);
         let target = Target::Workload(key.clone());
-        let Some(before) = self.ledger.begin(&place) else {
+        let Some(before) = self.begin(&place) else {
             return Planned::Done(target, Requeue { again: Some(BUSY) });
         };
         let content_hash =
@@ -270,6 +270,28 @@ impl Writer {
             Decision::Do(work) => Planned::Workload(Box::new((key, place, before, work))),
             Decision::Nothing(again) => Planned::Done(target, self.ended(&place, After::Nothing, again)),
         }
+    }
+
+    /// The row to write a status over, or how the update ended without a write.
+    fn plan_status<R: Report>(
+        &self,
+        report: &R,
+        objects: &Objects<R::Status>,
+    ) -> Result<Box<Row<R::Status>>, Requeue> {
+        let name = report.name();
+        let Some((row, heard)) = objects.begin(name) else {
+            let busy = objects.uid(name).is_some();
+            return Err(Requeue {
+                again: busy.then_some(BUSY),
+            });
+        };
+        self.tell_of_object(heard);
+        let again = match totals::decide(report, &row, now(), Instant::now()) {
+            totals::Decision::Write => return Ok(Box::new(row)),
+            totals::Decision::Nothing => None,
+            totals::Decision::Later(pause) => Some(pause),
+        };
+        Err(Requeue::after(objects.end(name, None), again))
     }
 
     async fn carry_out(&self, planned: Planned) {
@@ -368,23 +390,6 @@ fn log_fault(ended: Result<(), JoinError>) {
     if let Err(error) = ended {
         tracing::error!(%error, "a write ended by a fault of this program");
     }
-}
-
-/// The row to write a status over, or how the update ended without a write.
-fn plan_status<R: Report>(report: &R, objects: &Objects<R::Status>) -> Result<Box<Row<R::Status>>, Requeue> {
-    let name = report.name();
-    let Some(row) = objects.begin(name) else {
-        let busy = objects.uid(name).is_some();
-        return Err(Requeue {
-            again: busy.then_some(BUSY),
-        });
-    };
-    let again = match totals::decide(report, &row, now(), Instant::now()) {
-        totals::Decision::Write => return Ok(Box::new(row)),
-        totals::Decision::Nothing => None,
-        totals::Decision::Later(pause) => Some(pause),
-    };
-    Err(Requeue::after(objects.end(name, None), again))
 }
 
 /// Gives back an update that was asked for and is not wanted any more.

@@ -59,6 +59,7 @@ impl Writer {
     }
 
     async fn sweep_once(&self, stop: &CancellationToken) -> Result<(), Stopped> {
+        self.ledger.forget_unheard();
         for (place, key) in self.ledger.objects() {
             match judge(&place, key, |key| self.roster.runs(key)) {
                 Fate::Alive => continue,
@@ -75,7 +76,7 @@ impl Writer {
 
     /// Says that nothing runs, or deletes what belonged to a workload that is gone.
     async fn rest(&self, place: &Place, key: &WorkloadKey) -> Result<(), Stopped> {
-        let Some(before) = self.ledger.begin(place) else {
+        let Some(before) = self.begin(place) else {
             return Ok(());
         };
         let is_said = says_that_nothing_runs(&before.said);

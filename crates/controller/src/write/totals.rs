@@ -13,7 +13,7 @@ use super::request::{Attempts, Refused};
 use super::{Requeue, Writer, news, now, statuses};
 use crate::events::Note;
 use crate::notify::CloudEvent;
-use crate::objects::{Objects, Row};
+use crate::objects::{Objects, Row, Untold};
 
 /// Mere counts of one object are not written more often.
 const COUNTS_EVERY: Duration = Duration::from_secs(30);
@@ -125,7 +125,7 @@ impl Writer {
         objects: &Objects<R::Status>,
         row: Row<R::Status>,
     ) -> Requeue {
-        match self.put_status(report, row).await {
+        match self.put_status(report, objects, row).await {
             Ok(row) => Requeue::after(objects.end(report.name(), row), None),
             Err(refused) => {
                 let again = self.again_after(&refused, || format!("{}/{}", R::KIND, report.name()));
@@ -138,6 +138,7 @@ impl Writer {
     async fn put_status<R: Report>(
         &self,
         report: &R,
+        objects: &Objects<R::Status>,
         mut row: Row<R::Status>,
     ) -> Result<Option<Row<R::Status>>, Refused> {
         let mut attempts = Attempts::default();
@@ -151,13 +152,10 @@ impl Writer {
                 .requests
                 .put_status::<R::Object>(R::KIND, report.name(), row.resource_version.as_str(), value)
                 .await;
+            let note = report.news(&row.uid, &row.status, &status);
             match put {
                 Ok(object) => {
-                    if let Some(note) = report.news(&row.uid, &row.status, &status) {
-                        let time = now().to_string();
-                        self.notifications.tell(|| CloudEvent::of_object(&note, &time));
-                        self.events.tell(note);
-                    }
+                    self.tell_of_object(note);
                     return Ok(Some(Row::of(&object).written_at(Instant::now())));
                 }
                 Err(Refused::NotAsItWas(_)) => {
@@ -165,21 +163,46 @@ impl Writer {
                     let Some(object) = self.requests.get_object::<R::Object>(report.name()).await? else {
                         return Ok(None);
                     };
+                    // The client may have sent the write twice, and then this was the answer to the second one.
+                    let unanswered = untold(status, note).map(Box::new).or(row.unanswered);
                     row = Row::of(&object);
+                    row.unanswered = unanswered;
+                    self.tell_of_object(row.heard());
                 }
-                Err(refused) => return Err(refused),
+                Err(refused) => {
+                    if let (Refused::Trouble(_), Some(untold)) = (&refused, untold(status, note)) {
+                        objects.had_no_answer(report.name(), &row.uid, untold);
+                    }
+                    return Err(refused);
+                }
             }
         }
     }
+
+    pub(super) fn tell_of_object(&self, note: Option<Note>) {
+        if let Some(note) = note {
+            let time = now().to_string();
+            self.notifications.tell(|| CloudEvent::of_object(&note, &time));
+            self.events.tell(note);
+        }
+    }
+}
+
+/// What a write without an answer leaves to tell.
+fn untold<S>(status: S, note: Option<Note>) -> Option<Untold<S>> {
+    note.map(|note| Untold { status, note })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::time;
+    use crate::ledger::Ledger;
+    use crate::testing::{ApiServer, time, writer_and_events};
     use api::{SoleTrust, Stage};
+    use axum::http::Method;
     use engine::KeyIdentity;
     use serde_json::json;
+    use std::sync::Mutex;
 
     fn report() -> KeyReport {
         KeyReport {
@@ -228,6 +251,53 @@ mod tests {
             ..report()
         };
         assert_eq!(decide(revoked, 5), Decision::Write);
+    }
+
+    /// An answer that says nothing, and one to a write that the client sent twice. Weakened once: with a row that is
+    /// read anew without what was written, nothing is told.
+    #[tokio::test]
+    async fn a_stage_that_was_written_without_an_answer_is_told_once_when_it_shows() {
+        for (first, ends) in [(504, [true, false]), (409, [false, false])] {
+            let shelf = Mutex::new(None);
+            let server = ApiServer::start(move |asked| {
+                let mut shelf = shelf.lock().unwrap();
+                let refusal = |code: u16| (code, json!({"code": code, "reason": "R", "message": "m"}));
+                match (&asked.method, &*shelf) {
+                    (&Method::GET, Some(status)) => (
+                        200,
+                        json!({"apiVersion": "assay.dev/v1alpha1", "kind": "SigningKey", "status": status,
+                            "metadata": {"name": "release-1", "uid": "k", "generation": 2, "resourceVersion": "2"}}),
+                    ),
+                    (&Method::PUT, None) => {
+                        *shelf = Some(asked.body["status"].clone());
+                        refusal(first)
+                    }
+                    (&Method::PUT, Some(_)) => refusal(409),
+                    _ => (201, asked.body.clone()),
+                }
+            });
+            let (writer, events) = writer_and_events(&server, Ledger::default());
+            let before = row(report().status(&SigningKeyStatus::default(), time(0)));
+            writer.keys.seen(&"release-1".into(), before);
+            let revoked = KeyReport {
+                effective_stage: Some(Stage::Revoked),
+                ..report()
+            };
+            for again in ends {
+                let Ok(row) = writer.plan_status(&revoked, &writer.keys) else {
+                    assert!(!again, "{first}");
+                    continue;
+                };
+                let ended = writer.write_status(&revoked, &writer.keys, *row).await;
+                assert_eq!(ended.again.is_some(), again, "{first}");
+            }
+            drop(writer);
+            events.run(std::future::pending()).await;
+            let requests = server.requests().into_iter();
+            let told: Vec<_> = requests.filter(|asked| asked.method == Method::POST).collect();
+            assert_eq!(told.len(), 1, "{first}: {told:?}");
+            assert_eq!(told[0].body["reason"], "KeyStageChanged");
+        }
     }
 
     #[test]

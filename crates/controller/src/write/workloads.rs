@@ -12,7 +12,7 @@ use super::request::{Attempts, Refused};
 use super::{Requeue, Writer, now};
 use crate::forecasts::{self, Forecast};
 use crate::inventory::lookup::Found;
-use crate::ledger::{After, Before, Place, Stored};
+use crate::ledger::{After, Before, Place, Stored, Telling};
 use crate::notify::CloudEvent;
 use crate::said::Said;
 use crate::transitions::{self, Transition};
@@ -133,6 +133,16 @@ impl Writer {
         Requeue::after(self.ledger.end(place, after), again)
     }
 
+    /// A write about this place begins; None where one is under way. What was written before it without an answer and
+    /// shows now is told.
+    pub(super) fn begin(&self, place: &Place) -> Option<Before> {
+        let (before, heard) = self.ledger.begin(place)?;
+        if let Some(heard) = heard {
+            self.tell_all(place, &heard);
+        }
+        Some(before)
+    }
+
     async fn say(&self, place: &Place, mut before: Before, content: Content<'_>) -> Result<After, Refused> {
         let mut attempts = Attempts::default();
         loop {
@@ -146,38 +156,44 @@ impl Writer {
             {
                 return Ok(After::Is(stored, Box::new(rendered.said)));
             }
-            let put = self
-                .requests
-                .put(place, before.stored.as_ref(), rendered.status, &rendered.owners)
-                .await;
-            match put {
+            let Rendered { status, owners, said } = rendered;
+            let telling = Telling {
+                content_hash,
+                transitions: content.transitions(&before.said, &said, now),
+                forecasts: content.forecasts(&before.said),
+                said,
+            };
+            let stored = before.stored.as_ref();
+            match self.requests.put(place, stored, status, &owners).await {
                 Ok(object) => {
                     let stored = self.ledger.stored(&object);
                     if stored.content_hash != content_hash {
                         tracing::warn!(namespace = %place.namespace, name = %place.name,
                             "the API server keeps an ImageCompliance otherwise than it was written");
                     }
-                    self.tell_all(
-                        place,
-                        &rendered.said,
-                        &content.transitions(&before.said, &rendered.said, now),
-                        &content.forecasts(&before.said),
-                    );
-                    return Ok(After::Is(stored, Box::new(rendered.said)));
+                    self.tell_all(place, &telling);
+                    return Ok(After::Is(stored, Box::new(telling.said)));
                 }
+                // The client may have sent the write twice, and then this is the answer to the second one.
                 Err(Refused::NotAsItWas(_)) => {
+                    self.ledger.had_no_answer(place, telling);
                     attempts.overtaken().await?;
                     before = self.read_anew(place, before).await?;
                 }
-                Err(refused) => return Err(refused),
+                Err(refused) => {
+                    if let Refused::Trouble(_) = refused {
+                        self.ledger.had_no_answer(place, telling);
+                    }
+                    return Err(refused);
+                }
             }
         }
     }
 
     async fn leave(&self, place: &Place, before: Before) -> Result<After, Refused> {
         let after = self.remove(place, before.stored).await?;
-        let left = transitions::of_leaving(&before.said, now());
-        self.tell_all(place, &before.said, &left, &[]);
+        let transitions = transitions::of_leaving(&before.said, now());
+        self.tell(place, &before.said, &transitions, &[]);
         Ok(after)
     }
 
@@ -199,7 +215,7 @@ impl Writer {
 
     /// Deletes an object that belongs to no workload.
     pub(crate) async fn remove_stray(&self, place: &Place) {
-        let Some(before) = self.ledger.begin(place) else {
+        let Some(before) = self.begin(place) else {
             return;
         };
         let after = match self.remove(place, before.stored).await {
@@ -215,7 +231,7 @@ impl Writer {
         }
     }
 
-    /// The object as it is now. Where its content is not what was written, it was said by another
+    /// The object as it is now. Where its content is not what was written, answered or not, it was said by another
     /// process, and that is what the next answer is compared with.
     async fn read_anew(&self, place: &Place, before: Before) -> Result<Before, Refused> {
         let Some(object) = self.requests.get(place).await? else {
@@ -229,10 +245,13 @@ impl Writer {
             .stored
             .as_ref()
             .is_some_and(|known| known.content_hash == stored.content_hash);
-        let said = if is_ours {
-            before.said
-        } else {
-            Said::of(&object.status)
+        let said = match self.ledger.heard(place, stored.content_hash) {
+            Some(heard) => {
+                self.tell_all(place, &heard);
+                heard.said
+            }
+            None if is_ours => before.said,
+            None => Said::of(&object.status),
         };
         Ok(Before {
             stored: Some(stored),
@@ -272,7 +291,11 @@ impl Writer {
         }
     }
 
-    fn tell_all(&self, place: &Place, said: &Said, transitions: &[Transition], forecasts: &[Forecast]) {
+    fn tell_all(&self, place: &Place, telling: &Telling) {
+        self.tell(place, &telling.said, &telling.transitions, &telling.forecasts);
+    }
+
+    fn tell(&self, place: &Place, said: &Said, transitions: &[Transition], forecasts: &[Forecast]) {
         let Some(workload) = &said.workload else { return };
         let about = About {
             namespace: &place.namespace,
@@ -347,8 +370,12 @@ impl Content<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{answer, image, report, time, workload};
+    use crate::ledger::Ledger;
+    use crate::testing::{ApiServer, answer, image, report, time, workload, writer_and_events};
     use api::{Reason, Verdict};
+    use axum::http::Method;
+    use serde_json::{Value, json};
+    use std::sync::{Arc, Mutex};
 
     const MINUTE: Duration = Duration::from_secs(60);
 
@@ -489,5 +516,100 @@ mod tests {
             ..written(&report)
         };
         assert_eq!(decided(WorkloadAnswer::Covered(report), &before, 0), "say");
+    }
+
+    /// An API server that keeps what is written, and answers the first write so.
+    fn keeps_and_answers(first: u16) -> ApiServer {
+        let shelf: Arc<Mutex<Option<Value>>> = Arc::default();
+        ApiServer::start(move |asked| {
+            let mut shelf = shelf.lock().unwrap();
+            match (&asked.method, shelf.is_some()) {
+                _ if asked.path.contains("/events") => (201, asked.body.clone()),
+                (&Method::GET, _) => (200, shelf.clone().unwrap_or_default()),
+                (&Method::POST, true) => (
+                    409,
+                    json!({"code": 409, "reason": "AlreadyExists", "message": "m"}),
+                ),
+                (_, known) => {
+                    let mut object = asked.body.clone();
+                    object["metadata"]["uid"] = json!("c");
+                    object["metadata"]["resourceVersion"] = json!((asked.number + 1).to_string());
+                    *shelf = Some(object.clone());
+                    match known {
+                        true => (200, object),
+                        false => (first, json!({"code": first, "reason": "R", "message": "m"})),
+                    }
+                }
+            }
+        })
+    }
+
+    /// How the writer ends with an answer.
+    async fn carried_out(writer: &Writer, report: Box<WorkloadReport>) -> Requeue {
+        let key = WorkloadKey::of("shop".into(), &report.workload.reference);
+        let place = Place::of(&key);
+        let before = writer.begin(&place).unwrap();
+        let hash = |rendered: &Rendered| writer.ledger.content_hash(&rendered.status, &rendered.owners);
+        match decide(WorkloadAnswer::Covered(report), &before, MINUTE, now(), hash) {
+            Decision::Do(work) => writer.do_work(&key, &place, before, work).await,
+            Decision::Nothing(again) => writer.ended(&place, After::Nothing, again),
+        }
+    }
+
+    /// How often each reason is told by Events when the writer has ended.
+    async fn told(server: &ApiServer, writer: Writer, events: crate::events::EventTask) -> Vec<String> {
+        drop(writer);
+        events.run(std::future::pending()).await;
+        let requests = server.requests().into_iter();
+        let events = requests.filter(|asked| asked.path.contains("/events"));
+        events
+            .map(|event| event.body["reason"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    /// No answer in time, one that says nothing, and one to a write that the client sent twice. Weakened once: with
+    /// `read_anew` taking the object for what another process said, nothing is told.
+    #[tokio::test]
+    async fn what_was_written_without_an_answer_is_told_once_when_it_shows() {
+        for (first, ends) in [
+            (ApiServer::NEVER, [true, false, false]),
+            (504, [true, false, false]),
+            (409, [false, false, false]),
+        ] {
+            let server = keeps_and_answers(first);
+            let ledger = Ledger::default();
+            ledger.set_writes(true);
+            let (writer, events) = writer_and_events(&server, ledger);
+            let bad = covered("Deployment", Verdict::Violating, Reason::KeyRevoked);
+            for again in ends {
+                let ended = carried_out(&writer, bad.clone()).await;
+                assert_eq!(ended.again.is_some(), again, "{first}");
+            }
+            let puts = server.requests().into_iter();
+            let puts = puts.filter(|asked| asked.method == Method::PUT).count();
+            assert_eq!(puts, 0, "{first}: it is written already");
+            assert_eq!(
+                told(&server, writer, events).await,
+                ["BecameNonCompliant"],
+                "{first}"
+            );
+        }
+    }
+
+    /// What shows is told, although it is not true any more: somebody may have seen it.
+    #[tokio::test]
+    async fn what_was_written_without_an_answer_is_told_before_what_is_said_next() {
+        let server = keeps_and_answers(504);
+        let ledger = Ledger::default();
+        ledger.set_writes(true);
+        let (writer, events) = writer_and_events(&server, ledger);
+        let bad = covered("Deployment", Verdict::Violating, Reason::KeyRevoked);
+        let good = covered("Deployment", Verdict::Compliant, Reason::AllVerified);
+        assert!(carried_out(&writer, bad).await.again.is_some());
+        assert_eq!(carried_out(&writer, good).await.again, None);
+        assert_eq!(
+            told(&server, writer, events).await,
+            ["BecameNonCompliant", "BecameCompliant"]
+        );
     }
 }
