@@ -32,6 +32,7 @@ mod said;
 #[cfg(test)]
 mod testing;
 mod transitions;
+mod unanswered;
 mod upkeep;
 mod versions;
 mod watch;

@@ -9,6 +9,7 @@ use kube::api::DynamicObject;
 use serde::de::DeserializeOwned;
 
 use crate::events::Note;
+use crate::unanswered::Unanswered;
 use crate::versions::{Meanwhile, ResourceVersion};
 
 /// One object.
@@ -22,16 +23,9 @@ pub(crate) struct Row<S> {
     pub(crate) status: S,
     /// When this process last wrote the status.
     pub(crate) written: Option<Instant>,
-    /// A write of the status that had no answer.
-    pub(crate) unanswered: Option<Box<Untold<S>>>,
+    /// Writes of the status that were news and had no answer.
+    pub(crate) unanswered: Unanswered<S, Note>,
     writing: bool,
-}
-
-/// A status that may have been written, with its news.
-#[derive(Clone, Debug)]
-pub(crate) struct Untold<S> {
-    pub(crate) status: S,
-    pub(crate) note: Note,
 }
 
 /// The objects of one kind by name. Cheap to clone.
@@ -79,8 +73,9 @@ impl<S: Clone + PartialEq + Default + DeserializeOwned> Objects<S> {
         let written = before.and_then(|before| before.written);
         // What somebody else wrote in its place is not told.
         let unanswered = before
-            .and_then(|before| before.unanswered.clone())
-            .filter(|untold| !differs || untold.status == row.status);
+            .map(|before| &before.unanswered)
+            .filter(|unanswered| !differs || unanswered.wrote(&row.status));
+        let unanswered = unanswered.cloned().unwrap_or_default();
         rows.insert(
             name.clone(),
             Row {
@@ -127,9 +122,9 @@ impl<S: Clone + PartialEq + Default + DeserializeOwned> Objects<S> {
     }
 
     /// The write of the status that is under way had no answer.
-    pub(crate) fn had_no_answer(&self, name: &str, uid: &str, untold: Untold<S>) {
+    pub(crate) fn had_no_answer(&self, name: &str, uid: &str, status: S, note: Note) {
         if let Some(row) = self.lock().get_mut(name).filter(|row| row.uid == uid) {
-            row.unanswered = Some(Box::new(untold));
+            row.unanswered.push(status, note);
         }
     }
 
@@ -144,7 +139,7 @@ impl<S: Clone + PartialEq + Default + DeserializeOwned> Objects<S> {
             return Meanwhile::Untouched;
         };
         row.written = now.written.or(row.written);
-        row.unanswered = None;
+        row.unanswered = Unanswered::default();
         if row.resource_version.is_newer_than(&now.resource_version) {
             let changed = row.generation == now.generation && row.status != now.status;
             return Meanwhile::of(changed);
@@ -164,8 +159,7 @@ impl<S: Clone + PartialEq + Default + DeserializeOwned> Objects<S> {
 impl<S: PartialEq> Row<S> {
     /// The news of a write that had no answer, where the status shows that it was heard.
     pub(crate) fn heard(&mut self) -> Option<Note> {
-        let is_it = self.unanswered.as_ref()?.status == self.status;
-        self.unanswered.take_if(|_| is_it).map(|untold| untold.note)
+        self.unanswered.heard(&self.status)
     }
 }
 
@@ -190,7 +184,7 @@ impl<S: Default + DeserializeOwned> Row<S> {
             spec: spec_hash(object),
             status: serde_json::from_value(status).unwrap_or_default(),
             written: None,
-            unanswered: None,
+            unanswered: Unanswered::default(),
             writing: false,
         }
     }
@@ -365,12 +359,9 @@ mod tests {
 
     /// A write of this status had no answer.
     fn unanswered(objects: &Objects<ImagePolicyStatus>, uid: &str, status: serde_json::Value) {
-        let untold = Untold {
-            status: row("u", 1, status).status,
-            note: crate::write::news::policy_changed("p", "u".to_owned(), 1, 2),
-        };
+        let note = crate::write::news::policy_changed("p", "u".to_owned(), 1, 2);
         objects.begin("p");
-        objects.had_no_answer("p", uid, untold);
+        objects.had_no_answer("p", uid, row("u", 1, status).status, note);
         let _ = objects.end("p", None);
     }
 

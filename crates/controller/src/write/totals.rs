@@ -13,7 +13,7 @@ use super::request::{Attempts, Refused};
 use super::{Requeue, Writer, news, now, statuses};
 use crate::events::Note;
 use crate::notify::CloudEvent;
-use crate::objects::{Objects, Row, Untold};
+use crate::objects::{Objects, Row};
 
 /// Mere counts of one object are not written more often.
 const COUNTS_EVERY: Duration = Duration::from_secs(30);
@@ -164,14 +164,17 @@ impl Writer {
                         return Ok(None);
                     };
                     // The client may have sent the write twice, and then this was the answer to the second one.
-                    let unanswered = untold(status, note).map(Box::new).or(row.unanswered);
+                    let mut unanswered = row.unanswered;
+                    if let Some(note) = note {
+                        unanswered.push(status, note);
+                    }
                     row = Row::of(&object);
                     row.unanswered = unanswered;
                     self.tell_of_object(row.heard());
                 }
                 Err(refused) => {
-                    if let (Refused::Trouble(_), Some(untold)) = (&refused, untold(status, note)) {
-                        objects.had_no_answer(report.name(), &row.uid, untold);
+                    if let (Refused::Trouble(_), Some(note)) = (&refused, note) {
+                        objects.had_no_answer(report.name(), &row.uid, status, note);
                     }
                     return Err(refused);
                 }
@@ -186,11 +189,6 @@ impl Writer {
             self.events.tell(note);
         }
     }
-}
-
-/// What a write without an answer leaves to tell.
-fn untold<S>(status: S, note: Option<Note>) -> Option<Untold<S>> {
-    note.map(|note| Untold { status, note })
 }
 
 #[cfg(test)]

@@ -138,7 +138,7 @@ impl Writer {
     pub(super) fn begin(&self, place: &Place) -> Option<Before> {
         let (before, heard) = self.ledger.begin(place)?;
         if let Some(heard) = heard {
-            self.tell_all(place, &heard);
+            self.tell(place, &heard);
         }
         Some(before)
     }
@@ -158,7 +158,6 @@ impl Writer {
             }
             let Rendered { status, owners, said } = rendered;
             let telling = Telling {
-                content_hash,
                 transitions: content.transitions(&before.said, &said, now),
                 forecasts: content.forecasts(&before.said),
                 said,
@@ -171,18 +170,18 @@ impl Writer {
                         tracing::warn!(namespace = %place.namespace, name = %place.name,
                             "the API server keeps an ImageCompliance otherwise than it was written");
                     }
-                    self.tell_all(place, &telling);
+                    self.tell(place, &telling);
                     return Ok(After::Is(stored, Box::new(telling.said)));
                 }
                 // The client may have sent the write twice, and then this is the answer to the second one.
                 Err(Refused::NotAsItWas(_)) => {
-                    self.ledger.had_no_answer(place, telling);
+                    self.ledger.had_no_answer(place, content_hash, telling);
                     attempts.overtaken().await?;
                     before = self.read_anew(place, before).await?;
                 }
                 Err(refused) => {
                     if let Refused::Trouble(_) = refused {
-                        self.ledger.had_no_answer(place, telling);
+                        self.ledger.had_no_answer(place, content_hash, telling);
                     }
                     return Err(refused);
                 }
@@ -192,8 +191,12 @@ impl Writer {
 
     async fn leave(&self, place: &Place, before: Before) -> Result<After, Refused> {
         let after = self.remove(place, before.stored).await?;
-        let transitions = transitions::of_leaving(&before.said, now());
-        self.tell(place, &before.said, &transitions, &[]);
+        let left = Telling {
+            transitions: transitions::of_leaving(&before.said, now()),
+            forecasts: Vec::new(),
+            said: before.said,
+        };
+        self.tell(place, &left);
         Ok(after)
     }
 
@@ -247,7 +250,7 @@ impl Writer {
             .is_some_and(|known| known.content_hash == stored.content_hash);
         let said = match self.ledger.heard(place, stored.content_hash) {
             Some(heard) => {
-                self.tell_all(place, &heard);
+                self.tell(place, &heard);
                 heard.said
             }
             None if is_ours => before.said,
@@ -291,17 +294,15 @@ impl Writer {
         }
     }
 
-    fn tell_all(&self, place: &Place, telling: &Telling) {
-        self.tell(place, &telling.said, &telling.transitions, &telling.forecasts);
-    }
-
-    fn tell(&self, place: &Place, said: &Said, transitions: &[Transition], forecasts: &[Forecast]) {
-        let Some(workload) = &said.workload else { return };
+    fn tell(&self, place: &Place, telling: &Telling) {
+        let Some(workload) = &telling.said.workload else {
+            return;
+        };
         let about = About {
             namespace: &place.namespace,
             workload,
         };
-        for transition in transitions {
+        for transition in &telling.transitions {
             news::record(&about, transition);
             self.notify(transition.mode, transition.news, |news| {
                 CloudEvent::of_transition(&about, transition, news.as_str())
@@ -313,7 +314,7 @@ impl Writer {
                 transition,
             );
         }
-        for forecast in forecasts {
+        for forecast in &telling.forecasts {
             let policy_uid = self.policies.uid(&forecast.policy);
             news::foretell(&self.events, &about, policy_uid, forecast);
             self.notify(forecast.mode, Some(()), |()| {

@@ -10,7 +10,6 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use api::{ImageCompliance, ImageComplianceStatus, WorkloadRef};
 use engine::{Uid, WorkloadKey};
@@ -21,12 +20,8 @@ use crate::forecasts::Forecast;
 use crate::names::compliance_name;
 use crate::said::{Kept, Said};
 use crate::transitions::Transition;
+use crate::unanswered::Unanswered;
 use crate::versions::{Meanwhile, ResourceVersion};
-
-/// So many writes of one object without an answer are kept.
-const UNANSWERED: usize = 4;
-/// What was not heard until then is not heard any more.
-const HEARD_WITHIN: Duration = Duration::from_secs(120);
 
 /// Namespace and name of an ImageCompliance.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -72,8 +67,6 @@ pub(crate) struct Before {
 /// What a write says, with its news.
 #[derive(Clone, Debug)]
 pub(crate) struct Telling {
-    /// Of everything that is written.
-    pub(crate) content_hash: u64,
     pub(crate) said: Said,
     pub(crate) transitions: Vec<Transition>,
     pub(crate) forecasts: Vec<Forecast>,
@@ -96,44 +89,25 @@ struct Entry {
     said: Kept,
     writing: bool,
     missed: Option<Missed>,
-    /// Writes that had no answer, the oldest first.
-    unanswered: Vec<(Instant, Telling)>,
+    /// By the hash of their content.
+    unanswered: Unanswered<u64, Telling>,
 }
 
 impl Entry {
     /// The workload that the object is said to be about.
     fn key(&self, namespace: &str) -> Option<WorkloadKey> {
         let unanswered = || {
-            let (_, telling) = self.unanswered.last()?;
-            let workload = telling.said.workload.as_ref()?;
+            let workload = self.unanswered.last()?.said.workload.as_ref()?;
             Some(WorkloadKey::of(namespace.into(), workload))
         };
         self.said.key(namespace).or_else(unanswered)
     }
 
-    /// The object is what a write said that had no answer.
-    fn was_heard(&self, content_hash: u64) -> bool {
-        self.unanswered
-            .iter()
-            .any(|(_, telling)| telling.content_hash == content_hash)
-    }
-
-    /// The same, to be told now: from here on it was said.
+    /// The object holds this: what to tell now where that is a write that had no answer. From here on it was said.
     fn heard(&mut self, content_hash: u64) -> Option<Telling> {
-        let is_it = |(_, telling): &(Instant, Telling)| telling.content_hash == content_hash;
-        let at = self.unanswered.iter().position(is_it)?;
-        let (_, telling) = self.unanswered.swap_remove(at);
-        self.unanswered = Vec::new();
+        let telling = self.unanswered.heard(&content_hash)?;
         self.said = Kept::from(&telling.said);
         Some(telling)
-    }
-
-    /// Forgets what was never heard.
-    fn forget_unheard(&mut self) {
-        let stored = self.stored.as_ref().map(|stored| stored.content_hash);
-        self.unanswered.retain(|(since, telling)| {
-            Some(telling.content_hash) == stored || since.elapsed() < HEARD_WITHIN
-        });
     }
 
     fn is_empty(&self) -> bool {
@@ -254,11 +228,11 @@ impl Ledger {
             .stored
             .as_ref()
             .is_none_or(|known| known.content_hash != stored.content_hash);
-        let told_elsewhere = !entry.was_heard(stored.content_hash);
+        let told_elsewhere = !entry.unanswered.wrote(&stored.content_hash);
         entry.stored = Some(stored);
         if told_elsewhere && (!writes || !entry.said.is_about_a_workload()) {
             entry.said = Kept::from(&Said::of(&object.status));
-            entry.unanswered = Vec::new();
+            entry.unanswered = Unanswered::default();
         }
         writes && differs
     }
@@ -313,12 +287,9 @@ impl Ledger {
     }
 
     /// The write that is under way had no answer, or met what may be itself.
-    pub(crate) fn had_no_answer(&self, place: &Place, telling: Telling) {
+    pub(crate) fn had_no_answer(&self, place: &Place, content_hash: u64, telling: Telling) {
         if let Some(entry) = self.lock().entries.get_mut(place) {
-            if entry.unanswered.len() == UNANSWERED {
-                entry.unanswered.remove(0);
-            }
-            entry.unanswered.push((Instant::now(), telling));
+            entry.unanswered.push(content_hash, telling);
         }
     }
 
@@ -339,12 +310,12 @@ impl Ledger {
             After::Is(stored, said) => {
                 entry.stored = Some(stored);
                 entry.said = Kept::from(&*said);
-                entry.unanswered = Vec::new();
+                entry.unanswered = Unanswered::default();
             }
             After::Gone => {
                 entry.stored = None;
                 entry.said = Kept::default();
-                entry.unanswered = Vec::new();
+                entry.unanswered = Unanswered::default();
             }
         }
         let foreign = match entry.missed.take() {
@@ -395,7 +366,8 @@ impl Ledger {
     /// Forgets writes that had no answer and were never heard.
     pub(crate) fn forget_unheard(&self) {
         self.lock().entries.retain(|_, entry| {
-            entry.forget_unheard();
+            let shown = entry.stored.as_ref().map(|stored| &stored.content_hash);
+            entry.unanswered.forget_unheard(shown);
             entry.writing || !entry.is_empty()
         });
     }
@@ -414,245 +386,5 @@ impl Ledger {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn object(version: &str, verdict: &str) -> ImageCompliance {
-        serde_json::from_value(json!({
-            "metadata": {"namespace": "shop", "name": "deployment-web", "uid": "c", "resourceVersion": version},
-            "status": {
-                "verdict": verdict,
-                "workload": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": "d"},
-            },
-        }))
-        .unwrap()
-    }
-
-    fn place() -> Place {
-        Place {
-            namespace: "shop".into(),
-            name: "deployment-web".into(),
-        }
-    }
-
-    fn wrote(ledger: &Ledger, object: &ImageCompliance) -> After {
-        After::Is(ledger.stored(object), Box::new(Said::of(&object.status)))
-    }
-
-    fn writing() -> Ledger {
-        let ledger = Ledger::default();
-        ledger.seen(&object("1", "Compliant"));
-        ledger.set_writes(true);
-        ledger
-    }
-
-    #[test]
-    fn ones_own_write_is_no_foreign_edit_whichever_comes_first() {
-        let ledger = writing();
-        let own = object("2", "Violating");
-        ledger.begin(&place());
-        assert!(!ledger.seen(&own));
-        assert_eq!(ledger.end(&place(), wrote(&ledger, &own)), Meanwhile::Untouched);
-        assert!(!ledger.seen(&own));
-        ledger.begin(&place());
-        assert_eq!(
-            ledger.end(&place(), wrote(&ledger, &object("3", "Compliant"))),
-            Meanwhile::Untouched
-        );
-        assert!(!ledger.seen(&object("3", "Compliant")));
-    }
-
-    #[test]
-    fn one_write_at_a_time_goes_to_a_place() {
-        let ledger = writing();
-        assert!(ledger.begin(&place()).is_some());
-        assert!(ledger.begin(&place()).is_none());
-        assert_eq!(ledger.end(&place(), After::Nothing), Meanwhile::Untouched);
-        assert!(ledger.begin(&place()).is_some());
-    }
-
-    #[test]
-    fn an_old_event_that_comes_late_is_no_foreign_edit() {
-        let ledger = writing();
-        ledger.begin(&place());
-        ledger.seen(&object("2", "Unknown"));
-        assert_eq!(
-            ledger.end(&place(), wrote(&ledger, &object("3", "Violating"))),
-            Meanwhile::Untouched
-        );
-        assert!(!ledger.seen(&object("2", "Unknown")));
-    }
-
-    /// F15.
-    #[test]
-    fn f15_what_a_store_that_was_set_back_holds_is_put_right() {
-        let old = object("1", "Compliant");
-        let said = || {
-            let ledger = writing();
-            ledger.begin(&place());
-            let own = object("9", "Violating");
-            assert_eq!(ledger.end(&place(), wrote(&ledger, &own)), Meanwhile::Untouched);
-            ledger
-        };
-        assert!(
-            !said().listed(&old, &"8".into(), false),
-            "that list is older than the write"
-        );
-        assert!(said().listed(&old, &"9".into(), false), "this one is not");
-        assert!(
-            said().listed(&old, &"5".into(), true),
-            "it is known that the store was set back"
-        );
-        assert!(!said().listed(&object("9", "Violating"), &"9".into(), false));
-    }
-
-    #[test]
-    fn a_foreign_edit_must_be_put_right_and_changes_nothing_that_was_said() {
-        let ledger = writing();
-        assert!(ledger.seen(&object("2", "Violating")));
-        let before = ledger.begin(&place()).unwrap().0;
-        assert_eq!(before.stored.unwrap().resource_version, "2".into());
-        assert_eq!(before.said.verdict, Some(api::Verdict::Compliant));
-    }
-
-    #[test]
-    fn a_foreign_edit_during_a_write_is_not_lost() {
-        let ledger = writing();
-        ledger.begin(&place());
-        let own = object("2", "Unknown");
-        ledger.seen(&object("3", "Violating"));
-        assert_eq!(
-            ledger.end(&place(), wrote(&ledger, &own)),
-            Meanwhile::ChangedByOthers
-        );
-    }
-
-    #[test]
-    fn an_edit_of_what_the_operator_does_not_write_is_only_followed() {
-        let ledger = writing();
-        let mut labelled = object("2", "Compliant");
-        labelled.metadata.labels = Some([("a".to_owned(), "b".to_owned())].into());
-        assert!(!ledger.seen(&labelled));
-        assert_eq!(
-            ledger.begin(&place()).unwrap().0.stored.unwrap().resource_version,
-            "2".into()
-        );
-    }
-
-    #[test]
-    fn a_foreign_deletion_must_be_put_right() {
-        let ledger = writing();
-        assert!(!ledger.gone(&place(), Some("another")));
-        assert!(ledger.gone(&place(), Some("c")));
-        let before = ledger.begin(&place()).unwrap().0;
-        assert_eq!(before.stored, None);
-        assert!(
-            before.said.workload.is_some(),
-            "what was said is known all the same"
-        );
-        assert_eq!(
-            ledger.end(&place(), wrote(&ledger, &object("5", "Compliant"))),
-            Meanwhile::Untouched
-        );
-        ledger.begin(&place());
-        ledger.gone(&place(), Some("c"));
-        assert_eq!(ledger.end(&place(), After::Nothing), Meanwhile::ChangedByOthers);
-    }
-
-    #[test]
-    fn ones_own_deletion_is_the_end() {
-        let ledger = writing();
-        ledger.begin(&place());
-        ledger.gone(&place(), Some("c"));
-        assert_eq!(ledger.end(&place(), After::Gone), Meanwhile::Untouched);
-        assert!(ledger.objects().is_empty());
-    }
-
-    #[test]
-    fn a_replica_that_does_not_write_follows_what_the_other_says() {
-        let ledger = Ledger::default();
-        assert!(!ledger.seen(&object("1", "Compliant")));
-        assert!(!ledger.seen(&object("2", "Violating")));
-        assert_eq!(
-            ledger.begin(&place()).unwrap().0.said.verdict,
-            Some(api::Verdict::Violating)
-        );
-        assert_eq!(ledger.end(&place(), After::Nothing), Meanwhile::Untouched);
-        assert!(!ledger.gone(&place(), Some("c")));
-        assert!(ledger.objects().is_empty());
-    }
-
-    #[test]
-    fn a_new_generation_of_the_workload_alone_is_no_change() {
-        let ledger = Ledger::default();
-        let mut newer = object("1", "Compliant");
-        newer.status.workload.as_mut().unwrap().observed_generation = Some(7);
-        let content_hash = |object: &ImageCompliance| ledger.content_hash(&object.status, &[]);
-        assert_eq!(content_hash(&newer), content_hash(&object("1", "Compliant")));
-        assert_ne!(content_hash(&newer), content_hash(&object("1", "Violating")));
-    }
-
-    /// A write about the place that had no answer; the object is what it said.
-    fn unanswered(ledger: &Ledger, object: &ImageCompliance) {
-        ledger.begin(&place());
-        let telling = Telling {
-            content_hash: ledger.stored(object).content_hash,
-            said: Said::of(&object.status),
-            transitions: Vec::new(),
-            forecasts: Vec::new(),
-        };
-        ledger.had_no_answer(&place(), telling);
-        let _ = ledger.end(&place(), After::Nothing);
-    }
-
-    /// What is told when a write begins, and the verdict that was said before it.
-    fn begun(ledger: &Ledger) -> (Option<Said>, Option<api::Verdict>) {
-        let (before, heard) = ledger.begin(&place()).unwrap();
-        let _ = ledger.end(&place(), After::Nothing);
-        (heard.map(|telling| telling.said), before.said.verdict)
-    }
-
-    /// Weakened once: with `follow` taking every object for what was told, nothing is told.
-    #[test]
-    fn what_was_written_without_an_answer_is_told_once_when_it_shows() {
-        for writes in [true, false] {
-            let ledger = Ledger::default();
-            ledger.set_writes(true);
-            let (first, second) = (object("2", "Violating"), object("3", "Unknown"));
-            unanswered(&ledger, &first);
-            unanswered(&ledger, &second);
-            assert_eq!(begun(&ledger), (None, None), "neither shows yet");
-            // The Lease may lapse before one shows.
-            ledger.set_writes(writes);
-            ledger.seen(&first);
-            assert_eq!(ledger.key_at(&place()).unwrap().name.as_ref(), "web");
-            let violating = Some(api::Verdict::Violating);
-            assert_eq!(begun(&ledger), (Some(Said::of(&first.status)), violating));
-            assert_eq!(begun(&ledger), (None, violating));
-        }
-    }
-
-    #[test]
-    fn what_another_replica_says_takes_the_place_of_what_had_no_answer() {
-        let ledger = writing();
-        unanswered(&ledger, &object("2", "Violating"));
-        ledger.set_writes(false);
-        ledger.seen(&object("3", "Unknown"));
-        ledger.seen(&object("4", "Violating"));
-        assert_eq!(begun(&ledger), (None, Some(api::Verdict::Violating)));
-    }
-
-    #[test]
-    fn what_was_never_heard_is_forgotten() {
-        let ledger = Ledger::default();
-        ledger.set_writes(true);
-        unanswered(&ledger, &object("2", "Violating"));
-        ledger.forget_unheard();
-        assert!(ledger.key_at(&place()).is_some(), "it may still be heard");
-        let long_ago = Instant::now().checked_sub(HEARD_WITHIN).unwrap();
-        ledger.lock().entries.get_mut(&place()).unwrap().unanswered[0].0 = long_ago;
-        ledger.forget_unheard();
-        assert!(ledger.lock().entries.is_empty());
-    }
-}
+#[path = "tests.rs"]
+mod tests;
