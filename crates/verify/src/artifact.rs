@@ -122,7 +122,10 @@ fn verify_envelope(
     let made = |key: &PublicKey| Ok(key.signed(&message, signed.body.signature()));
     let presented = match &signed.body {
         Body::Envelope(envelope) => Presented::Envelope { envelope, subject },
-        Body::Text { text, signature } => Presented::Text { text, signature },
+        Body::Text { signature, .. } => Presented::Text {
+            text: &message,
+            signature,
+        },
     };
     examine(presented, made, &signed.material, verifier)
 }

@@ -27,7 +27,7 @@ pub struct Claim {
     /// The item's [`id`](crate::Item::id).
     pub evidence: Digest,
     /// The repository or reference that the signer named. Only simple signing has one; it may be empty.
-    pub docker_reference: Option<String>,
+    pub docker_reference: Option<Arc<str>>,
     /// Keyless only: who the certificate was issued to.
     pub identity: Option<Arc<Identity>>,
     /// When it existed, as others vouch for. Empty where the verifier asks for neither log nor timestamp.

@@ -15,7 +15,7 @@ pub(crate) struct Document {
     /// The images it is about; never empty.
     pub(crate) subjects: Vec<Digest>,
     /// The reference that the signer named, where the format has one.
-    pub(crate) docker_reference: Option<String>,
+    pub(crate) docker_reference: Option<Arc<str>>,
 }
 
 impl Document {

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -17,6 +18,7 @@ use crate::elsewhere::{Elsewhere, cut};
 use crate::key::Fingerprint;
 use crate::material::Material;
 use crate::outcome::{Cap, Cause};
+use crate::simple_signing::Payload;
 use crate::statement::Statement;
 use crate::{cosign_layer, simple_signing, statement};
 
@@ -86,13 +88,13 @@ pub(crate) enum Content {
 pub(crate) struct Signed {
     pub(crate) body: Body,
     pub(crate) document: Result<Document, Unreadable>,
-    pub(crate) material: Material,
+    pub(crate) material: Arc<Material>,
 }
 
 /// What was signed, with its signature.
 #[derive(Debug, Clone)]
 pub(crate) enum Body {
-    Text { text: Bytes, signature: Vec<u8> },
+    Text { text: Payload, signature: Vec<u8> },
     Envelope(Envelope),
 }
 
@@ -107,7 +109,7 @@ impl Body {
     /// The bytes that the signature is over.
     pub(crate) fn message(&self) -> Cow<'_, [u8]> {
         match self {
-            Self::Text { text, .. } => Cow::Borrowed(text),
+            Self::Text { text, .. } => text.bytes(),
             Self::Envelope(envelope) => Cow::Owned(envelope.pae()),
         }
     }
@@ -297,14 +299,17 @@ fn simple_signing_content(payload: Bytes, signature: &str, material: Material) -
         return too_large("the signature", MAX_SIGNATURE_CHARS);
     }
     match STANDARD.decode(signature) {
-        Ok(signature) => Content::Signed(Box::new(Signed {
-            document: simple_signing::read(&payload),
-            body: Body::Text {
-                text: payload,
-                signature,
-            },
-            material,
-        })),
+        Ok(signature) => {
+            let document = simple_signing::read(&payload);
+            Content::Signed(Box::new(Signed {
+                body: Body::Text {
+                    text: Payload::of(payload, &document),
+                    signature,
+                },
+                document,
+                material: material.shared(),
+            }))
+        }
         Err(error) => Content::Malformed(format!("the signature annotation is not base64: {error}")),
     }
 }
@@ -359,7 +364,7 @@ fn signed_envelope(envelope: Envelope, material: Material) -> Signed {
     Signed {
         document,
         body: Body::Envelope(envelope),
-        material,
+        material: material.shared(),
     }
 }
 

@@ -1,6 +1,8 @@
 //! What comes with a signature and is not covered by it: certificates, log entries, timestamps. Kept as it was found;
 //! `sigstore` finds out what it is worth, where a verifier asks.
 
+use std::sync::{Arc, LazyLock};
+
 use serde_json::Value;
 
 use crate::key::Fingerprint;
@@ -25,4 +27,20 @@ pub(crate) struct Material {
     pub(crate) key_hint: Option<Fingerprint>,
     /// The bundle says that it is of version 0.1, in which a promise is enough: for a bundle that a person hands over.
     pub(crate) is_version_0_1: bool,
+}
+
+impl Material {
+    /// The same, of which signatures that come with nothing share one copy: that is most of those made with a key.
+    pub(crate) fn shared(self) -> Arc<Self> {
+        static NOTHING: LazyLock<[Arc<Material>; 2]> = LazyLock::new(|| {
+            [false, true].map(|promise_suffices| {
+                Arc::new(Material {
+                    promise_suffices,
+                    ..Material::default()
+                })
+            })
+        });
+        let nothing = NOTHING.iter().find(|nothing| ***nothing == self);
+        nothing.cloned().unwrap_or_else(|| Arc::new(self))
+    }
 }

@@ -110,8 +110,15 @@ fn times(signed: &Signed, holder: Holder<'_>, verifier: &Verifier) -> Result<Tru
     let (Some(root), Ok(document)) = (verifier.trust_root(), &signed.document) else {
         return Ok(TrustedTimes::default());
     };
+    let message;
     let presented = match &signed.body {
-        Body::Text { text, signature } => Presented::Text { text, signature },
+        Body::Text { text, signature } => {
+            message = text.bytes();
+            Presented::Text {
+                text: &message,
+                signature,
+            }
+        }
         Body::Envelope(envelope) => Presented::Envelope {
             envelope,
             subject: document.first_sha256()?,
