@@ -83,7 +83,7 @@ pub(crate) struct BuiltIn {
 }
 
 /// How the templates of a kind are read. A fleet carries ten old ReplicaSets for each Deployment: they are watched
-/// without their content.
+/// without their content, and let go of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Templates {
     /// With the watch of the kind.
@@ -105,6 +105,11 @@ impl BuiltIn {
     /// The built-in workload kind that is called so.
     pub(crate) fn named(kind: &str) -> Option<&'static BuiltIn> {
         BUILT_IN.iter().find(|built_in| built_in.kind == kind)
+    }
+
+    /// Whether those that something controls and no pod rests on are let go of, to be asked for when a pod names one.
+    pub(crate) fn is_let_go_of(&self) -> bool {
+        self.templates == Templates::AskedForWhereAlone
     }
 
     /// As `apps/v1`.

@@ -1,10 +1,12 @@
 //! The inventory: pods and their owners as the watches tell them, turned into facts for the engine.
 //!
-//! [`Inventory`] is pure: observations and the time go in, facts and questions about custom owners
-//! come out. A pod is told with the workload it belongs to; where an owner was not seen yet it is
-//! held for [`OWNER_WAIT`] at most and then told with the highest owner that is known, and told again
-//! when more is known. A pod whose owner vanishes stays with its workload for [`GRACE`], because that
-//! is how a deletion begins; if it runs on, it is judged as what it then belongs to.
+//! [`Inventory`] is pure: observations and the time go in, facts and questions about owners come out. A pod is told with
+//! the workload it belongs to; where an owner was not seen yet it is held for [`OWNER_WAIT`] at most and then told with
+//! the highest owner that is known, and told again when more is known. A pod whose owner vanishes stays with its workload
+//! for [`GRACE`], because that is how a deletion begins; if it runs on, it is judged as what it then belongs to.
+//!
+//! A cluster keeps ten old ReplicaSets for each Deployment. Those on which no pod rests are let go of as soon as the pods
+//! are known; one that a pod names later is asked for.
 
 pub(crate) mod climb;
 mod dependents;
@@ -12,6 +14,7 @@ mod extract;
 mod keychains;
 pub(crate) mod lookup;
 mod owners;
+mod pod_name;
 pub(crate) mod registered;
 mod roster;
 mod served;
@@ -33,6 +36,7 @@ use self::climb::{Climb, ControllerRef, climb};
 use self::dependents::Dependents;
 pub(crate) use self::keychains::Keychains;
 use self::owners::{Answer, Owners};
+use self::pod_name::PodName;
 pub(crate) use self::roster::Roster;
 use self::slim::{Generation, MIRROR_MARK, Second, Unreadable, created, generation, of_second};
 pub(crate) use self::slim::{SlimOwner, SlimPod, SlimWorkload};
@@ -49,7 +53,7 @@ const GRACE: Duration = Duration::from_secs(60);
 pub(crate) struct Effects {
     /// What the engine must be told, in order.
     pub(crate) facts: Vec<Fact>,
-    /// Custom owners that must be asked for; the answers come back by [`Inventory::answered`].
+    /// Owners that must be asked for; the answers come back by [`Inventory::answered`].
     pub(crate) questions: Vec<WorkloadKey>,
     /// Workloads of which the template must be asked for; the answers come back by [`Inventory::template_answered`].
     pub(crate) templates: Vec<WorkloadKey>,
@@ -79,6 +83,8 @@ pub(crate) struct Inventory {
     roster: Roster,
     templates: Templates,
     list: u32,
+    /// A complete list of the pods was seen.
+    pods_are_known: bool,
 }
 
 /// Whether a pod may wait for an owner that was not seen yet.
@@ -91,7 +97,7 @@ enum Hold {
 /// A pod that runs.
 #[derive(Debug)]
 struct Row {
-    name: Box<str>,
+    name: PodName,
     generation: Option<Generation>,
     created: Second,
     alike: Arc<Alike>,
@@ -141,6 +147,8 @@ impl Inventory {
         for uid in gone {
             self.drop_pod(&uid, &mut effects);
         }
+        self.pods_are_known = true;
+        self.let_go_of_owners();
         effects
     }
 
@@ -189,7 +197,7 @@ impl Inventory {
 
     /// A complete list of the owners of one built-in kind begins.
     pub(crate) fn owners_list_begins(&mut self, kind: &'static BuiltIn) {
-        self.owners.list_begins(kind.kind);
+        self.owners.list_begins(kind);
     }
 
     /// A complete list of the owners of one built-in kind ended.
@@ -214,10 +222,31 @@ impl Inventory {
         if kind.templates == ReadTemplates::AskedForWhereAlone {
             self.ask_for_template(&key, &meta, &mut effects);
         }
-        if self.owners.seen(kind.kind, &key, meta) {
+        if self.owners.seen(kind, &key, meta) {
             self.resettle_dependents(&key, now, &mut effects);
         }
         effects
+    }
+
+    /// A complete list holds an owner of a built-in kind that looks like this.
+    pub(crate) fn owner_listed(
+        &mut self,
+        kind: &'static BuiltIn,
+        metadata: &ObjectMeta,
+        now: Instant,
+    ) -> Effects {
+        let is_controlled = || {
+            let mut owners = metadata.owner_references.iter().flatten();
+            owners.any(|owner| owner.controller == Some(true))
+        };
+        let may_be_let_go_of = kind.is_let_go_of() && self.pods_are_known && is_controlled();
+        let key = may_be_let_go_of
+            .then(|| owners::key_of(kind, metadata, &mut self.texts))
+            .flatten();
+        match key {
+            Some(key) if !self.dependents.are_there(&key) => Effects::default(),
+            _ => self.owner(kind, metadata, now),
+        }
     }
 
     /// An owner of a built-in kind was deleted.
@@ -232,7 +261,7 @@ impl Inventory {
             return effects;
         };
         let uid = metadata.uid.as_deref().unwrap_or_default();
-        if self.owners.gone(kind.kind, &key, uid) {
+        if self.owners.gone(kind, &key, uid) {
             self.forget_template(&key, &mut effects);
             self.resettle_dependents(&key, now, &mut effects);
         }
@@ -279,6 +308,7 @@ impl Inventory {
     pub(crate) fn tidy(&mut self, now: Instant) -> Effects {
         let dependents = &self.dependents;
         self.owners.forget_unused(|key| dependents.are_there(key), now);
+        self.let_go_of_owners();
         self.keychains.forget_unused();
         self.alike.forget_unused();
         self.paths.forget_unused();
@@ -289,6 +319,13 @@ impl Inventory {
             questions: due,
             templates: self.templates.ask_again(),
             ..Effects::default()
+        }
+    }
+
+    fn let_go_of_owners(&mut self) {
+        if self.pods_are_known {
+            let dependents = &self.dependents;
+            self.owners.let_go(|key| dependents.are_there(key));
         }
     }
 
@@ -310,8 +347,9 @@ impl Inventory {
             images: extract::images(pod, &mut self.texts)?.into(),
             keychain,
         };
+        let name = required(pod.metadata.name.as_deref(), "metadata.name")?;
         Ok(Row {
-            name: required(pod.metadata.name.as_deref(), "metadata.name")?.into(),
+            name: PodName::of(name, alike.controller.as_deref()),
             generation: generation(&pod.metadata),
             created: created(&pod.metadata),
             alike: self.alike.keep(alike),
@@ -415,10 +453,14 @@ impl Inventory {
 }
 
 impl Row {
+    fn name(&self) -> String {
+        self.name.text(self.alike.controller.as_deref())
+    }
+
     fn facts(&self, uid: &Uid, workload: Arc<Workload>) -> PodFacts {
         PodFacts {
             uid: uid.clone(),
-            name: (*self.name).into(),
+            name: self.name().into(),
             workload,
             images: self.alike.images.to_vec(),
             keychain: self.alike.keychain.clone(),
@@ -452,7 +494,7 @@ fn workload_of(uid: &Uid, row: &Row, climbed: &Climb) -> Workload {
             let reference = WorkloadRef {
                 api_version: "v1".to_owned(),
                 kind: "Pod".to_owned(),
-                name: row.name.to_string(),
+                name: row.name(),
                 uid: uid.to_string(),
                 observed_generation: row.generation.map(Generation::get),
                 managed_by,

@@ -1,4 +1,5 @@
-//! What is known of owners: built-in kinds as their watches tell, custom kinds as they were asked for.
+//! What is known of owners: built-in kinds as their watches tell; custom kinds, and what was let go of, as they were
+//! asked for.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,18 +8,18 @@ use std::time::{Duration, Instant};
 use engine::{Uid, WorkloadKey, WorkloadNames};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::climb::{BuiltIn, ControllerRef, Known, OwnerMeta, may_be_custom};
+use super::climb::{BUILT_IN, BuiltIn, ControllerRef, Known, OwnerMeta, may_be_custom};
 use super::slim::{created, generation};
 use super::texts::Texts;
 
-/// How long a custom owner that was read is believed to exist unchanged.
+/// How long an owner that was asked for and read is believed to exist unchanged.
 const BELIEVED: Duration = Duration::from_secs(600);
-/// How long a custom owner that could not be read is left alone; doubles up to [`BELIEVED`].
+/// How long an owner that could not be read is left alone; doubles up to [`BELIEVED`].
 const LEFT_ALONE: Duration = Duration::from_secs(30);
-/// A custom owner whose uid does not match is asked for again unless the answer is as fresh as this.
+/// An owner whose uid does not match is asked for again unless the answer is as fresh as this.
 const FRESH: Duration = Duration::from_secs(5);
 
-/// What asking for a custom owner gave.
+/// What asking for an owner gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// It exists.
@@ -32,19 +33,20 @@ pub(crate) enum Answer {
 /// Every owner that is known.
 #[derive(Debug, Default)]
 pub(crate) struct Owners {
-    built_in: HashMap<&'static str, OfKind>,
-    custom: HashMap<WorkloadKey, Custom>,
+    /// By kind.
+    watched: HashMap<&'static str, Watched>,
+    asked: HashMap<WorkloadKey, Asked>,
 }
 
-/// The owners of one built-in kind.
+/// The owners of one built-in kind, as its watch tells.
 #[derive(Debug, Default)]
-struct OfKind {
+struct Watched {
     /// By namespace and name. Boxed, for a table is up to twice as large as what it holds.
     seen: HashMap<Arc<str>, HashMap<Box<str>, Box<Seen>>>,
     list: u32,
 }
 
-impl OfKind {
+impl Watched {
     fn get(&self, key: &WorkloadKey) -> Option<&Seen> {
         let seen = self.seen.get(&key.namespace)?.get(&*key.name)?;
         Some(seen)
@@ -58,9 +60,9 @@ struct Seen {
 }
 
 #[derive(Debug)]
-struct Custom {
+struct Asked {
     answer: Option<Answer>,
-    asked: Instant,
+    at: Instant,
     again: Option<Instant>,
     pause: Duration,
 }
@@ -89,97 +91,109 @@ impl Owners {
     /// What is known of the object that the reference names.
     pub(crate) fn known(&self, reference: &ControllerRef) -> Known<'_> {
         let WorkloadNames { group, kind, .. } = &*reference.key;
-        if let Some(built_in) = BuiltIn::of(group, kind) {
-            return self
-                .built_in
-                .get(built_in.kind)
-                .and_then(|all| all.get(&reference.key))
-                .map_or(Known::Absent, |seen| Known::Is(&seen.owner));
+        let built_in = BuiltIn::of(group, kind);
+        if let Some(owner) = built_in.and_then(|built_in| self.watched_owner(built_in, &reference.key)) {
+            return Known::Is(owner);
         }
-        if !may_be_custom(group) {
-            return Known::OutOfReach;
+        match built_in {
+            Some(built_in) if !built_in.is_let_go_of() => return Known::Absent,
+            None if !may_be_custom(group) => return Known::OutOfReach,
+            Some(_) | None => {}
         }
-        match self
-            .custom
-            .get(&reference.key)
-            .and_then(|custom| custom.answer.as_ref())
-        {
+        let asked = self.asked.get(&reference.key);
+        match asked.and_then(|asked| asked.answer.as_ref()) {
             None => Known::Asked,
             Some(Answer::Is(owner)) => Known::Is(owner),
             Some(Answer::Absent) => Known::Absent,
+            // A built-in kind is read like the pods are: that one cannot be is a trouble of the moment.
+            Some(Answer::OutOfReach) if built_in.is_some() => Known::Asked,
             Some(Answer::OutOfReach) => Known::OutOfReach,
+        }
+    }
+
+    /// What the watch of the kind told of the owner last.
+    fn watched_owner(&self, kind: &BuiltIn, key: &WorkloadKey) -> Option<&OwnerMeta> {
+        Some(&self.watched.get(kind.kind)?.get(key)?.owner)
+    }
+
+    /// Whether the watch of the kind says all there is to say of the owner, or nobody could.
+    fn need_not_be_asked_for(&self, key: &WorkloadKey) -> bool {
+        match BuiltIn::of(&key.group, &key.kind) {
+            Some(built_in) => !built_in.is_let_go_of() || self.watched_owner(built_in, key).is_some(),
+            None => !may_be_custom(&key.group),
         }
     }
 
     /// Whether the owner must be asked for now, and notes that it is.
     pub(crate) fn must_ask(&mut self, key: &WorkloadKey, settled: bool, now: Instant) -> bool {
-        if BuiltIn::of(&key.group, &key.kind).is_some() || !may_be_custom(&key.group) {
+        if self.need_not_be_asked_for(key) {
             return false;
         }
-        let Some(custom) = self.custom.get_mut(key) else {
-            self.custom.insert(
+        let Some(asked) = self.asked.get_mut(key) else {
+            self.asked.insert(
                 key.clone(),
-                Custom {
+                Asked {
                     answer: None,
-                    asked: now,
+                    at: now,
                     again: None,
                     pause: LEFT_ALONE,
                 },
             );
             return true;
         };
-        let due = custom.again.is_some_and(|again| again <= now);
-        let doubtful = !settled && custom.again.is_some() && now.duration_since(custom.asked) >= FRESH;
+        let due = asked.again.is_some_and(|again| again <= now);
+        let doubtful = !settled && asked.again.is_some() && now.duration_since(asked.at) >= FRESH;
         if due || doubtful {
-            custom.asked = now;
-            custom.again = None;
+            asked.at = now;
+            asked.again = None;
         }
         due || doubtful
     }
 
-    /// Notes the answer about a custom owner; says whether it changes a climb.
+    /// Notes the answer about an owner; says whether it changes a climb.
     pub(crate) fn answered(&mut self, key: &WorkloadKey, answer: Answer, now: Instant) -> bool {
-        let Some(custom) = self.custom.get_mut(key) else {
+        let Some(asked) = self.asked.get_mut(key) else {
             return false;
         };
-        custom.pause = match answer {
+        asked.pause = match answer {
             Answer::Is(_) => BELIEVED,
-            Answer::Absent | Answer::OutOfReach if custom.answer.as_ref() == Some(&answer) => {
-                (custom.pause * 2).min(BELIEVED)
+            Answer::Absent | Answer::OutOfReach if asked.answer.as_ref() == Some(&answer) => {
+                (asked.pause * 2).min(BELIEVED)
             }
             Answer::Absent | Answer::OutOfReach => LEFT_ALONE,
         };
-        custom.again = Some(now + custom.pause);
-        let changed = match (&custom.answer, &answer) {
+        asked.again = Some(now + asked.pause);
+        let changed = match (&asked.answer, &answer) {
             (Some(Answer::Is(old)), Answer::Is(new)) => moves_a_climb(old, new),
             (Some(old), new) => old != new,
             (None, _) => true,
         };
-        custom.answer = Some(answer);
+        asked.answer = Some(answer);
         changed
     }
 
-    /// The custom owners that could not be read and are due to be asked for again.
+    /// The owners that could not be read and are due to be asked for again.
     pub(crate) fn unread_and_due(&self, now: Instant) -> Vec<WorkloadKey> {
-        let is_due = |custom: &Custom| {
-            !matches!(custom.answer, Some(Answer::Is(_))) && custom.again.is_some_and(|again| again <= now)
+        let is_due = |asked: &Asked| {
+            !matches!(asked.answer, Some(Answer::Is(_))) && asked.again.is_some_and(|again| again <= now)
         };
-        self.custom
+        self.asked
             .iter()
-            .filter(|(_, custom)| is_due(custom))
+            .filter(|(_, asked)| is_due(asked))
             .map(|(key, _)| key.clone())
             .collect()
     }
 
-    /// Forgets the custom owners that nobody needs and that are due to be asked for again.
+    /// Forgets the owners that were asked for, that nobody needs and that are due to be asked for again.
     pub(crate) fn forget_unused(&mut self, used: impl Fn(&WorkloadKey) -> bool, now: Instant) {
-        self.custom
-            .retain(|key, custom| used(key) || custom.again.is_none_or(|again| again > now));
+        self.asked
+            .retain(|key, asked| used(key) || asked.again.is_none_or(|again| again > now));
     }
 
     /// A built-in owner looks like this; says whether that changes a climb.
-    pub(crate) fn seen(&mut self, kind: &'static str, key: &WorkloadKey, owner: OwnerMeta) -> bool {
-        let all = self.built_in.entry(kind).or_default();
+    pub(crate) fn seen(&mut self, kind: &BuiltIn, key: &WorkloadKey, owner: OwnerMeta) -> bool {
+        self.asked.remove(key);
+        let all = self.watched.entry(kind.kind).or_default();
         let list = all.list;
         let namespace = all.seen.entry(key.namespace.clone()).or_default();
         match namespace.get_mut(&*key.name) {
@@ -196,8 +210,12 @@ impl Owners {
     }
 
     /// A built-in owner is gone; one of the same name that was created since stays.
-    pub(crate) fn gone(&mut self, kind: &'static str, key: &WorkloadKey, uid: &str) -> bool {
-        let Some(all) = self.built_in.get_mut(kind) else {
+    pub(crate) fn gone(&mut self, kind: &BuiltIn, key: &WorkloadKey, uid: &str) -> bool {
+        // One that was let go of may have been asked for since, and is asked for again where it is needed.
+        if self.asked.remove(key).is_some() {
+            return true;
+        }
+        let Some(all) = self.watched.get_mut(kind.kind) else {
             return false;
         };
         let Some(namespace) = all.seen.get_mut(&key.namespace) else {
@@ -216,14 +234,32 @@ impl Owners {
         dead
     }
 
-    /// A complete list of one built-in kind begins.
-    pub(crate) fn list_begins(&mut self, kind: &'static str) {
-        self.built_in.entry(kind).or_default().list += 1;
+    /// Lets go of owners of which the watch will tell nothing that anybody needs.
+    pub(crate) fn let_go(&mut self, is_needed: impl Fn(&WorkloadKey) -> bool) {
+        for kind in BUILT_IN.iter().filter(|kind| kind.is_let_go_of()) {
+            let Some(all) = self.watched.get_mut(kind.kind) else {
+                continue;
+            };
+            for (namespace, seen) in &mut all.seen {
+                seen.retain(|name, seen| {
+                    seen.owner.controller.is_none() || is_needed(&key_in(kind, namespace, name))
+                });
+                if seen.capacity() > 4 * seen.len() {
+                    seen.shrink_to_fit();
+                }
+            }
+            all.seen.retain(|_, seen| !seen.is_empty());
+        }
     }
 
-    /// A complete list of one built-in kind ended: what it did not hold is gone.
-    pub(crate) fn list_ended(&mut self, kind: &'static BuiltIn) -> Vec<WorkloadKey> {
-        let Some(all) = self.built_in.get_mut(kind.kind) else {
+    /// A complete list of one built-in kind begins.
+    pub(crate) fn list_begins(&mut self, kind: &BuiltIn) {
+        self.watched.entry(kind.kind).or_default().list += 1;
+    }
+
+    /// A complete list of one built-in kind ended: what it did not hold is gone, or is asked for again where it is needed.
+    pub(crate) fn list_ended(&mut self, kind: &BuiltIn) -> Vec<WorkloadKey> {
+        let Some(all) = self.watched.get_mut(kind.kind) else {
             return Vec::new();
         };
         let list = all.list;
@@ -233,6 +269,11 @@ impl Owners {
             missing.extend(gone.map(|(name, _)| key_in(kind, namespace, &name)));
         }
         all.seen.retain(|_, seen| !seen.is_empty());
+        let is_of_kind = |key: &WorkloadKey| BuiltIn::of(&key.group, &key.kind) == Some(kind);
+        let asked = self
+            .asked
+            .extract_if(|key, asked| is_of_kind(key) && asked.again.is_some());
+        missing.extend(asked.map(|(key, _)| key));
         missing
     }
 }
@@ -253,9 +294,12 @@ fn moves_a_climb(old: &OwnerMeta, new: &OwnerMeta) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::climb::BUILT_IN;
     use super::super::slim::Generation;
     use super::*;
+
+    fn kind(name: &str) -> &'static BuiltIn {
+        BuiltIn::named(name).unwrap()
+    }
 
     fn key(group: &str, kind: &str, name: &str) -> WorkloadKey {
         WorkloadKey::from(WorkloadNames {
@@ -291,12 +335,12 @@ mod tests {
             key("apps", "Deployment", "api"),
             key("batch", "Job", "web"),
         );
-        for (kind, key) in [("Deployment", &web), ("Deployment", &api), ("Job", &job)] {
-            assert!(owners.seen(kind, key, owner("1")));
+        for (name, key) in [("Deployment", &web), ("Deployment", &api), ("Job", &job)] {
+            assert!(owners.seen(kind(name), key, owner("1")));
         }
-        owners.list_begins("Deployment");
-        assert!(!owners.seen("Deployment", &web, owner("1")));
-        assert_eq!(owners.list_ended(&BUILT_IN[0]), [api]);
+        owners.list_begins(kind("Deployment"));
+        assert!(!owners.seen(kind("Deployment"), &web, owner("1")));
+        assert_eq!(owners.list_ended(kind("Deployment")), [api]);
         assert!(matches!(owners.known(&reference(&web)), Known::Is(_)));
         assert!(
             matches!(owners.known(&reference(&job)), Known::Is(_)),
@@ -308,9 +352,9 @@ mod tests {
     fn the_deletion_of_a_predecessor_does_not_remove_its_successor() {
         let mut owners = Owners::default();
         let web = key("apps", "Deployment", "web");
-        owners.seen("Deployment", &web, owner("new"));
-        assert!(!owners.gone("Deployment", &web, "old"));
-        assert!(owners.gone("Deployment", &web, "new"));
+        owners.seen(kind("Deployment"), &web, owner("new"));
+        assert!(!owners.gone(kind("Deployment"), &web, "old"));
+        assert!(owners.gone(kind("Deployment"), &web, "new"));
         assert_eq!(owners.known(&reference(&web)), Known::Absent);
     }
 
@@ -318,16 +362,16 @@ mod tests {
     fn a_new_generation_moves_no_pod() {
         let mut owners = Owners::default();
         let web = key("apps", "Deployment", "web");
-        assert!(owners.seen("Deployment", &web, owner("1")));
+        assert!(owners.seen(kind("Deployment"), &web, owner("1")));
         assert!(!owners.seen(
-            "Deployment",
+            kind("Deployment"),
             &web,
             OwnerMeta {
                 generation: Generation::new(2),
                 ..owner("1")
             }
         ));
-        assert!(owners.seen("Deployment", &web, owner("2")));
+        assert!(owners.seen(kind("Deployment"), &web, owner("2")));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The task around the inventory: watch events in, facts out, questions about custom owners asked.
+//! The task around the inventory: watch events in, facts out, questions about owners asked.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::watch::Sink;
 
 /// How many watch events, and pages of lists, may wait for the inventory.
 const QUEUE: usize = 32;
-/// How many custom owners are asked for at the same time.
+/// How many owners and templates are asked for at the same time.
 const QUESTIONS: usize = 4;
 /// How often it is looked for pods that waited long enough.
 const TICK: Duration = Duration::from_millis(250);
@@ -323,7 +323,8 @@ impl InventoryTask {
                 Effects::default()
             }
             Event::InitDone => self.inventory.owners_list_ended(kind, now),
-            Event::Apply(owner) | Event::InitApply(owner) => self.inventory.owner(kind, &owner.metadata, now),
+            Event::InitApply(owner) => self.inventory.owner_listed(kind, &owner.metadata, now),
+            Event::Apply(owner) => self.inventory.owner(kind, &owner.metadata, now),
             Event::Delete(owner) => self.inventory.owner_deleted(kind, &owner.metadata, now),
         }
     }

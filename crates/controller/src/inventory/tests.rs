@@ -1,5 +1,4 @@
 use super::*;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
 const DEPLOYMENT: &BuiltIn = &climb::BUILT_IN[0];
@@ -270,12 +269,11 @@ fn a_mirror_pod_counts_as_bare_whatever_controls_it() {
 }
 
 fn found(uid: &str) -> lookup::Found {
-    let metadata = ObjectMeta {
-        name: Some("c".into()),
-        uid: Some(uid.into()),
-        ..ObjectMeta::default()
-    };
-    lookup::Found::Metadata(Box::new(metadata))
+    found_with(uid, Value::Null)
+}
+
+fn found_with(uid: &str, owners: Value) -> lookup::Found {
+    lookup::Found::Metadata(Box::new(owner("c", uid, owners).metadata))
 }
 
 /// C1.08.
@@ -343,6 +341,96 @@ fn a_custom_owner_that_becomes_readable_takes_its_pods() {
         told(&stage.inventory.answered(&key, found("1"), stage.now)),
         ["a → Cluster/c"]
     );
+}
+
+/// A Deployment, its ReplicaSet and the pods are known; nobody rests on the ReplicaSet.
+fn with_a_replica_set_that_is_let_go_of() -> Stage {
+    let mut stage = Stage::with_a_deployment();
+    stage.inventory.pods_list_begins();
+    assert!(told(&stage.inventory.pods_list_ended()).is_empty());
+    stage
+}
+
+#[test]
+fn a_replica_set_without_pods_is_let_go_of_and_asked_for_when_a_pod_names_it() {
+    let mut stage = with_a_replica_set_that_is_let_go_of();
+    let asked = stage
+        .inventory
+        .pod(&pod("a", "", of_replica_set()), stage.now)
+        .unwrap();
+    assert!(told(&asked).is_empty(), "the pod waits for its owner");
+    let of_deployment = found_with("rs", of_deployment());
+    let answered = stage
+        .inventory
+        .answered(&asked.questions[0], of_deployment, stage.now);
+    assert_eq!(told(&answered), ["a → Deployment/web"]);
+}
+
+#[test]
+fn replica_sets_with_pods_or_without_a_controller_are_kept() {
+    let mut stage = Stage::with_a_deployment();
+    stage.owner(REPLICA_SET, "alone", "alone", Value::Null);
+    stage.pod(&pod("a", "", of_replica_set()));
+    stage.inventory.pods_list_begins();
+    stage.pod(&pod("a", "", of_replica_set()));
+    stage.inventory.pods_list_ended();
+    assert_eq!(stage.pod(&pod("b", "", of_replica_set())), ["b → Deployment/web"]);
+    let of_alone = controller("apps/v1", "ReplicaSet", "alone", "alone");
+    assert_eq!(stage.pod(&pod("c", "", of_alone)), ["c → ReplicaSet/alone"]);
+}
+
+/// What a list holds and nobody needs is passed over; the watch tells of what is new before its pods come.
+#[test]
+fn a_replica_set_is_held_from_the_watch_and_not_from_a_list() {
+    let mut stage = with_a_replica_set_that_is_let_go_of();
+    let listed = owner("web-1", "rs", of_deployment());
+    stage.inventory.owners_list_begins(REPLICA_SET);
+    stage
+        .inventory
+        .owner_listed(REPLICA_SET, &listed.metadata, stage.now);
+    stage.inventory.owners_list_ended(REPLICA_SET, stage.now);
+    let asked = stage
+        .inventory
+        .pod(&pod("a", "", of_replica_set()), stage.now)
+        .unwrap();
+    assert_eq!(asked.questions.len(), 1);
+    stage.owner(REPLICA_SET, "web-2", "rs2", of_deployment());
+    let of_new = controller("apps/v1", "ReplicaSet", "web-2", "rs2");
+    assert_eq!(stage.pod(&pod("b", "", of_new)), ["b → Deployment/web"]);
+}
+
+/// The pod is told of by what was asked for: the ReplicaSet is gone as the watch says, or as a list does not hold it.
+#[test]
+fn a_replica_set_that_was_asked_for_and_is_deleted_is_asked_for_again() {
+    for by_a_list in [true, false] {
+        for (answer, moved) in [
+            (found_with("rs", of_deployment()), vec![]),
+            (lookup::Found::OutOfReach, vec!["a → Pod/a".to_owned()]),
+            (lookup::Found::Nothing, vec!["a → Pod/a".to_owned()]),
+        ] {
+            let mut stage = with_a_replica_set_that_is_let_go_of();
+            let key = stage
+                .inventory
+                .pod(&pod("a", "", of_replica_set()), stage.now)
+                .unwrap()
+                .questions
+                .remove(0);
+            let inventory = &mut stage.inventory;
+            inventory.answered(&key, found_with("rs", of_deployment()), stage.now);
+            let gone = if by_a_list {
+                inventory.owners_list_begins(REPLICA_SET);
+                inventory.owners_list_ended(REPLICA_SET, stage.now)
+            } else {
+                let deleted = owner("web-1", "rs", of_deployment());
+                inventory.owner_deleted(REPLICA_SET, &deleted.metadata, stage.now)
+            };
+            assert!(told(&gone).is_empty());
+            assert_eq!(gone.questions, std::slice::from_ref(&key));
+            let answered = inventory.answered(&key, answer.clone(), stage.now);
+            assert!(told(&answered).is_empty(), "{answer:?}");
+            assert_eq!(stage.after(GRACE), moved, "{answer:?}");
+        }
+    }
 }
 
 #[test]
