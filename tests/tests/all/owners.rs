@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 use testkit::{eventually, node::annotation};
 
 use crate::manifests::with;
-use crate::scene::{PATIENCE, Scene, condition, pod, simple};
+use crate::operator::{Operator, insecure, install};
+use crate::own::own_cluster;
+use crate::scene::{PATIENCE, Scene, condition, containers, deployment, pod, simple};
 use crate::servers::servers;
 
 const GROUP: &str = "owners.example.com";
@@ -311,4 +313,85 @@ async fn a_young_bare_pod_is_reported_when_it_is_old_enough_or_violates() {
         reported.duration_since(created).as_secs() >= 59,
         "created {created}, reported {reported}"
     );
+}
+
+/// C1.01, C1.05, C1.17: lists come in another encoding than watches. Weakened once: with another field number for ephemeral
+/// containers, then for annotations, in `protobuf`.
+#[tokio::test]
+async fn c1_01_c1_05_what_is_there_when_the_operator_starts_is_read_like_what_comes_later() {
+    let cluster = own_cluster("before").await;
+    install(cluster).await;
+    let registry = &servers().await.referrers;
+    let scene = Scene::on(cluster, "before").await;
+    let image = scene.image(registry, "owners/before").await;
+    let container = |name: &str| json!({"name": name, "image": image.by_tag()});
+    let every_kind = json!({
+        "initContainers": [container("setup"), with(container("proxy"), json!({"restartPolicy": "Always"}))],
+        "containers": [container("web")],
+        "volumes": [{"name": "tmp", "emptyDir": {}}, {"name": "pinned", "image": {"reference": image.by_digest()}}],
+    });
+    let slow = json!({(annotation::TERMINATION_DELAY): "600s"});
+    let one = json!({"containers": [container("main")]});
+    scene
+        .create(&[
+            deployment("web", every_kind, json!({})),
+            deployment("ending", one.clone(), slow),
+        ])
+        .await;
+    let web = uid(&scene, "deployment/web").await;
+    let mirror = json!({"annotations": {"a": "b", "kubernetes.io/config.mirror": "hash"}});
+    let mirror = with(mirror, controlled_by("apps/v1", "Deployment", "web", &web));
+    let on_a_node = with(one, json!({"nodeName": "node-0"}));
+    scene.create(&[pod("mirror", on_a_node, mirror)]).await;
+    let shows = async |what: &str, path: &str, expected: &str| {
+        let arguments = ["get", what, "-o", &format!("jsonpath={path}")];
+        let shown = async || match scene.kubectl(&arguments).await {
+            shown if shown == expected => Ok(()),
+            shown => Err(shown),
+        };
+        let shown = eventually(&format!("{what} to show {expected}"), PATIENCE, shown).await;
+        shown.unwrap();
+    };
+    for deployment in ["deployment/web", "deployment/ending"] {
+        shows(deployment, "{.status.readyReplicas}", "1").await;
+    }
+    let of_web = ["get", "pod", "-l", "app=web", "-o", "name"];
+    let of_web = scene.kubectl(&of_web).await;
+    let debug = json!({"spec": {"ephemeralContainers": [container("debug")]}}).to_string();
+    let debug = [
+        "patch",
+        of_web.trim(),
+        "--subresource=ephemeralcontainers",
+        "-p",
+        &debug,
+    ];
+    scene.kubectl(&debug).await;
+    let running = "{.status.ephemeralContainerStatuses[0].name}";
+    shows(of_web.trim(), running, "debug").await;
+    // A pod that is ending does not count in `status.replicas`, and runs.
+    scene
+        .kubectl(&["scale", "deployment/ending", "--replicas=0"])
+        .await;
+    let of_ending = "{.items[?(@.metadata.labels.app==\"ending\")].status.replicas}";
+    shows("replicaset", of_ending, "0").await;
+
+    let _operator = Operator::start(cluster, "operator", &insecure(&[registry.host()])).await;
+    scene
+        .create(&[scene.policy("signed", "no-ring-at-all", json!({}))])
+        .await;
+    let expected = [
+        "Container web: Violating/SignatureMissing",
+        "Ephemeral debug: Violating/SignatureMissing",
+        "ImageVolume pinned: Violating/SignatureMissing",
+        "Init setup: Violating/SignatureMissing",
+        "Sidecar proxy: Violating/SignatureMissing",
+    ];
+    let holds = |compliance: &_| containers(compliance) == expected;
+    scene
+        .until("deployment-web", "every container", PATIENCE, holds)
+        .await;
+    scene.says("deployment-ending", "False/SignatureMissing").await;
+    scene.says("pod-mirror", "False/SignatureMissing").await;
+    let all = scene.kubectl(&["get", "imgc", "-o", "name"]).await;
+    assert_eq!(all.lines().count(), 3, "{all}");
 }

@@ -15,6 +15,7 @@ mod keychains;
 pub(crate) mod lookup;
 mod owners;
 mod pod_name;
+mod protobuf;
 pub(crate) mod registered;
 mod roster;
 mod served;

@@ -15,10 +15,10 @@ use super::lookup::{Found, Lookup};
 use super::registered::{RegisteredSink, SeenRegistered, WorkloadTemplate};
 use super::slim::{SlimOwner, SlimPod, SlimWorkload, Unreadable};
 use super::templates::TemplateFound;
-use super::{Effects, Inventory, OWNER_WAIT};
+use super::{Effects, Inventory, OWNER_WAIT, protobuf};
 use crate::health::Health;
 use crate::metrics::Metrics;
-use crate::watch::Sink;
+use crate::watch::{ReadProtobuf, Sink};
 
 /// How many watch events, and pages of lists, may wait for the inventory.
 const QUEUE: usize = 32;
@@ -51,6 +51,10 @@ pub(crate) struct OwnerSink(&'static BuiltIn, mpsc::Sender<Observation>);
 pub(crate) struct WorkloadSink(&'static BuiltIn, mpsc::Sender<Observation>);
 
 impl Sink<SlimPod> for PodSink {
+    fn protobuf(&self) -> Option<ReadProtobuf<SlimPod>> {
+        Some(protobuf::pod)
+    }
+
     async fn event(&mut self, event: Event<SlimPod>) -> Result<(), Stopped> {
         let seen = Observation::Pods(vec![event]);
         self.0.send(seen).await.map_err(|_| Stopped)
@@ -63,6 +67,10 @@ impl Sink<SlimPod> for PodSink {
 }
 
 impl Sink<SlimOwner> for OwnerSink {
+    fn protobuf(&self) -> Option<ReadProtobuf<SlimOwner>> {
+        Some(protobuf::owner)
+    }
+
     async fn event(&mut self, event: Event<SlimOwner>) -> Result<(), Stopped> {
         let seen = Observation::Owners(self.0, vec![event]);
         self.1.send(seen).await.map_err(|_| Stopped)

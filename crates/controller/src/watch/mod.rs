@@ -7,6 +7,7 @@
 //! far it is: one that is behind what was seen lost its store or was given an older one, and everything
 //! is listed anew. So it is from time to time in any case, because watches were seen to miss events.
 
+mod pages;
 mod roll;
 
 use std::fmt::Debug;
@@ -24,6 +25,8 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, Interval};
 
+pub(crate) use self::pages::ReadProtobuf;
+use self::pages::{Page, ProtobufError, page};
 pub(crate) use self::roll::Roll;
 use crate::health::{Health, pulse};
 use crate::jitter::spread;
@@ -74,6 +77,11 @@ pub(crate) trait Sink<K>: Send {
             }
             Ok(())
         }
+    }
+
+    /// How the objects of a list are read from protobuf; None where they come in JSON.
+    fn protobuf(&self) -> Option<ReadProtobuf<K>> {
+        None
     }
 
     /// What comes next of a list is as of this version of the API server's store.
@@ -127,6 +135,8 @@ enum WatchError {
     TimedOut,
     #[error("a list without a resourceVersion")]
     NoVersion,
+    #[error("a list in protobuf cannot be read: {0}")]
+    Protobuf(#[from] ProtobufError),
     #[error(transparent)]
     Api(#[from] kube::Error),
 }
@@ -233,20 +243,26 @@ impl Watch {
     {
         self.lists.send_modify(|lists| lists.begun += 1);
         sink.event(Event::Init).await?;
-        let mut page = ListParams::default().limit(PAGE);
+        let mut asked = ListParams::default().limit(PAGE);
+        // Whatever the trouble is, what comes after it rests on less.
+        let protobuf = sink.protobuf().filter(|_| round.failures == 0);
         loop {
-            let answer = self.beating(round, within(api.list(&page))).await;
-            let list = match answer {
-                Ok(list) => list,
+            let answer = within(Box::pin(page(api, &asked, protobuf)));
+            let Page {
+                objects,
+                version,
+                next,
+            } = match self.beating(round, answer).await {
+                Ok(page) => page,
                 Err(error) => return Ok(Err(error)),
             };
-            if let Some(at) = &list.metadata.resource_version {
+            if let Some(at) = &version {
                 sink.listing(at);
             }
-            sink.page(list.items).await?;
-            page.continue_token = list.metadata.continue_.filter(|token| !token.is_empty());
-            if page.continue_token.is_none() {
-                let Some(version) = list.metadata.resource_version else {
+            sink.page(objects).await?;
+            asked.continue_token = next;
+            if asked.continue_token.is_none() {
+                let Some(version) = version else {
                     return Ok(Err(WatchError::NoVersion));
                 };
                 sink.event(Event::InitDone).await?;
@@ -437,9 +453,11 @@ struct Round {
 }
 
 /// The answer to a request that may not take for ever.
-async fn within<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, WatchError> {
+async fn within<T, E: Into<WatchError>>(
+    request: impl Future<Output = Result<T, E>>,
+) -> Result<T, WatchError> {
     match tokio::time::timeout(ANSWER_WITHIN, request).await {
-        Ok(answer) => Ok(answer?),
+        Ok(answer) => answer.map_err(Into::into),
         Err(_) => Err(WatchError::TimedOut),
     }
 }
