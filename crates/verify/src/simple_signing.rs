@@ -69,7 +69,7 @@ impl Payload {
 /// What cosign writes about an image when it is given no annotations.
 fn as_cosign_writes(docker_reference: &str, image: &Digest) -> String {
     let [cosign, _] = SIGNATURE_TYPES;
-    let docker_reference = Value::from(docker_reference);
+    let docker_reference = serde_json::json!(docker_reference);
     format!(
         r#"{{"critical":{{"identity":{{"docker-reference":{docker_reference}}},"image":{{"docker-manifest-digest":"{image}"}},"type":"{cosign}"}},"optional":null}}"#
     )

@@ -375,7 +375,7 @@ async fn c1_01_c1_05_what_is_there_when_the_operator_starts_is_read_like_what_co
     let of_ending = "{.items[?(@.metadata.labels.app==\"ending\")].status.replicas}";
     shows("replicaset", of_ending, "0").await;
 
-    let _operator = Operator::start(cluster, "operator", &insecure(&[registry.host()])).await;
+    let operator = Operator::start(cluster, "operator", &insecure(&[registry.host()])).await;
     scene
         .create(&[scene.policy("signed", "no-ring-at-all", json!({}))])
         .await;
@@ -394,4 +394,13 @@ async fn c1_01_c1_05_what_is_there_when_the_operator_starts_is_read_like_what_co
     scene.says("pod-mirror", "False/SignatureMissing").await;
     let all = scene.kubectl(&["get", "imgc", "-o", "name"]).await;
     assert_eq!(all.lines().count(), 3, "{all}");
+    for kind in ["Pod", "ReplicaSet"] {
+        let errors = operator
+            .metric(&format!("assay_watch_errors_total{{kind=\"{kind}\"}}"))
+            .await;
+        assert_eq!(
+            errors, None,
+            "{kind}: what is not understood would be listed again in JSON"
+        );
+    }
 }

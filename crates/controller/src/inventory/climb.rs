@@ -24,6 +24,7 @@ pub(crate) static BUILT_IN: [BuiltIn; 7] = [
         kind: "Deployment",
         plural: "deployments",
         templates: Templates::Watched,
+        let_go_without_pods: false,
     },
     BuiltIn {
         group: "apps",
@@ -31,6 +32,7 @@ pub(crate) static BUILT_IN: [BuiltIn; 7] = [
         kind: "ReplicaSet",
         plural: "replicasets",
         templates: Templates::AskedForWhereAlone,
+        let_go_without_pods: true,
     },
     BuiltIn {
         group: "apps",
@@ -38,6 +40,7 @@ pub(crate) static BUILT_IN: [BuiltIn; 7] = [
         kind: "StatefulSet",
         plural: "statefulsets",
         templates: Templates::Watched,
+        let_go_without_pods: false,
     },
     BuiltIn {
         group: "apps",
@@ -45,6 +48,7 @@ pub(crate) static BUILT_IN: [BuiltIn; 7] = [
         kind: "DaemonSet",
         plural: "daemonsets",
         templates: Templates::Watched,
+        let_go_without_pods: false,
     },
     BuiltIn {
         group: "batch",
@@ -52,6 +56,7 @@ pub(crate) static BUILT_IN: [BuiltIn; 7] = [
         kind: "Job",
         plural: "jobs",
         templates: Templates::WatchedWhereAlone,
+        let_go_without_pods: false,
     },
     BuiltIn {
         group: "batch",
@@ -59,6 +64,7 @@ pub(crate) static BUILT_IN: [BuiltIn; 7] = [
         kind: "CronJob",
         plural: "cronjobs",
         templates: Templates::Watched,
+        let_go_without_pods: false,
     },
     BuiltIn {
         group: "",
@@ -66,6 +72,7 @@ pub(crate) static BUILT_IN: [BuiltIn; 7] = [
         kind: "ReplicationController",
         plural: "replicationcontrollers",
         templates: Templates::WatchedWhereAlone,
+        let_go_without_pods: false,
     },
 ];
 
@@ -80,10 +87,12 @@ pub(crate) struct BuiltIn {
     pub(crate) kind: &'static str,
     pub(crate) plural: &'static str,
     pub(crate) templates: Templates,
+    /// Those that something controls and no pod rests on are let go of, and asked for when a pod names one.
+    pub(crate) let_go_without_pods: bool,
 }
 
 /// How the templates of a kind are read. A fleet carries ten old ReplicaSets for each Deployment: they are watched
-/// without their content, and let go of.
+/// without their content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Templates {
     /// With the watch of the kind.
@@ -107,11 +116,6 @@ impl BuiltIn {
         BUILT_IN.iter().find(|built_in| built_in.kind == kind)
     }
 
-    /// Whether those that something controls and no pod rests on are let go of, to be asked for when a pod names one.
-    pub(crate) fn is_let_go_of(&self) -> bool {
-        self.templates == Templates::AskedForWhereAlone
-    }
-
     /// As `apps/v1`.
     pub(crate) fn api_version(&self) -> String {
         if self.group.is_empty() {
@@ -127,6 +131,12 @@ pub(crate) fn may_be_custom(group: &str) -> bool {
     !GROUPS_WITHOUT_CUSTOM_KINDS.contains(&group)
 }
 
+/// What an object's metadata says of what controls it.
+pub(crate) fn controller_of(metadata: &ObjectMeta) -> Option<&OwnerReference> {
+    let mut owners = metadata.owner_references.iter().flatten();
+    owners.find(|owner| owner.controller == Some(true))
+}
+
 /// A reference to the object that controls another one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ControllerRef {
@@ -138,8 +148,7 @@ pub(crate) struct ControllerRef {
 impl ControllerRef {
     /// The `controller: true` reference of an object, if it has one.
     pub(crate) fn of(metadata: &ObjectMeta, namespace: &Arc<str>, texts: &mut Texts) -> Option<Arc<Self>> {
-        let controls = |reference: &&OwnerReference| reference.controller == Some(true);
-        let reference = metadata.owner_references.iter().flatten().find(controls)?;
+        let reference = controller_of(metadata)?;
         let reference = ControllerRef {
             key: WorkloadKey::from(WorkloadNames {
                 namespace: namespace.clone(),
@@ -182,9 +191,9 @@ pub(crate) enum Known<'a> {
     Is(&'a OwnerMeta),
     /// It does not exist, as far as was seen.
     Absent,
-    /// It cannot be read, is of a kind that is no workload, or lives outside of namespaces.
+    /// It is of a custom kind and cannot be read, of a kind that is no workload, or lives outside of namespaces.
     OutOfReach,
-    /// It is being asked for.
+    /// It is being asked for, or is of a built-in kind and could not be read yet.
     Asked,
 }
 
@@ -199,6 +208,8 @@ pub(crate) struct Climb {
     pub(crate) path: Vec<WorkloadKey>,
     /// The result may differ as soon as an owner that was not seen yet is seen.
     pub(crate) settled: bool,
+    /// That owner is being asked for.
+    pub(crate) asking: bool,
 }
 
 /// Climbs from the controller of a pod as high as is known.
@@ -209,7 +220,7 @@ pub(crate) fn climb<'a>(
     let mut chain: Vec<(Arc<ControllerRef>, OwnerMeta)> = Vec::new();
     let mut path = Vec::new();
     let mut above = None;
-    let mut settled = true;
+    let (mut settled, mut asking) = (true, false);
     let mut next = first.cloned();
     while let Some(reference) = next.take().filter(|_| path.len() < HIGHEST) {
         path.push(reference.key.clone());
@@ -218,7 +229,8 @@ pub(crate) fn climb<'a>(
                 next = owner.controller.clone();
                 chain.push((reference, owner.clone()));
             }
-            Known::Is(_) | Known::Absent | Known::Asked => settled = false,
+            Known::Is(_) | Known::Absent => settled = false,
+            Known::Asked => (settled, asking) = (false, true),
             Known::OutOfReach => above = Some(reference.shown()),
         }
     }
@@ -229,6 +241,7 @@ pub(crate) fn climb<'a>(
         managed_by,
         path,
         settled,
+        asking,
     }
 }
 

@@ -14,6 +14,7 @@ use super::climb::BuiltIn;
 use super::served::{Kinds, Served, Troubled};
 use super::slim::{SlimOwner, SlimWorkload};
 use super::templates::TemplateFound;
+use crate::names::is_object_name;
 
 /// One question may not take longer.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -46,15 +47,19 @@ pub(crate) struct Lookup {
 }
 
 impl Lookup {
-    /// The metadata of the object with this name.
+    /// The metadata of the object with this name. A name that no object can have is not asked for: whoever may create a pod
+    /// may write into it what would become another request.
     pub(crate) async fn find(&self, client: &Client, key: &WorkloadKey) -> Found {
+        if !is_object_name(&key.name) {
+            return Found::Nothing;
+        }
         let found = self.in_time(key, self.ask(client, key)).await;
         found.unwrap_or(Found::OutOfReach)
     }
 
     /// The built-in workload with this name, with its template.
     pub(super) async fn template(&self, client: &Client, key: &WorkloadKey) -> TemplateFound {
-        let Some(kind) = BuiltIn::of(&key.group, &key.kind) else {
+        let Some(kind) = BuiltIn::of(&key.group, &key.kind).filter(|_| is_object_name(&key.name)) else {
             return TemplateFound::Nothing;
         };
         let api: Api<SlimWorkload> = Api::namespaced_with(client.clone(), &key.namespace, &kind.resource());
@@ -98,7 +103,10 @@ impl Lookup {
         };
         let api: Api<SlimOwner> = Api::namespaced_with(client.clone(), &key.namespace, &resource);
         Ok(match api.get_opt(&key.name).await? {
-            Some(owner) => Found::Metadata(Box::new(owner.metadata)),
+            Some(owner) if owner.metadata.name.as_deref() == Some(&*key.name) => {
+                Found::Metadata(Box::new(owner.metadata))
+            }
+            Some(_) => Found::OutOfReach,
             None => Found::Nothing,
         })
     }
@@ -193,5 +201,49 @@ impl BuiltIn {
             kind: self.kind.to_owned(),
             plural: self.plural.to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::ApiServer;
+    use serde_json::json;
+
+    fn replica_set(name: &str) -> WorkloadKey {
+        WorkloadKey::from(WorkloadNames {
+            namespace: "shop".into(),
+            group: "apps".into(),
+            kind: "ReplicaSet".into(),
+            name: name.into(),
+        })
+    }
+
+    /// The API server takes any text as the name of an owner, and whoever may create a pod may write one.
+    #[tokio::test]
+    async fn a_name_that_no_object_can_have_makes_no_request() {
+        let server = ApiServer::start(|_| (200, json!({"metadata": {"name": "web-1", "uid": "1"}})));
+        let lookup = Lookup::default();
+        for name in [
+            "?watch=1",
+            "#",
+            "web-1/scale",
+            "..",
+            ".",
+            "%2e%2e",
+            "web 1",
+            "",
+            "Web",
+        ] {
+            let found = lookup.find(&server.client(), &replica_set(name)).await;
+            assert!(matches!(found, Found::Nothing), "{name}: {found:?}");
+            let found = lookup.template(&server.client(), &replica_set(name)).await;
+            assert!(matches!(found, TemplateFound::Nothing), "{name}: {found:?}");
+        }
+        assert!(server.requests().is_empty());
+        let found = lookup.find(&server.client(), &replica_set("web-1")).await;
+        assert!(matches!(found, Found::Metadata(_)), "{found:?}");
+        let other = lookup.find(&server.client(), &replica_set("web-2")).await;
+        assert!(matches!(other, Found::OutOfReach), "{other:?}");
     }
 }

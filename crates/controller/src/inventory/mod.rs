@@ -33,10 +33,10 @@ use engine::{Fact, Keychain, PodFacts, PodImage, Uid, Workload, WorkloadKey};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 pub(crate) use self::climb::{BUILT_IN as OWNER_KINDS, BuiltIn, Templates as ReadTemplates};
-use self::climb::{Climb, ControllerRef, climb};
+use self::climb::{Climb, ControllerRef, climb, controller_of};
 use self::dependents::Dependents;
 pub(crate) use self::keychains::Keychains;
-use self::owners::{Answer, Owners};
+use self::owners::{Answer, OwnerQuestion, Owners};
 use self::pod_name::PodName;
 pub(crate) use self::roster::Roster;
 use self::slim::{Generation, MIRROR_MARK, Second, Unreadable, created, generation, of_second};
@@ -46,6 +46,8 @@ use self::texts::{Pool, Texts};
 
 /// How long a new pod waits for an owner that was not seen yet.
 pub(crate) const OWNER_WAIT: Duration = Duration::from_secs(2);
+/// How long a new pod waits for an owner that is being asked for.
+const ANSWER_WAIT: Duration = Duration::from_secs(15);
 /// How long a pod stays with a workload of which an owner vanished.
 const GRACE: Duration = Duration::from_secs(60);
 
@@ -55,7 +57,7 @@ pub(crate) struct Effects {
     /// What the engine must be told, in order.
     pub(crate) facts: Vec<Fact>,
     /// Owners that must be asked for; the answers come back by [`Inventory::answered`].
-    pub(crate) questions: Vec<WorkloadKey>,
+    pub(crate) questions: Vec<OwnerQuestion>,
     /// Workloads of which the template must be asked for; the answers come back by [`Inventory::template_answered`].
     pub(crate) templates: Vec<WorkloadKey>,
 }
@@ -76,7 +78,10 @@ pub(crate) struct Inventory {
     /// Boxed, for a table is up to twice as large as what it holds.
     pods: HashMap<Uid, Box<Row>>,
     dependents: Dependents,
-    waiting: BTreeSet<(Instant, Uid)>,
+    /// Those that wait for an owner.
+    waiting: HashMap<Uid, Wait>,
+    /// When each wait is over; one that ended before may still be here.
+    ends_of_waits: BTreeSet<(Instant, Uid)>,
     texts: Texts,
     alike: Pool<Alike>,
     paths: Pool<[WorkloadKey]>,
@@ -95,6 +100,13 @@ enum Hold {
     TellNow,
 }
 
+/// How long a pod waits.
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    since: Instant,
+    until: Instant,
+}
+
 /// A pod that runs.
 #[derive(Debug)]
 struct Row {
@@ -104,8 +116,6 @@ struct Row {
     alike: Arc<Alike>,
     /// The workload it was told with; None while it is held.
     told: Option<Arc<Workload>>,
-    /// It waits for an owner, and is in `waiting`.
-    waits: bool,
     path: Arc<[WorkloadKey]>,
     list: u32,
 }
@@ -149,7 +159,7 @@ impl Inventory {
             self.drop_pod(&uid, &mut effects);
         }
         self.pods_are_known = true;
-        self.let_go_of_owners();
+        self.let_go_of_owners(0);
         effects
     }
 
@@ -174,7 +184,6 @@ impl Inventory {
                 **old = Row {
                     told,
                     path: old.path.clone(),
-                    waits: old.waits,
                     ..row
                 };
                 self.changed(&uid, moved, now, &mut effects);
@@ -229,25 +238,27 @@ impl Inventory {
         effects
     }
 
-    /// A complete list holds an owner of a built-in kind that looks like this.
+    /// A complete list holds an owner of a built-in kind that looks like this. One that nobody needs is passed over, and is
+    /// gone with the end of the list.
     pub(crate) fn owner_listed(
         &mut self,
         kind: &'static BuiltIn,
         metadata: &ObjectMeta,
         now: Instant,
     ) -> Effects {
-        let is_controlled = || {
-            let mut owners = metadata.owner_references.iter().flatten();
-            owners.any(|owner| owner.controller == Some(true))
-        };
-        let may_be_let_go_of = kind.is_let_go_of() && self.pods_are_known && is_controlled();
-        let key = may_be_let_go_of
-            .then(|| owners::key_of(kind, metadata, &mut self.texts))
-            .flatten();
-        match key {
-            Some(key) if !self.dependents.are_there(&key) => Effects::default(),
-            _ => self.owner(kind, metadata, now),
+        if self.is_passed_over(kind, metadata) {
+            return Effects::default();
         }
+        self.owner(kind, metadata, now)
+    }
+
+    /// Whether nobody needs to know of an owner in a list: it was let go of, and no pod named it since.
+    fn is_passed_over(&mut self, kind: &'static BuiltIn, metadata: &ObjectMeta) -> bool {
+        if !kind.let_go_without_pods || !self.pods_are_known || controller_of(metadata).is_none() {
+            return false;
+        }
+        let key = owners::key_of(kind, metadata, &mut self.texts);
+        key.is_some_and(|key| !self.owners.is_held(kind, &key) && !self.dependents.are_there(&key))
     }
 
     /// An owner of a built-in kind was deleted.
@@ -270,15 +281,21 @@ impl Inventory {
     }
 
     /// The answer to a question of [`Effects`].
-    pub(crate) fn answered(&mut self, key: &WorkloadKey, read: lookup::Found, now: Instant) -> Effects {
+    pub(crate) fn answered(
+        &mut self,
+        question: &OwnerQuestion,
+        read: lookup::Found,
+        now: Instant,
+    ) -> Effects {
         let mut effects = Effects::default();
+        let key = &question.owner;
         let answer = match read {
             lookup::Found::Metadata(metadata) => owners::owner_of(&metadata, &key.namespace, &mut self.texts)
                 .map_or(Answer::OutOfReach, Answer::Is),
             lookup::Found::Nothing => Answer::Absent,
             lookup::Found::OutOfReach => Answer::OutOfReach,
         };
-        if self.owners.answered(key, answer, now) {
+        if self.owners.answered(question, answer, now) {
             self.resettle_dependents(key, now, &mut effects);
         }
         effects
@@ -287,17 +304,45 @@ impl Inventory {
     /// Tells the pods that waited long enough for an owner.
     pub(crate) fn release_waiting(&mut self, now: Instant) -> Effects {
         let mut effects = Effects::default();
-        while let Some((until, uid)) = self.waiting.pop_first() {
+        while let Some((until, uid)) = self.ends_of_waits.pop_first() {
             if until > now {
-                self.waiting.insert((until, uid));
+                self.ends_of_waits.insert((until, uid));
                 break;
             }
-            if let Some(row) = self.pods.get_mut(&uid) {
-                row.waits = false;
-                self.settle(&uid, Hold::TellNow, now, &mut effects);
+            let wait = self.waiting.get(&uid).copied();
+            match wait.filter(|wait| wait.until == until) {
+                None => {}
+                Some(wait) if self.hopes_for_an_answer(&uid, wait, now) => {
+                    self.wait(&uid, wait.since, now + OWNER_WAIT);
+                }
+                Some(_) => self.settle(&uid, Hold::TellNow, now, &mut effects),
             }
         }
         effects
+    }
+
+    /// Whether a new pod is better told a little later than with too low an owner.
+    fn hopes_for_an_answer(&self, uid: &Uid, wait: Wait, now: Instant) -> bool {
+        let row = self.pods.get(uid).filter(|row| row.told.is_none());
+        now < wait.since + ANSWER_WAIT && row.is_some_and(|row| self.climb_of(row).asking)
+    }
+
+    fn wait(&mut self, uid: &Uid, since: Instant, until: Instant) {
+        self.waiting.insert(uid.clone(), Wait { since, until });
+        self.ends_of_waits.insert((until, uid.clone()));
+    }
+
+    /// The questions about owners that could not be read and are due again.
+    pub(crate) fn ask_again(&mut self, now: Instant) -> Effects {
+        Effects {
+            questions: self.owners.ask_again(now),
+            ..Effects::default()
+        }
+    }
+
+    /// Whether the answer to a question still counts.
+    pub(crate) fn is_open(&self, question: &OwnerQuestion) -> bool {
+        self.owners.is_open(question)
     }
 
     /// Whether every pod and every template was told.
@@ -305,28 +350,25 @@ impl Inventory {
         self.templates.waits_for_nothing() && self.pods.values().all(|row| row.told.is_some())
     }
 
-    /// Forgets what nobody uses, and gives what could not be read and must be asked for again.
+    /// Forgets what nobody uses, and gives the templates that could not be read and must be asked for again.
     pub(crate) fn tidy(&mut self, now: Instant) -> Effects {
         let dependents = &self.dependents;
         self.owners.forget_unused(|key| dependents.are_there(key), now);
-        self.let_go_of_owners();
+        self.let_go_of_owners(1);
         self.keychains.forget_unused();
         self.alike.forget_unused();
         self.paths.forget_unused();
         self.texts.forget_unused();
-        let mut due = self.owners.unread_and_due(now);
-        due.retain(|key| self.owners.must_ask(key, true, now));
         Effects {
-            questions: due,
             templates: self.templates.ask_again(),
             ..Effects::default()
         }
     }
 
-    fn let_go_of_owners(&mut self) {
+    fn let_go_of_owners(&mut self, patience: u8) {
         if self.pods_are_known {
             let dependents = &self.dependents;
-            self.owners.let_go(|key| dependents.are_there(key));
+            self.owners.let_go(patience, |key| dependents.are_there(key));
         }
     }
 
@@ -355,7 +397,6 @@ impl Inventory {
             created: created(&pod.metadata),
             alike: self.alike.keep(alike),
             told: None,
-            waits: false,
             path: self.paths.keep(Vec::new()),
             list: self.list,
         })
@@ -382,13 +423,13 @@ impl Inventory {
         self.follow(uid, &climbed, now, effects);
         let Some(row) = self.pods.get_mut(uid) else { return };
         if !climbed.settled && hold == Hold::MayWait {
-            if !row.waits {
-                row.waits = true;
+            if !self.waiting.contains_key(uid) {
                 let pause = if row.told.is_some() { GRACE } else { OWNER_WAIT };
-                self.waiting.insert((now + pause, uid.clone()));
+                self.wait(uid, now, now + pause);
             }
             return;
         }
+        self.waiting.remove(uid);
         let workload = workload_of(uid, row, &climbed);
         if row.told.as_ref().is_some_and(|told| is_same(told, &workload)) {
             return;
@@ -409,6 +450,7 @@ impl Inventory {
                 managed_by,
                 path: Vec::new(),
                 settled: true,
+                asking: false,
             };
         }
         climb(controller, |reference| self.owners.known(reference))
@@ -432,9 +474,7 @@ impl Inventory {
     }
 
     fn ask(&mut self, key: &WorkloadKey, settled: bool, now: Instant, effects: &mut Effects) {
-        if self.owners.must_ask(key, settled, now) {
-            effects.questions.push(key.clone());
-        }
+        effects.questions.extend(self.owners.ask(key, settled, now));
     }
 
     fn resettle_dependents(&mut self, key: &WorkloadKey, now: Instant, effects: &mut Effects) {
@@ -445,6 +485,7 @@ impl Inventory {
 
     fn drop_pod(&mut self, uid: &Uid, effects: &mut Effects) {
         let Some(row) = self.pods.remove(uid) else { return };
+        self.waiting.remove(uid);
         self.dependents.remove(uid, &row.path);
         if let Some(workload) = row.told {
             self.roster.leave(&workload.key);

@@ -16,6 +16,8 @@ use super::texts::Texts;
 const BELIEVED: Duration = Duration::from_secs(600);
 /// How long an owner that could not be read is left alone; doubles up to [`BELIEVED`].
 const LEFT_ALONE: Duration = Duration::from_secs(30);
+/// How long an owner of a built-in kind that could not be read is left alone; doubles up to [`LEFT_ALONE`].
+const A_MOMENT: Duration = Duration::from_secs(1);
 /// An owner whose uid does not match is asked for again unless the answer is as fresh as this.
 const FRESH: Duration = Duration::from_secs(5);
 
@@ -30,12 +32,21 @@ pub(crate) enum Answer {
     OutOfReach,
 }
 
+/// A question about an owner. The answer to one counts until there is a later one, or something else tells of the owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OwnerQuestion {
+    pub(crate) owner: WorkloadKey,
+    number: u64,
+}
+
 /// Every owner that is known.
 #[derive(Debug, Default)]
 pub(crate) struct Owners {
     /// By kind.
     watched: HashMap<&'static str, Watched>,
     asked: HashMap<WorkloadKey, Asked>,
+    /// How many questions there were.
+    questions: u64,
 }
 
 /// The owners of one built-in kind, as its watch tells.
@@ -57,12 +68,17 @@ impl Watched {
 struct Seen {
     owner: OwnerMeta,
     list: u32,
+    /// So many times in a row it was found that nobody needs it.
+    idle: u8,
 }
 
 #[derive(Debug)]
 struct Asked {
+    /// The number of the last question.
+    number: u64,
     answer: Option<Answer>,
     at: Instant,
+    /// None while it is asked for.
     again: Option<Instant>,
     pause: Duration,
 }
@@ -92,20 +108,18 @@ impl Owners {
     pub(crate) fn known(&self, reference: &ControllerRef) -> Known<'_> {
         let WorkloadNames { group, kind, .. } = &*reference.key;
         let built_in = BuiltIn::of(group, kind);
-        if let Some(owner) = built_in.and_then(|built_in| self.watched_owner(built_in, &reference.key)) {
-            return Known::Is(owner);
-        }
-        match built_in {
-            Some(built_in) if !built_in.is_let_go_of() => return Known::Absent,
-            None if !may_be_custom(group) => return Known::OutOfReach,
-            Some(_) | None => {}
+        match built_in.and_then(|built_in| self.watched_owner(built_in, &reference.key)) {
+            Some(owner) => return Known::Is(owner),
+            None if may_be_asked_for(&reference.key) => {}
+            None if built_in.is_some() => return Known::Absent,
+            None => return Known::OutOfReach,
         }
         let asked = self.asked.get(&reference.key);
         match asked.and_then(|asked| asked.answer.as_ref()) {
             None => Known::Asked,
             Some(Answer::Is(owner)) => Known::Is(owner),
             Some(Answer::Absent) => Known::Absent,
-            // A built-in kind is read like the pods are: that one cannot be is a trouble of the moment.
+            // A built-in kind can be read where pods can: that one object cannot be is a trouble of the moment.
             Some(Answer::OutOfReach) if built_in.is_some() => Known::Asked,
             Some(Answer::OutOfReach) => Known::OutOfReach,
         }
@@ -116,51 +130,73 @@ impl Owners {
         Some(&self.watched.get(kind.kind)?.get(key)?.owner)
     }
 
-    /// Whether the watch of the kind says all there is to say of the owner, or nobody could.
-    fn need_not_be_asked_for(&self, key: &WorkloadKey) -> bool {
-        match BuiltIn::of(&key.group, &key.kind) {
-            Some(built_in) => !built_in.is_let_go_of() || self.watched_owner(built_in, key).is_some(),
-            None => !may_be_custom(&key.group),
+    /// The question about the owner, where it must be asked now.
+    pub(crate) fn ask(&mut self, key: &WorkloadKey, settled: bool, now: Instant) -> Option<OwnerQuestion> {
+        let built_in = BuiltIn::of(&key.group, &key.kind);
+        let is_watched = built_in.is_some_and(|kind| self.watched_owner(kind, key).is_some());
+        if is_watched || !may_be_asked_for(key) {
+            return None;
         }
-    }
-
-    /// Whether the owner must be asked for now, and notes that it is.
-    pub(crate) fn must_ask(&mut self, key: &WorkloadKey, settled: bool, now: Instant) -> bool {
-        if self.need_not_be_asked_for(key) {
-            return false;
-        }
-        let Some(asked) = self.asked.get_mut(key) else {
-            self.asked.insert(
-                key.clone(),
-                Asked {
+        let number = self.questions + 1;
+        match self.asked.get_mut(key) {
+            None => {
+                let asked = Asked {
+                    number,
                     answer: None,
                     at: now,
                     again: None,
-                    pause: LEFT_ALONE,
-                },
-            );
-            return true;
-        };
-        let due = asked.again.is_some_and(|again| again <= now);
-        let doubtful = !settled && asked.again.is_some() && now.duration_since(asked.at) >= FRESH;
-        if due || doubtful {
-            asked.at = now;
-            asked.again = None;
+                    pause: Duration::ZERO,
+                };
+                self.asked.insert(key.clone(), asked);
+            }
+            Some(asked) => {
+                let due = asked.again.is_some_and(|again| again <= now);
+                let doubtful = !settled && asked.again.is_some() && now.duration_since(asked.at) >= FRESH;
+                if !due && !doubtful {
+                    return None;
+                }
+                asked.number = number;
+                asked.at = now;
+                asked.again = None;
+            }
         }
-        due || doubtful
+        self.questions = number;
+        Some(OwnerQuestion {
+            owner: key.clone(),
+            number,
+        })
     }
 
-    /// Notes the answer about an owner; says whether it changes a climb.
-    pub(crate) fn answered(&mut self, key: &WorkloadKey, answer: Answer, now: Instant) -> bool {
+    /// Whether anybody still waits for the answer.
+    pub(crate) fn is_open(&self, question: &OwnerQuestion) -> bool {
+        let asked = self.asked.get(&question.owner);
+        asked.is_some_and(|asked| asked.number == question.number && asked.again.is_none())
+    }
+
+    /// Notes the answer to a question; says whether it changes a climb.
+    pub(crate) fn answered(&mut self, question: &OwnerQuestion, answer: Answer, now: Instant) -> bool {
+        if !self.is_open(question) {
+            return false;
+        }
+        let key = &question.owner;
+        let built_in = BuiltIn::of(&key.group, &key.kind);
+        let answer = match (answer, built_in) {
+            // From now on its watch tells of it.
+            (Answer::Is(owner), Some(kind)) => return self.found(kind, key, owner),
+            (answer, _) => answer,
+        };
         let Some(asked) = self.asked.get_mut(key) else {
             return false;
         };
-        asked.pause = match answer {
-            Answer::Is(_) => BELIEVED,
-            Answer::Absent | Answer::OutOfReach if asked.answer.as_ref() == Some(&answer) => {
-                (asked.pause * 2).min(BELIEVED)
-            }
-            Answer::Absent | Answer::OutOfReach => LEFT_ALONE,
+        let (first, longest) = match (&answer, built_in) {
+            (Answer::OutOfReach, Some(_)) => (A_MOMENT, LEFT_ALONE),
+            // If it comes, its watch tells.
+            (Answer::Is(_), _) | (Answer::Absent, Some(_)) => (BELIEVED, BELIEVED),
+            (Answer::Absent | Answer::OutOfReach, None) => (LEFT_ALONE, BELIEVED),
+        };
+        asked.pause = match asked.answer.as_ref() == Some(&answer) {
+            true => (asked.pause * 2).min(longest),
+            false => first,
         };
         asked.again = Some(now + asked.pause);
         let changed = match (&asked.answer, &answer) {
@@ -172,16 +208,14 @@ impl Owners {
         changed
     }
 
-    /// The owners that could not be read and are due to be asked for again.
-    pub(crate) fn unread_and_due(&self, now: Instant) -> Vec<WorkloadKey> {
+    /// The questions about owners that could not be read and are due to be asked for again.
+    pub(crate) fn ask_again(&mut self, now: Instant) -> Vec<OwnerQuestion> {
         let is_due = |asked: &Asked| {
             !matches!(asked.answer, Some(Answer::Is(_))) && asked.again.is_some_and(|again| again <= now)
         };
-        self.asked
-            .iter()
-            .filter(|(_, asked)| is_due(asked))
-            .map(|(key, _)| key.clone())
-            .collect()
+        let due = self.asked.iter().filter(|(_, asked)| is_due(asked));
+        let due: Vec<WorkloadKey> = due.map(|(key, _)| key.clone()).collect();
+        due.iter().filter_map(|key| self.ask(key, true, now)).collect()
     }
 
     /// Forgets the owners that were asked for, that nobody needs and that are due to be asked for again.
@@ -190,20 +224,37 @@ impl Owners {
             .retain(|key, asked| used(key) || asked.again.is_none_or(|again| again > now));
     }
 
+    /// Whether a built-in owner is held as its watch tells of it.
+    pub(crate) fn is_held(&self, kind: &BuiltIn, key: &WorkloadKey) -> bool {
+        self.watched_owner(kind, key).is_some()
+    }
+
     /// A built-in owner looks like this; says whether that changes a climb.
     pub(crate) fn seen(&mut self, kind: &BuiltIn, key: &WorkloadKey, owner: OwnerMeta) -> bool {
+        let list = self.watched.entry(kind.kind).or_default().list;
+        self.hold(kind, key, owner, list)
+    }
+
+    /// A built-in owner that was asked for looks like this. A list that is under way may be of before or after that: what
+    /// it does not hold is asked for again.
+    fn found(&mut self, kind: &BuiltIn, key: &WorkloadKey, owner: OwnerMeta) -> bool {
+        let list = self.watched.entry(kind.kind).or_default().list;
+        self.hold(kind, key, owner, list.wrapping_sub(1))
+    }
+
+    fn hold(&mut self, kind: &BuiltIn, key: &WorkloadKey, owner: OwnerMeta, list: u32) -> bool {
         self.asked.remove(key);
         let all = self.watched.entry(kind.kind).or_default();
-        let list = all.list;
         let namespace = all.seen.entry(key.namespace.clone()).or_default();
+        let seen = Seen { owner, list, idle: 0 };
         match namespace.get_mut(&*key.name) {
             Some(known) => {
-                let changed = moves_a_climb(&known.owner, &owner);
-                **known = Seen { owner, list };
+                let changed = moves_a_climb(&known.owner, &seen.owner);
+                **known = seen;
                 changed
             }
             None => {
-                namespace.insert((*key.name).into(), Box::new(Seen { owner, list }));
+                namespace.insert((*key.name).into(), Box::new(seen));
                 true
             }
         }
@@ -211,7 +262,7 @@ impl Owners {
 
     /// A built-in owner is gone; one of the same name that was created since stays.
     pub(crate) fn gone(&mut self, kind: &BuiltIn, key: &WorkloadKey, uid: &str) -> bool {
-        // One that was let go of may have been asked for since, and is asked for again where it is needed.
+        // What is asked for may have been found before it went.
         if self.asked.remove(key).is_some() {
             return true;
         }
@@ -234,15 +285,19 @@ impl Owners {
         dead
     }
 
-    /// Lets go of owners of which the watch will tell nothing that anybody needs.
-    pub(crate) fn let_go(&mut self, is_needed: impl Fn(&WorkloadKey) -> bool) {
-        for kind in BUILT_IN.iter().filter(|kind| kind.is_let_go_of()) {
+    /// Lets go of controlled owners that nobody needs, and did not need the last so many times that this was called. One
+    /// that is needed later is asked for.
+    pub(crate) fn let_go(&mut self, patience: u8, is_needed: impl Fn(&WorkloadKey) -> bool) {
+        for kind in BUILT_IN.iter().filter(|kind| kind.let_go_without_pods) {
             let Some(all) = self.watched.get_mut(kind.kind) else {
                 continue;
             };
             for (namespace, seen) in &mut all.seen {
                 seen.retain(|name, seen| {
-                    seen.owner.controller.is_none() || is_needed(&key_in(kind, namespace, name))
+                    let stays = seen.owner.controller.is_none() || is_needed(&key_in(kind, namespace, name));
+                    let idle = if stays { 0 } else { seen.idle.saturating_add(1) };
+                    seen.idle = idle;
+                    idle <= patience
                 });
                 if seen.capacity() > 4 * seen.len() {
                     seen.shrink_to_fit();
@@ -270,11 +325,18 @@ impl Owners {
         }
         all.seen.retain(|_, seen| !seen.is_empty());
         let is_of_kind = |key: &WorkloadKey| BuiltIn::of(&key.group, &key.kind) == Some(kind);
-        let asked = self
-            .asked
-            .extract_if(|key, asked| is_of_kind(key) && asked.again.is_some());
+        // What is asked for may have been found before this list, and have gone before it too.
+        let asked = self.asked.extract_if(|key, _| is_of_kind(key));
         missing.extend(asked.map(|(key, _)| key));
         missing
+    }
+}
+
+/// Whether there may be an owner that no watch tells of.
+fn may_be_asked_for(key: &WorkloadKey) -> bool {
+    match BuiltIn::of(&key.group, &key.kind) {
+        Some(kind) => kind.let_go_without_pods,
+        None => may_be_custom(&key.group),
     }
 }
 
@@ -379,12 +441,12 @@ mod tests {
         let mut owners = Owners::default();
         let app = key("x.io", "App", "a");
         let start = Instant::now();
-        assert!(owners.must_ask(&app, true, start));
-        assert!(!owners.must_ask(&app, true, start), "one question is enough");
+        let question = owners.ask(&app, true, start).unwrap();
+        assert_eq!(owners.ask(&app, true, start), None, "one question is enough");
         assert_eq!(owners.known(&reference(&app)), Known::Asked);
-        assert!(owners.answered(&app, Answer::Is(owner("1")), start));
-        assert!(!owners.must_ask(&app, true, start + BELIEVED / 2));
-        assert!(owners.must_ask(&app, true, start + BELIEVED));
+        assert!(owners.answered(&question, Answer::Is(owner("1")), start));
+        assert_eq!(owners.ask(&app, true, start + BELIEVED / 2), None);
+        assert!(owners.ask(&app, true, start + BELIEVED).is_some());
     }
 
     #[test]
@@ -392,36 +454,144 @@ mod tests {
         let mut owners = Owners::default();
         let app = key("x.io", "App", "a");
         let start = Instant::now();
-        assert!(owners.must_ask(&app, true, start));
-        owners.answered(&app, Answer::Is(owner("old")), start);
-        assert!(!owners.must_ask(&app, false, start + FRESH / 2));
-        assert!(owners.must_ask(&app, false, start + FRESH));
+        let question = owners.ask(&app, true, start).unwrap();
+        owners.answered(&question, Answer::Is(owner("old")), start);
+        assert_eq!(owners.ask(&app, false, start + FRESH / 2), None);
+        assert!(owners.ask(&app, false, start + FRESH).is_some());
+    }
+
+    /// Answers that it cannot be read, and is asked for again after each of these pauses and not before.
+    fn is_left_alone_for(key: &WorkloadKey, pauses: &[Duration]) {
+        let mut owners = Owners::default();
+        let mut now = Instant::now();
+        let mut question = owners.ask(key, true, now).unwrap();
+        for (at, pause) in pauses.iter().enumerate() {
+            let changed = owners.answered(&question, Answer::OutOfReach, now);
+            assert_eq!(changed, at == 0, "the same answer moves nobody");
+            assert_eq!(owners.ask_again(now + *pause - Duration::from_millis(1)), []);
+            now += *pause;
+            question = owners.ask_again(now).remove(0);
+            assert_eq!(&question.owner, key);
+        }
     }
 
     #[test]
-    fn a_custom_owner_that_cannot_be_read_is_asked_for_ever_more_rarely() {
-        let mut owners = Owners::default();
-        let app = key("x.io", "App", "a");
-        let mut now = Instant::now();
-        assert!(owners.must_ask(&app, true, now));
-        assert!(owners.answered(&app, Answer::OutOfReach, now));
-        for pause in [LEFT_ALONE, LEFT_ALONE * 2, LEFT_ALONE * 4] {
-            assert_eq!(owners.unread_and_due(now + pause - Duration::from_secs(1)), []);
-            now += pause;
-            assert_eq!(owners.unread_and_due(now), std::slice::from_ref(&app));
-            assert!(owners.must_ask(&app, true, now));
-            assert!(
-                !owners.answered(&app, Answer::OutOfReach, now),
-                "the same answer moves nobody"
-            );
-        }
+    fn an_owner_that_cannot_be_read_is_asked_for_ever_more_rarely() {
+        let seconds = |seconds: &[u64]| -> Vec<Duration> {
+            seconds
+                .iter()
+                .map(|seconds| Duration::from_secs(*seconds))
+                .collect()
+        };
+        is_left_alone_for(
+            &key("x.io", "App", "a"),
+            &seconds(&[30, 60, 120, 240, 480, 600, 600]),
+        );
+        let replica_set = key("apps", "ReplicaSet", "web-1");
+        is_left_alone_for(&replica_set, &seconds(&[1, 2, 4, 8, 16, 30, 30]));
     }
 
     #[test]
     fn kinds_of_kubernetes_that_are_no_workloads_are_out_of_reach() {
         let mut owners = Owners::default();
         let node = key("", "Node", "worker-1");
-        assert!(!owners.must_ask(&node, true, Instant::now()));
+        assert_eq!(owners.ask(&node, true, Instant::now()), None);
         assert_eq!(owners.known(&reference(&node)), Known::OutOfReach);
+    }
+
+    #[test]
+    fn of_the_built_in_kinds_those_are_asked_for_that_are_let_go_of() {
+        let mut owners = Owners::default();
+        for (name, asked) in [("ReplicaSet", true), ("Deployment", false), ("Job", false)] {
+            let key = key(kind(name).group, name, "web-1");
+            assert_eq!(owners.ask(&key, true, Instant::now()).is_some(), asked, "{name}");
+            let known = if asked { Known::Asked } else { Known::Absent };
+            assert_eq!(owners.known(&reference(&key)), known, "{name}");
+        }
+    }
+
+    /// Each of these makes the question one of the past: what was found by it may not be true any more.
+    #[test]
+    fn the_answer_to_a_question_that_something_came_after_says_nothing() {
+        let replica_set = key("apps", "ReplicaSet", "web-1");
+        let (kind, now) = (kind("ReplicaSet"), Instant::now());
+        type Overtakes = fn(&mut Owners, &BuiltIn, &WorkloadKey);
+        let overtaken: [(&str, Overtakes); 3] = [
+            ("the watch tells that it is gone", |owners, kind, key| {
+                assert!(owners.gone(kind, key, "1"));
+            }),
+            ("a list does not hold it", |owners, kind, key| {
+                owners.list_begins(kind);
+                assert_eq!(owners.list_ended(kind), std::slice::from_ref(key));
+            }),
+            (
+                "the watch told of it, and that it is gone",
+                |owners, kind, key| {
+                    owners.seen(kind, key, owner("1"));
+                    assert!(owners.gone(kind, key, "1"));
+                },
+            ),
+        ];
+        for (what, overtakes) in overtaken {
+            let mut owners = Owners::default();
+            let first = owners.ask(&replica_set, true, now).unwrap();
+            overtakes(&mut owners, kind, &replica_set);
+            assert!(!owners.is_open(&first), "{what}");
+            let second = owners.ask(&replica_set, true, now).unwrap();
+            assert!(!owners.answered(&first, Answer::Is(owner("1")), now), "{what}");
+            assert_eq!(owners.known(&reference(&replica_set)), Known::Asked, "{what}");
+            assert!(owners.answered(&second, Answer::Absent, now), "{what}");
+            assert_eq!(owners.known(&reference(&replica_set)), Known::Absent, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_was_asked_for_and_found_goes_as_the_watch_and_the_next_list_tell() {
+        let replica_set = key("apps", "ReplicaSet", "web-1");
+        let (kind, now) = (kind("ReplicaSet"), Instant::now());
+        let found = || {
+            let mut owners = Owners::default();
+            owners.list_begins(kind);
+            let question = owners.ask(&replica_set, true, now).unwrap();
+            assert!(owners.answered(&question, Answer::Is(owner("1")), now));
+            assert!(owners.is_held(kind, &replica_set));
+            owners
+        };
+        assert!(!found().gone(kind, &replica_set, "of another one"));
+        assert!(found().gone(kind, &replica_set, "1"));
+        assert_eq!(found().list_ended(kind), std::slice::from_ref(&replica_set));
+        let mut held = found();
+        assert!(!held.seen(kind, &replica_set, owner("1")));
+        assert_eq!(held.list_ended(kind), []);
+    }
+
+    #[test]
+    fn an_owner_is_let_go_of_when_nobody_needed_it_for_so_many_times_in_a_row() {
+        let replica_set = key("apps", "ReplicaSet", "web-1");
+        let kind = kind("ReplicaSet");
+        let controlled = || {
+            let controller = Arc::new(reference(&key("apps", "Deployment", "web")));
+            OwnerMeta {
+                controller: Some(controller),
+                ..owner("1")
+            }
+        };
+        let mut owners = Owners::default();
+        owners.seen(kind, &replica_set, controlled());
+        owners.let_go(1, |_| false);
+        owners.let_go(1, |_| true);
+        owners.let_go(1, |_| false);
+        assert!(owners.is_held(kind, &replica_set));
+        owners.seen(kind, &replica_set, controlled());
+        owners.let_go(1, |_| false);
+        assert!(owners.is_held(kind, &replica_set));
+        owners.let_go(1, |_| false);
+        assert!(!owners.is_held(kind, &replica_set));
+        owners.seen(kind, &replica_set, owner("1"));
+        owners.let_go(0, |_| false);
+        assert!(
+            owners.is_held(kind, &replica_set),
+            "what nothing controls is judged itself"
+        );
     }
 }

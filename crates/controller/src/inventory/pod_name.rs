@@ -6,7 +6,7 @@ use super::climb::ControllerRef;
 const ENDING: usize = 14;
 
 /// The name of a pod, to be read with the controller that it was made with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum PodName {
     /// The controller's name with this after it, in the first so many bytes.
     AfterController { length: u8, ending: [u8; ENDING] },
@@ -35,6 +35,7 @@ impl PodName {
             PodName::Whole(name) => name.to_string(),
             PodName::AfterController { length, ending } => {
                 let before = controller.map_or("", |controller| &*controller.key.name);
+                // It was a text, cut where a text begins.
                 let ending = String::from_utf8_lossy(&ending[..usize::from(*length)]);
                 format!("{before}{ending}")
             }

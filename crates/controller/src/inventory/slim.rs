@@ -16,7 +16,7 @@ use kube::core::{DynamicResourceScope, NamespaceResourceScope};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::climb::BuiltIn;
+use super::climb::{BuiltIn, controller_of};
 
 /// The annotation that marks the API server's picture of a static pod.
 pub(crate) const MIRROR_MARK: &str = "kubernetes.io/config.mirror";
@@ -345,10 +345,9 @@ impl From<WholeWorkload> for SlimWorkload {
 }
 
 fn is_controlled_by_a_built_in_kind(metadata: &ObjectMeta) -> bool {
-    let mut owners = metadata.owner_references.iter().flatten();
-    owners.any(|owner| {
+    controller_of(metadata).is_some_and(|owner| {
         let group = engine::group_of(&owner.api_version);
-        owner.controller == Some(true) && BuiltIn::of(group, &owner.kind).is_some()
+        BuiltIn::of(group, &owner.kind).is_some()
     })
 }
 
@@ -381,7 +380,6 @@ struct SlimMetadata {
     resource_version: Option<String>,
     generation: Option<i64>,
     creation_timestamp: Option<Time>,
-    deletion_timestamp: Option<Time>,
     owner_references: Option<Vec<OwnerReference>>,
     annotations: Option<Marks>,
 }
@@ -402,7 +400,6 @@ pub(super) fn slim_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Resul
         resource_version: slim.resource_version,
         generation: slim.generation,
         creation_timestamp: slim.creation_timestamp,
-        deletion_timestamp: slim.deletion_timestamp,
         owner_references: slim.owner_references,
         annotations: mirror.map(|value| [(MIRROR_MARK.to_owned(), value)].into()),
         ..ObjectMeta::default()

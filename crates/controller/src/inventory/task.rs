@@ -12,6 +12,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 
 use super::climb::BuiltIn;
 use super::lookup::{Found, Lookup};
+use super::owners::OwnerQuestion;
 use super::registered::{RegisteredSink, SeenRegistered, WorkloadTemplate};
 use super::slim::{SlimOwner, SlimPod, SlimWorkload, Unreadable};
 use super::templates::TemplateFound;
@@ -26,6 +27,8 @@ const QUEUE: usize = 32;
 const QUESTIONS: usize = 4;
 /// How often it is looked for pods that waited long enough.
 const TICK: Duration = Duration::from_millis(250);
+/// How often it is looked for owners that could not be read and are due again.
+const ASK_AGAIN_EVERY: Duration = Duration::from_secs(1);
 /// How often the inventory is tidied.
 const TIDY_EVERY: Duration = Duration::from_secs(30);
 
@@ -123,7 +126,7 @@ impl Inlet {
 /// What the API server is asked for.
 #[derive(Clone, Debug)]
 enum Question {
-    Owner(WorkloadKey),
+    Owner(OwnerQuestion),
     Template(WorkloadKey),
 }
 
@@ -184,6 +187,7 @@ impl InventoryTask {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut tidy_at = Instant::now() + TIDY_EVERY;
+        let mut ask_again_at = Instant::now() + ASK_AGAIN_EVERY;
         loop {
             let effects = tokio::select! {
                 observation = self.observations.recv() => match observation {
@@ -195,6 +199,10 @@ impl InventoryTask {
                     let now = Instant::now();
                     self.health.beat(NAME);
                     let mut effects = self.inventory.release_waiting(now);
+                    if now >= ask_again_at {
+                        ask_again_at = now + ASK_AGAIN_EVERY;
+                        effects.add(self.inventory.ask_again(now));
+                    }
                     if now >= tidy_at {
                         tidy_at = now + TIDY_EVERY;
                         let due = self.inventory.tidy(now);
@@ -217,10 +225,12 @@ impl InventoryTask {
             }
         };
         match (self.asked.remove(&id), answered) {
-            (Some(Question::Owner(key)), Some(Answered::Owner(found))) => {
-                self.inventory.answered(&key, found, now)
+            (Some(Question::Owner(question)), Some(Answered::Owner(found))) => {
+                self.inventory.answered(&question, found, now)
             }
-            (Some(Question::Owner(key)), _) => self.inventory.answered(&key, Found::OutOfReach, now),
+            (Some(Question::Owner(question)), _) => {
+                self.inventory.answered(&question, Found::OutOfReach, now)
+            }
             (Some(Question::Template(key)), Some(Answered::Template(found))) => {
                 self.template_answered(&key, found)
             }
@@ -355,10 +365,13 @@ impl InventoryTask {
         while self.answers.len() < QUESTIONS
             && let Some(question) = self.questions.pop_front()
         {
+            if matches!(&question, Question::Owner(question) if !self.inventory.is_open(question)) {
+                continue;
+            }
             let (lookup, client, asked) = (self.lookup.clone(), self.client.clone(), question.clone());
             let task = self.answers.spawn(async move {
                 match asked {
-                    Question::Owner(key) => Answered::Owner(lookup.find(&client, &key).await),
+                    Question::Owner(question) => Answered::Owner(lookup.find(&client, &question.owner).await),
                     Question::Template(key) => Answered::Template(lookup.template(&client, &key).await),
                 }
             });

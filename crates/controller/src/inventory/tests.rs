@@ -78,6 +78,18 @@ impl Stage {
         told(&self.inventory.pod(pod, self.now).unwrap())
     }
 
+    /// A pod of which the API server knows no owner.
+    fn pod_of_nobody(&mut self, pod: &SlimPod) -> Vec<String> {
+        let mut effects = self.inventory.pod(pod, self.now).unwrap();
+        for question in std::mem::take(&mut effects.questions) {
+            effects.add(
+                self.inventory
+                    .answered(&question, lookup::Found::Nothing, self.now),
+            );
+        }
+        told(&effects)
+    }
+
     fn after(&mut self, pause: Duration) -> Vec<String> {
         self.now += pause;
         told(&self.inventory.release_waiting(self.now))
@@ -136,7 +148,7 @@ fn a_pod_whose_owner_never_shows_is_judged_as_itself_after_the_wait() {
     let mut stage = Stage::empty();
     assert!(
         stage
-            .pod(&pod(
+            .pod_of_nobody(&pod(
                 "a",
                 "",
                 controller("apps/v1", "ReplicaSet", "forged", "none")
@@ -150,7 +162,7 @@ fn a_pod_whose_owner_never_shows_is_judged_as_itself_after_the_wait() {
 #[test]
 fn a_pod_that_was_told_too_low_is_told_again_when_more_is_known() {
     let mut stage = Stage::empty();
-    stage.pod(&pod("a", "", of_replica_set()));
+    stage.pod_of_nobody(&pod("a", "", of_replica_set()));
     assert_eq!(stage.after(OWNER_WAIT), ["a → Pod/a"]);
     assert!(
         stage
@@ -166,11 +178,11 @@ fn a_pod_that_was_told_too_low_is_told_again_when_more_is_known() {
 #[test]
 fn a_change_of_a_waiting_pod_does_not_lengthen_its_wait() {
     let mut stage = Stage::empty();
-    stage.pod(&pod("a", "", of_replica_set()));
+    stage.pod_of_nobody(&pod("a", "", of_replica_set()));
     stage.now += OWNER_WAIT / 2;
     assert!(
         stage
-            .pod(&pod("a", "r/web@sha256:01", of_replica_set()))
+            .pod_of_nobody(&pod("a", "r/web@sha256:01", of_replica_set()))
             .is_empty()
     );
     assert_eq!(stage.after(OWNER_WAIT / 2), ["a → Pod/a"]);
@@ -336,9 +348,10 @@ fn a_custom_owner_that_becomes_readable_takes_its_pods() {
         .inventory
         .answered(&key, lookup::Found::OutOfReach, stage.now);
     stage.now += Duration::from_secs(31);
-    assert_eq!(stage.inventory.tidy(stage.now).questions.len(), 1);
+    let again = stage.inventory.ask_again(stage.now).questions;
+    assert_eq!(again.len(), 1);
     assert_eq!(
-        told(&stage.inventory.answered(&key, found("1"), stage.now)),
+        told(&stage.inventory.answered(&again[0], found("1"), stage.now)),
         ["a → Cluster/c"]
     );
 }
@@ -399,9 +412,24 @@ fn a_replica_set_is_held_from_the_watch_and_not_from_a_list() {
     assert_eq!(stage.pod(&pod("b", "", of_new)), ["b → Deployment/web"]);
 }
 
-/// The pod is told of by what was asked for: the ReplicaSet is gone as the watch says, or as a list does not hold it.
+/// The watch told of it while a list was under way that began before.
 #[test]
-fn a_replica_set_that_was_asked_for_and_is_deleted_is_asked_for_again() {
+fn a_list_does_not_pass_over_a_replica_set_that_is_held() {
+    let mut stage = with_a_replica_set_that_is_let_go_of();
+    stage.owner(REPLICA_SET, "web-1", "rs", of_deployment());
+    stage.inventory.owners_list_begins(REPLICA_SET);
+    let listed = owner("web-1", "rs", of_deployment());
+    stage
+        .inventory
+        .owner_listed(REPLICA_SET, &listed.metadata, stage.now);
+    assert_eq!(stage.pod(&pod("a", "", of_replica_set())), ["a → Deployment/web"]);
+    let ended = stage.inventory.owners_list_ended(REPLICA_SET, stage.now);
+    assert!(ended.questions.is_empty() && ended.facts.is_empty(), "{ended:?}");
+}
+
+/// A ReplicaSet that was asked for is gone, as the watch says, or as a list does not hold it.
+#[test]
+fn a_replica_set_that_was_asked_for_and_is_gone_is_asked_for_again() {
     for by_a_list in [true, false] {
         for (answer, moved) in [
             (found_with("rs", of_deployment()), vec![]),
@@ -409,14 +437,14 @@ fn a_replica_set_that_was_asked_for_and_is_deleted_is_asked_for_again() {
             (lookup::Found::Nothing, vec!["a → Pod/a".to_owned()]),
         ] {
             let mut stage = with_a_replica_set_that_is_let_go_of();
-            let key = stage
+            let first = stage
                 .inventory
                 .pod(&pod("a", "", of_replica_set()), stage.now)
                 .unwrap()
                 .questions
                 .remove(0);
             let inventory = &mut stage.inventory;
-            inventory.answered(&key, found_with("rs", of_deployment()), stage.now);
+            inventory.answered(&first, found_with("rs", of_deployment()), stage.now);
             let gone = if by_a_list {
                 inventory.owners_list_begins(REPLICA_SET);
                 inventory.owners_list_ended(REPLICA_SET, stage.now)
@@ -425,12 +453,54 @@ fn a_replica_set_that_was_asked_for_and_is_deleted_is_asked_for_again() {
                 inventory.owner_deleted(REPLICA_SET, &deleted.metadata, stage.now)
             };
             assert!(told(&gone).is_empty());
-            assert_eq!(gone.questions, std::slice::from_ref(&key));
-            let answered = inventory.answered(&key, answer.clone(), stage.now);
+            let [again] = gone.questions.as_slice() else {
+                panic!("it is asked for again: {gone:?}")
+            };
+            let answered = inventory.answered(again, answer.clone(), stage.now);
             assert!(told(&answered).is_empty(), "{answer:?}");
             assert_eq!(stage.after(GRACE), moved, "{answer:?}");
         }
     }
+}
+
+/// A wrong workload would be judged, and told of, for as long as the answer takes.
+#[test]
+fn a_new_pod_waits_longer_for_an_answer_than_for_a_watch_and_not_for_ever() {
+    for answer_comes in [true, false] {
+        let mut stage = with_a_replica_set_that_is_let_go_of();
+        let question = stage
+            .inventory
+            .pod(&pod("a", "", of_replica_set()), stage.now)
+            .unwrap()
+            .questions
+            .remove(0);
+        for _ in 0..5 {
+            assert!(stage.after(OWNER_WAIT).is_empty());
+        }
+        if answer_comes {
+            let found = found_with("rs", of_deployment());
+            let told_now = told(&stage.inventory.answered(&question, found, stage.now));
+            assert_eq!(told_now, ["a → Deployment/web"]);
+            assert!(stage.after(ANSWER_WAIT).is_empty());
+        } else {
+            assert!(stage.after(ANSWER_WAIT - 5 * OWNER_WAIT - OWNER_WAIT).is_empty());
+            assert_eq!(stage.after(2 * OWNER_WAIT), ["a → Pod/a"]);
+        }
+    }
+}
+
+#[test]
+fn a_wait_that_ended_shortens_none_that_comes_after_it() {
+    let mut stage = Stage::with_a_deployment();
+    stage.pod(&pod("a", "", of_replica_set()));
+    let deployment = owner("web", "d", Value::Null);
+    let (inventory, metadata) = (&mut stage.inventory, &deployment.metadata);
+    inventory.owner_deleted(DEPLOYMENT, metadata, stage.now);
+    inventory.owner(DEPLOYMENT, metadata, stage.now);
+    stage.now += GRACE / 2;
+    stage.inventory.owner_deleted(DEPLOYMENT, metadata, stage.now);
+    assert!(stage.after(GRACE / 2).is_empty(), "the first wait is long over");
+    assert_eq!(stage.after(GRACE / 2), ["a → ReplicaSet/web-1"]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{Method, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures::{StreamExt, stream};
@@ -23,6 +24,8 @@ pub(crate) struct Asked {
     pub(crate) method: Method,
     pub(crate) path: String,
     pub(crate) query: String,
+    /// The header.
+    pub(crate) accept: String,
     /// Null where it has none.
     pub(crate) body: Value,
 }
@@ -34,6 +37,7 @@ impl Asked {
             method: self.method.clone(),
             path: self.path.clone(),
             query: self.query.clone(),
+            accept: self.accept.clone(),
             body: Value::Null,
         }
     }
@@ -59,6 +63,8 @@ impl ApiServer {
     pub(crate) const NEVER: u16 = 0;
     /// The status of a watch that goes on after its events, with what [`ApiServer::tell_watches`] is told.
     pub(crate) const STREAM: u16 = 1;
+    /// The status of an answer that says it is in protobuf, of these bytes.
+    pub(crate) const PROTOBUF: u16 = 2;
 
     /// `answers` gives the status and the object of the answer to each request; an array is one line for each entry,
     /// as a watch has them.
@@ -128,6 +134,11 @@ impl ApiServer {
                 method: head.method,
                 path: head.uri.path().to_owned(),
                 query: head.uri.query().unwrap_or_default().to_owned(),
+                accept: head
+                    .headers
+                    .get(ACCEPT)
+                    .map_or("", |said| said.to_str().unwrap())
+                    .to_owned(),
                 body: serde_json::from_slice(&bytes).unwrap_or_default(),
             };
             requests.push(match self.keeps_bodies {
@@ -153,6 +164,10 @@ impl ApiServer {
                 Some((Ok(Bytes::from(line)), news))
             });
             return Body::from_stream(lines.chain(news).chain(stream::pending())).into_response();
+        }
+        if status == Self::PROTOBUF {
+            let bytes: Vec<u8> = serde_json::from_value(object).unwrap();
+            return ([(CONTENT_TYPE, "application/vnd.kubernetes.protobuf")], bytes).into_response();
         }
         (StatusCode::from_u16(status).unwrap(), text).into_response()
     }

@@ -43,6 +43,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// What the API server answers, or sends in a watch, where it does not hold the version any more.
 const EXPIRED: u16 = 410;
+/// What servers answer that do not know an encoding.
+const NOT_ACCEPTABLE: u16 = 406;
+const UNSUPPORTED: u16 = 415;
 
 /// How patient watches are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +145,11 @@ enum WatchError {
 }
 
 impl WatchError {
+    /// Whether the same list in JSON may be better.
+    fn lies_in_protobuf(&self) -> bool {
+        matches!(self, WatchError::Protobuf(_)) || [NOT_ACCEPTABLE, UNSUPPORTED].contains(&self.code())
+    }
+
     /// The HTTP status, where the API server answered with one.
     fn code(&self) -> u16 {
         match self {
@@ -207,6 +215,7 @@ impl Watch {
         let mut round = Round {
             beat: pulse(),
             failures: 0,
+            plain: false,
         };
         loop {
             let version = self.list(&api, &mut sink, &mut round).await?;
@@ -244,8 +253,7 @@ impl Watch {
         self.lists.send_modify(|lists| lists.begun += 1);
         sink.event(Event::Init).await?;
         let mut asked = ListParams::default().limit(PAGE);
-        // Whatever the trouble is, what comes after it rests on less.
-        let protobuf = sink.protobuf().filter(|_| round.failures == 0);
+        let protobuf = sink.protobuf().filter(|_| !round.plain);
         loop {
             let answer = within(Box::pin(page(api, &asked, protobuf)));
             let Page {
@@ -254,7 +262,10 @@ impl Watch {
                 next,
             } = match self.beating(round, answer).await {
                 Ok(page) => page,
-                Err(error) => return Ok(Err(error)),
+                Err(error) => {
+                    round.plain |= error.lies_in_protobuf();
+                    return Ok(Err(error));
+                }
             };
             if let Some(at) = &version {
                 sink.listing(at);
@@ -450,6 +461,8 @@ struct Round {
     beat: Interval,
     /// Failures one after the other.
     failures: u32,
+    /// Lists come in JSON from now on: the API server's protobuf could not be had, or not be read.
+    plain: bool,
 }
 
 /// The answer to a request that may not take for ever.
@@ -470,6 +483,9 @@ fn is_behind(version: &str, seen: &str) -> bool {
 
 /// What whoever runs the operator can do about a watch that failed.
 fn next_step(error: &WatchError) -> &'static str {
+    if matches!(error, WatchError::Protobuf(_)) {
+        return "nothing: it is listed in JSON from now on";
+    }
     match error.code() {
         403 => "give the operator its rights: kubectl apply -k config/rbac",
         404 => "install the definitions: kubectl apply -k crds",

@@ -103,6 +103,7 @@ where
     request
         .headers_mut()
         .insert(ACCEPT, HeaderValue::from_static(accepted));
+    request.extensions_mut().insert("list");
     let answer = api.clone().into_client().send(request.map(Body::from)).await?;
     let (status, is_protobuf) = (answer.status(), is_protobuf(&answer));
     let body = answer.into_body().collect().await?.to_bytes();
@@ -160,13 +161,30 @@ fn refused(status: StatusCode, body: Bytes, is_protobuf: bool) -> kube::Error {
     } else {
         serde_json::from_slice(&body).ok()
     };
-    let said = said.unwrap_or_else(|| Status::failure(&status.to_string(), "the answer cannot be read"));
+    let said = said.unwrap_or_else(|| Status::failure(&status.to_string(), ""));
     kube::Error::Api(said.with_code(status.as_u16()).boxed())
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use k8s_openapi::api::core::v1::ConfigMap;
+
+    /// The bytes of a page of objects of which there is nothing but a name, as an answer of the test's API server.
+    pub(in crate::watch) fn page_of(names: &[&str], next: &str) -> serde_json::Value {
+        let mut list = list(names.iter().map(|name| object(name)).collect());
+        if let Some(metadata) = &mut list.metadata {
+            metadata.continue_token = Some(next.to_owned());
+        }
+        wrapped(&list).to_vec().into()
+    }
+
+    /// Reads one of them.
+    pub(in crate::watch) fn config_map(bytes: Bytes) -> Result<ConfigMap, DecodeError> {
+        let mut read = ConfigMap::default();
+        read.metadata.name = Some(message(bytes)?);
+        Ok(read)
+    }
 
     fn wrapped(message: &impl Message) -> Bytes {
         let raw = message.encode_to_vec().into();
@@ -207,7 +225,7 @@ mod tests {
             let cut = whole.slice(..length);
             let read = read_list(cut, message);
             assert!(
-                read.as_ref().map_or(true, |page| page.version.is_none()),
+                read.as_ref().is_ok_and(|page| page.version.is_none()) || read.is_err(),
                 "{length} bytes: {read:?}"
             );
         }

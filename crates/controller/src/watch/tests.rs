@@ -27,6 +27,19 @@ impl Sink<ConfigMap> for Recorder {
     }
 }
 
+/// The same of a kind that is listed in protobuf.
+struct InProtobuf(Recorder);
+
+impl Sink<ConfigMap> for InProtobuf {
+    async fn event(&mut self, event: Event<ConfigMap>) -> Result<(), Stopped> {
+        self.0.event(event).await
+    }
+
+    fn protobuf(&self) -> Option<ReadProtobuf<ConfigMap>> {
+        Some(pages::tests::config_map)
+    }
+}
+
 fn patience() -> Patience {
     Patience {
         relist: LONG * 100,
@@ -70,10 +83,19 @@ async fn told(
     answers: impl Fn(&Asked) -> (u16, Value) + Send + Sync + 'static,
     last: &str,
 ) -> (Vec<String>, Vec<Asked>) {
+    told_to(Recorder, patience, answers, last).await
+}
+
+async fn told_to<S: Sink<ConfigMap>>(
+    sink: impl FnOnce(Told) -> S,
+    patience: Patience,
+    answers: impl Fn(&Asked) -> (u16, Value) + Send + Sync + 'static,
+    last: &str,
+) -> (Vec<String>, Vec<Asked>) {
     let server = ApiServer::start(answers);
     let (watch, _control) = Watch::of("Test", Metrics::new("0"), Health::default(), patience);
     let told = Told::default();
-    let watching = watch.run(Api::<ConfigMap>::all(server.client()), Recorder(told.clone()));
+    let watching = watch.run(Api::<ConfigMap>::all(server.client()), sink(told.clone()));
     let ended = async {
         while !told.lock().unwrap().join(" ").ends_with(last) {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -262,6 +284,92 @@ async fn failures_one_after_the_other_lead_to_a_new_list() {
         .collect();
     // After each failure but the last it is asked how far the API server is.
     assert_eq!(lists[..2], [0, 2 * FAILURES_BEFORE_LIST as usize]);
+}
+
+async fn told_in_protobuf(
+    answers: impl Fn(&Asked) -> (u16, Value) + Send + Sync + 'static,
+    last: &str,
+) -> (String, Vec<Asked>) {
+    let sink = |told| InProtobuf(Recorder(told));
+    let (told, requests) = told_to(sink, patience(), answers, last).await;
+    (told.join(" "), requests)
+}
+
+fn asks_for_protobuf(asked: &Asked) -> bool {
+    asked.accept.starts_with("application/vnd.kubernetes.protobuf")
+}
+
+#[tokio::test]
+async fn a_kind_of_many_objects_is_listed_in_protobuf_where_the_server_has_it() {
+    let in_protobuf = |asked: &Asked| match (is_watch(asked), asked.query.contains("continue=next")) {
+        (true, _) => (ApiServer::STREAM, json!([event("ADDED", "c", 8)])),
+        (false, false) => (ApiServer::PROTOBUF, pages::tests::page_of(&["a"], "next")),
+        (false, true) => (ApiServer::PROTOBUF, pages::tests::page_of(&["b"], "")),
+    };
+    let in_json = |asked: &Asked| match (is_watch(asked), asked.query.contains("continue=next")) {
+        (true, _) => (ApiServer::STREAM, json!([event("ADDED", "c", 8)])),
+        (false, false) => list(7, &["a"], Some("next")),
+        (false, true) => list(7, &["b"], None),
+    };
+    let expected = "init +a +b done c";
+    let (told, requests) = told_in_protobuf(in_protobuf, "done c").await;
+    assert_eq!(told, expected);
+    let (lists, watches) = requests.split_at(2);
+    assert!(lists.iter().all(asks_for_protobuf), "{lists:#?}");
+    assert!(
+        lists
+            .iter()
+            .all(|asked| asked.accept.contains("application/json"))
+    );
+    assert!(!watches.iter().any(asks_for_protobuf), "{watches:#?}");
+    assert!(watches[0].query.contains("resourceVersion=7"), "{watches:#?}");
+    let (told, _) = told_in_protobuf(in_json, "done c").await;
+    assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn what_cannot_be_had_in_protobuf_is_listed_in_json() {
+    let broken = || (ApiServer::PROTOBUF, json!(b"k8s\0\xff".to_vec()));
+    let refused = |code: u16| move || (code, error(code));
+    let troubles: [Box<dyn Fn() -> (u16, Value) + Send + Sync>; 3] =
+        [Box::new(broken), Box::new(refused(406)), Box::new(refused(415))];
+    for trouble in troubles {
+        let answers = move |asked: &Asked| match (is_watch(asked), asks_for_protobuf(asked)) {
+            (true, _) => (ApiServer::STREAM, json!([])),
+            (false, true) => trouble(),
+            (false, false) => list(7, &["a"], None),
+        };
+        let (told, _) = told_in_protobuf(answers, "done").await;
+        assert_eq!(told, "init init +a done");
+    }
+}
+
+/// What a list tells of as gone is gone for good: half a list must never pass for a whole one.
+#[tokio::test]
+async fn a_list_in_protobuf_that_ends_early_begins_anew() {
+    let half = || {
+        let whole: Vec<u8> = serde_json::from_value(pages::tests::page_of(&["b"], "")).unwrap();
+        (ApiServer::PROTOBUF, json!(whole[..whole.len() - 1].to_vec()))
+    };
+    let expired = || (410, error(410));
+    let nothing = || (ApiServer::PROTOBUF, json!(Vec::<u8>::new()));
+    for trouble in [half, expired, nothing] {
+        let answers = move |asked: &Asked| match (is_watch(asked), asked.number) {
+            (true, _) => (ApiServer::STREAM, json!([])),
+            (false, 1) => trouble(),
+            (false, _) if asked.query.contains("continue=next") && asks_for_protobuf(asked) => {
+                (ApiServer::PROTOBUF, pages::tests::page_of(&["b"], ""))
+            }
+            (false, _) if asks_for_protobuf(asked) => {
+                (ApiServer::PROTOBUF, pages::tests::page_of(&["a"], "next"))
+            }
+            (false, _) => list(7, &["a", "b"], None),
+        };
+        let (told, requests) = told_in_protobuf(answers, "done").await;
+        assert_eq!(told, "init +a init +a +b done");
+        let protobuf_failed = !asks_for_protobuf(&requests[2]);
+        assert_eq!(protobuf_failed, trouble().0 == ApiServer::PROTOBUF);
+    }
 }
 
 #[test]
