@@ -28,6 +28,16 @@ pub(crate) fn compliance_name(key: &WorkloadKey) -> String {
     }
 }
 
+/// The longest name of an object (RFC 1123).
+const LONGEST_NAME: usize = 253;
+
+/// Whether a text is a segment of a path that means nothing but itself, as every object's name is.
+pub(crate) fn is_path_segment(text: &str) -> bool {
+    let means_itself = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte);
+    let moves = [".", ".."].contains(&text);
+    !text.is_empty() && !moves && text.len() <= LONGEST_NAME && text.bytes().all(means_itself)
+}
+
 /// Whether a text is a DNS subdomain (RFC 1123), as names of objects must be.
 pub(crate) fn is_object_name(text: &str) -> bool {
     let is_label = |label: &str| {
@@ -40,7 +50,7 @@ pub(crate) fn is_object_name(text: &str) -> bool {
                 .iter()
                 .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-')
     };
-    text.split('.').all(is_label)
+    text.len() <= LONGEST_NAME && text.split('.').all(is_label)
 }
 
 fn cut_and_hashed(whole: &str) -> String {

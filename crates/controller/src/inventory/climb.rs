@@ -208,7 +208,7 @@ pub(crate) struct Climb {
     pub(crate) path: Vec<WorkloadKey>,
     /// The result may differ as soon as an owner that was not seen yet is seen.
     pub(crate) settled: bool,
-    /// That owner is being asked for.
+    /// That owner is asked for, or will be again.
     pub(crate) asking: bool,
 }
 

@@ -14,7 +14,7 @@ use super::climb::BuiltIn;
 use super::served::{Kinds, Served, Troubled};
 use super::slim::{SlimOwner, SlimWorkload};
 use super::templates::TemplateFound;
-use crate::names::is_object_name;
+use crate::names::{is_object_name, is_path_segment};
 
 /// One question may not take longer.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -50,7 +50,7 @@ impl Lookup {
     /// The metadata of the object with this name. A name that no object can have is not asked for: whoever may create a pod
     /// may write into it what would become another request.
     pub(crate) async fn find(&self, client: &Client, key: &WorkloadKey) -> Found {
-        if !is_object_name(&key.name) {
+        if !may_name_an_object(key) {
             return Found::Nothing;
         }
         let found = self.in_time(key, self.ask(client, key)).await;
@@ -59,7 +59,7 @@ impl Lookup {
 
     /// The built-in workload with this name, with its template.
     pub(super) async fn template(&self, client: &Client, key: &WorkloadKey) -> TemplateFound {
-        let Some(kind) = BuiltIn::of(&key.group, &key.kind).filter(|_| is_object_name(&key.name)) else {
+        let Some(kind) = BuiltIn::of(&key.group, &key.kind).filter(|_| may_name_an_object(key)) else {
             return TemplateFound::Nothing;
         };
         let api: Api<SlimWorkload> = Api::namespaced_with(client.clone(), &key.namespace, &kind.resource());
@@ -144,6 +144,15 @@ impl Lookup {
     }
 }
 
+/// The name of an object of a custom kind may be any that the API server takes for a segment of a path, if that is one
+/// that means nothing but itself.
+fn may_name_an_object(key: &WorkloadKey) -> bool {
+    match BuiltIn::of(&key.group, &key.kind) {
+        Some(_) => is_object_name(&key.name),
+        None => is_path_segment(&key.name),
+    }
+}
+
 /// Once for each object until it can be read again: its dependents are judged all the same.
 fn tell(key: &WorkloadKey, trouble: &Trouble) {
     let WorkloadNames {
@@ -210,13 +219,17 @@ mod tests {
     use crate::testing::ApiServer;
     use serde_json::json;
 
-    fn replica_set(name: &str) -> WorkloadKey {
+    fn key(group: &str, kind: &str, name: &str) -> WorkloadKey {
         WorkloadKey::from(WorkloadNames {
             namespace: "shop".into(),
-            group: "apps".into(),
-            kind: "ReplicaSet".into(),
+            group: group.into(),
+            kind: kind.into(),
             name: name.into(),
         })
+    }
+
+    fn replica_set(name: &str) -> WorkloadKey {
+        key("apps", "ReplicaSet", name)
     }
 
     /// The API server takes any text as the name of an owner, and whoever may create a pod may write one.
@@ -224,6 +237,7 @@ mod tests {
     async fn a_name_that_no_object_can_have_makes_no_request() {
         let server = ApiServer::start(|_| (200, json!({"metadata": {"name": "web-1", "uid": "1"}})));
         let lookup = Lookup::default();
+        let endless = "a".repeat(254);
         for name in [
             "?watch=1",
             "#",
@@ -233,10 +247,12 @@ mod tests {
             "%2e%2e",
             "web 1",
             "",
-            "Web",
+            &endless,
         ] {
-            let found = lookup.find(&server.client(), &replica_set(name)).await;
-            assert!(matches!(found, Found::Nothing), "{name}: {found:?}");
+            for key in [replica_set(name), key("x.io", "App", name)] {
+                let found = lookup.find(&server.client(), &key).await;
+                assert!(matches!(found, Found::Nothing), "{key:?}: {found:?}");
+            }
             let found = lookup.template(&server.client(), &replica_set(name)).await;
             assert!(matches!(found, TemplateFound::Nothing), "{name}: {found:?}");
         }

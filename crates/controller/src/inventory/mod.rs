@@ -1,8 +1,8 @@
 //! The inventory: pods and their owners as the watches tell them, turned into facts for the engine.
 //!
 //! [`Inventory`] is pure: observations and the time go in, facts and questions about owners come out. A pod is told with
-//! the workload it belongs to; where an owner was not seen yet it is held for [`OWNER_WAIT`] at most and then told with
-//! the highest owner that is known, and told again when more is known. A pod whose owner vanishes stays with its workload
+//! the workload it belongs to; where an owner was not seen yet it is held for [`OWNER_WAIT`], or [`ANSWER_WAIT`] while that
+//! is asked for, and then told with the highest owner that is known, and told again when more is known. A pod whose owner vanishes stays with its workload
 //! for [`GRACE`], because that is how a deletion begins; if it runs on, it is judged as what it then belongs to.
 //!
 //! A cluster keeps ten old ReplicaSets for each Deployment. Those on which no pod rests are let go of as soon as the pods
@@ -47,7 +47,7 @@ use self::texts::{Pool, Texts};
 /// How long a new pod waits for an owner that was not seen yet.
 pub(crate) const OWNER_WAIT: Duration = Duration::from_secs(2);
 /// How long a new pod waits for an owner that is being asked for.
-const ANSWER_WAIT: Duration = Duration::from_secs(15);
+pub(crate) const ANSWER_WAIT: Duration = Duration::from_secs(15);
 /// How long a pod stays with a workload of which an owner vanished.
 const GRACE: Duration = Duration::from_secs(60);
 
@@ -80,7 +80,7 @@ pub(crate) struct Inventory {
     dependents: Dependents,
     /// Those that wait for an owner.
     waiting: HashMap<Uid, Wait>,
-    /// When each wait is over; one that ended before may still be here.
+    /// When each of these waits is over.
     ends_of_waits: BTreeSet<(Instant, Uid)>,
     texts: Texts,
     alike: Pool<Alike>,
@@ -158,8 +158,9 @@ impl Inventory {
         for uid in gone {
             self.drop_pod(&uid, &mut effects);
         }
-        self.pods_are_known = true;
-        self.let_go_of_owners(0);
+        // What was listed before the first list of the pods was in memory for it alone.
+        let patience = u8::from(std::mem::replace(&mut self.pods_are_known, true));
+        self.let_go_of_owners(patience);
         effects
     }
 
@@ -309,13 +310,12 @@ impl Inventory {
                 self.ends_of_waits.insert((until, uid));
                 break;
             }
-            let wait = self.waiting.get(&uid).copied();
-            match wait.filter(|wait| wait.until == until) {
-                None => {}
+            match self.waiting.remove(&uid) {
                 Some(wait) if self.hopes_for_an_answer(&uid, wait, now) => {
-                    self.wait(&uid, wait.since, now + OWNER_WAIT);
+                    let until = (now + OWNER_WAIT).min(wait.since + ANSWER_WAIT);
+                    self.wait(&uid, wait.since, until);
                 }
-                Some(_) => self.settle(&uid, Hold::TellNow, now, &mut effects),
+                _ => self.settle(&uid, Hold::TellNow, now, &mut effects),
             }
         }
         effects
@@ -332,8 +332,16 @@ impl Inventory {
         self.ends_of_waits.insert((until, uid.clone()));
     }
 
-    /// The questions about owners that could not be read and are due again.
+    fn stop_waiting(&mut self, uid: &Uid) {
+        if let Some(wait) = self.waiting.remove(uid) {
+            self.ends_of_waits.remove(&(wait.until, uid.clone()));
+        }
+    }
+
+    /// The questions about owners that could not be read, are due again, and are still needed.
     pub(crate) fn ask_again(&mut self, now: Instant) -> Effects {
+        let dependents = &self.dependents;
+        self.owners.forget_unused(|key| dependents.are_there(key), now);
         Effects {
             questions: self.owners.ask_again(now),
             ..Effects::default()
@@ -351,9 +359,7 @@ impl Inventory {
     }
 
     /// Forgets what nobody uses, and gives the templates that could not be read and must be asked for again.
-    pub(crate) fn tidy(&mut self, now: Instant) -> Effects {
-        let dependents = &self.dependents;
-        self.owners.forget_unused(|key| dependents.are_there(key), now);
+    pub(crate) fn tidy(&mut self) -> Effects {
         self.let_go_of_owners(1);
         self.keychains.forget_unused();
         self.alike.forget_unused();
@@ -421,15 +427,15 @@ impl Inventory {
         let Some(row) = self.pods.get(uid) else { return };
         let climbed = self.climb_of(row);
         self.follow(uid, &climbed, now, effects);
-        let Some(row) = self.pods.get_mut(uid) else { return };
         if !climbed.settled && hold == Hold::MayWait {
             if !self.waiting.contains_key(uid) {
-                let pause = if row.told.is_some() { GRACE } else { OWNER_WAIT };
-                self.wait(uid, now, now + pause);
+                let is_told = self.pods.get(uid).is_some_and(|row| row.told.is_some());
+                self.wait(uid, now, now + if is_told { GRACE } else { OWNER_WAIT });
             }
             return;
         }
-        self.waiting.remove(uid);
+        self.stop_waiting(uid);
+        let Some(row) = self.pods.get_mut(uid) else { return };
         let workload = workload_of(uid, row, &climbed);
         if row.told.as_ref().is_some_and(|told| is_same(told, &workload)) {
             return;
@@ -485,7 +491,7 @@ impl Inventory {
 
     fn drop_pod(&mut self, uid: &Uid, effects: &mut Effects) {
         let Some(row) = self.pods.remove(uid) else { return };
-        self.waiting.remove(uid);
+        self.stop_waiting(uid);
         self.dependents.remove(uid, &row.path);
         if let Some(workload) = row.told {
             self.roster.leave(&workload.key);

@@ -18,7 +18,8 @@ const BELIEVED: Duration = Duration::from_secs(600);
 const LEFT_ALONE: Duration = Duration::from_secs(30);
 /// How long an owner of a built-in kind that could not be read is left alone; doubles up to [`LEFT_ALONE`].
 const A_MOMENT: Duration = Duration::from_secs(1);
-/// An owner whose uid does not match is asked for again unless the answer is as fresh as this.
+/// An owner that is not there, or not with the uid that was expected, is asked for again unless the answer is as fresh
+/// as this.
 const FRESH: Duration = Duration::from_secs(5);
 
 /// What asking for an owner gave.
@@ -77,6 +78,7 @@ struct Asked {
     /// The number of the last question.
     number: u64,
     answer: Option<Answer>,
+    /// When it was asked for, or answered.
     at: Instant,
     /// None while it is asked for.
     again: Option<Instant>,
@@ -151,7 +153,9 @@ impl Owners {
             }
             Some(asked) => {
                 let due = asked.again.is_some_and(|again| again <= now);
-                let doubtful = !settled && asked.again.is_some() && now.duration_since(asked.at) >= FRESH;
+                let is_read = matches!(asked.answer, Some(Answer::Is(_) | Answer::Absent));
+                let is_fresh = now.duration_since(asked.at) < FRESH;
+                let doubtful = !settled && asked.again.is_some() && is_read && !is_fresh;
                 if !due && !doubtful {
                     return None;
                 }
@@ -167,7 +171,7 @@ impl Owners {
         })
     }
 
-    /// Whether anybody still waits for the answer.
+    /// Whether the answer counts: nothing came after the question. Pods may have gone.
     pub(crate) fn is_open(&self, question: &OwnerQuestion) -> bool {
         let asked = self.asked.get(&question.owner);
         asked.is_some_and(|asked| asked.number == question.number && asked.again.is_none())
@@ -198,6 +202,7 @@ impl Owners {
             true => (asked.pause * 2).min(longest),
             false => first,
         };
+        asked.at = now;
         asked.again = Some(now + asked.pause);
         let changed = match (&asked.answer, &answer) {
             (Some(Answer::Is(old)), Answer::Is(new)) => moves_a_climb(old, new),
@@ -292,9 +297,10 @@ impl Owners {
             let Some(all) = self.watched.get_mut(kind.kind) else {
                 continue;
             };
+            let key = keys_of(kind);
             for (namespace, seen) in &mut all.seen {
                 seen.retain(|name, seen| {
-                    let stays = seen.owner.controller.is_none() || is_needed(&key_in(kind, namespace, name));
+                    let stays = seen.owner.controller.is_none() || is_needed(&key(namespace, name));
                     let idle = if stays { 0 } else { seen.idle.saturating_add(1) };
                     seen.idle = idle;
                     idle <= patience
@@ -318,10 +324,10 @@ impl Owners {
             return Vec::new();
         };
         let list = all.list;
-        let mut missing = Vec::new();
+        let (key, mut missing) = (keys_of(kind), Vec::new());
         for (namespace, seen) in &mut all.seen {
             let gone = seen.extract_if(|_, seen| seen.list != list);
-            missing.extend(gone.map(|(name, _)| key_in(kind, namespace, &name)));
+            missing.extend(gone.map(|(name, _)| key(namespace, &name)));
         }
         all.seen.retain(|_, seen| !seen.is_empty());
         let is_of_kind = |key: &WorkloadKey| BuiltIn::of(&key.group, &key.kind) == Some(kind);
@@ -340,13 +346,17 @@ fn may_be_asked_for(key: &WorkloadKey) -> bool {
     }
 }
 
-fn key_in(kind: &BuiltIn, namespace: &Arc<str>, name: &str) -> WorkloadKey {
-    WorkloadKey::from(WorkloadNames {
-        namespace: namespace.clone(),
-        group: kind.group.into(),
-        kind: kind.kind.into(),
-        name: name.into(),
-    })
+/// Makes the keys of owners of one kind, from namespace and name.
+fn keys_of(kind: &BuiltIn) -> impl Fn(&Arc<str>, &str) -> WorkloadKey + use<> {
+    let (group, kind): (Arc<str>, Arc<str>) = (kind.group.into(), kind.kind.into());
+    move |namespace, name| {
+        WorkloadKey::from(WorkloadNames {
+            namespace: namespace.clone(),
+            group: group.clone(),
+            kind: kind.clone(),
+            name: name.into(),
+        })
+    }
 }
 
 /// A new generation alone moves nobody.

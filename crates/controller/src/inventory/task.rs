@@ -16,7 +16,7 @@ use super::owners::OwnerQuestion;
 use super::registered::{RegisteredSink, SeenRegistered, WorkloadTemplate};
 use super::slim::{SlimOwner, SlimPod, SlimWorkload, Unreadable};
 use super::templates::TemplateFound;
-use super::{Effects, Inventory, OWNER_WAIT, protobuf};
+use super::{ANSWER_WAIT, Effects, Inventory, OWNER_WAIT, protobuf};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::watch::{ReadProtobuf, Sink};
@@ -205,7 +205,7 @@ impl InventoryTask {
                     }
                     if now >= tidy_at {
                         tidy_at = now + TIDY_EVERY;
-                        let due = self.inventory.tidy(now);
+                        let due = self.inventory.tidy();
                         effects.add(due);
                     }
                     effects
@@ -348,8 +348,13 @@ impl InventoryTask {
     }
 
     async fn carry_out(&mut self, effects: Effects) -> Result<(), Stopped> {
-        self.questions
-            .extend(effects.questions.into_iter().map(Question::Owner));
+        for question in effects.questions {
+            // Whatever the trouble with custom kinds is, it is none of those that most pods have.
+            match BuiltIn::of(&question.owner.group, &question.owner.kind) {
+                Some(_) => self.questions.push_front(Question::Owner(question)),
+                None => self.questions.push_back(Question::Owner(question)),
+            }
+        }
         self.questions
             .extend(effects.templates.into_iter().map(Question::Template));
         self.ask();
@@ -382,7 +387,7 @@ impl InventoryTask {
     /// Every pod of the first list is told after the inventory's patience; pods that came since may be held,
     /// and must not hold everything up.
     fn is_all_told(&self) -> bool {
-        let patience_is_over = |listed: Instant| listed.elapsed() > OWNER_WAIT * 2;
+        let patience_is_over = |listed: Instant| listed.elapsed() > ANSWER_WAIT + OWNER_WAIT;
         self.pods_listed
             .is_some_and(|listed| patience_is_over(listed) || self.inventory.holds_nobody())
     }
@@ -405,9 +410,14 @@ mod tests {
     }
 
     fn pod_of_a_custom_owner() -> SlimPod {
+        pod_of("db.example.com/v1", "Postgres", "main")
+    }
+
+    /// A pod that is called as its owner.
+    fn pod_of(api_version: &str, kind: &str, name: &str) -> SlimPod {
         serde_json::from_value(json!({
-            "metadata": {"name": "a", "namespace": "shop", "uid": "a", "ownerReferences": [
-                {"apiVersion": "db.example.com/v1", "kind": "Postgres", "name": "main", "uid": "p", "controller": true},
+            "metadata": {"name": name, "namespace": "shop", "uid": name, "ownerReferences": [
+                {"apiVersion": api_version, "kind": kind, "name": name, "uid": "p", "controller": true},
             ]},
             "spec": {"containers": [{"name": "db", "image": "r/db:1"}]},
             "status": {"phase": "Running", "containerStatuses": [{"name": "db", "imageID": ""}]},
@@ -435,5 +445,38 @@ mod tests {
             Some("Postgres.db.example.com/main")
         );
         assert!(task.asked.is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_first_list_is_not_told_while_a_pod_waits_for_an_answer() {
+        let mut task = task();
+        let now = Instant::now();
+        task.inventory.pod(&pod_of_a_custom_owner(), now).unwrap();
+        let before = |ago: Duration| now.checked_sub(ago);
+        task.pods_listed = before(ANSWER_WAIT);
+        assert!(!task.is_all_told());
+        task.pods_listed = before(ANSWER_WAIT + 2 * OWNER_WAIT);
+        assert!(
+            task.is_all_told(),
+            "one that never answers holds nobody up for ever"
+        );
+    }
+
+    /// A custom kind that hangs may take every place for as long as a question may last.
+    #[tokio::test]
+    async fn a_replica_set_is_asked_for_before_owners_of_custom_kinds() {
+        let mut task = task();
+        let now = Instant::now();
+        let mut effects = Effects::default();
+        for name in ["a", "b", "c", "d", "e"] {
+            let pod = pod_of("x.io/v1", "App", name);
+            effects.add(task.inventory.pod(&pod, now).unwrap());
+        }
+        let pod = pod_of("apps/v1", "ReplicaSet", "web");
+        effects.add(task.inventory.pod(&pod, now).unwrap());
+        task.carry_out(effects).await.unwrap();
+        let is_of_web = |question: &Question| matches!(question, Question::Owner(question) if &*question.owner.name == "web");
+        assert!(task.asked.values().any(is_of_web), "{:?}", task.asked);
+        assert_eq!((task.asked.len(), task.questions.len()), (QUESTIONS, 2));
     }
 }

@@ -348,7 +348,7 @@ mod tests {
         };
         answer(&mut inventory, TemplateFound::OutOfReach);
         assert!(inventory.holds_nobody(), "what cannot be read holds nobody up");
-        assert_eq!(inventory.tidy(now).templates, asked, "it is asked for again");
+        assert_eq!(inventory.tidy().templates, asked, "it is asked for again");
         answer(&mut inventory, TemplateFound::Workload(Box::new(alone.clone())));
         assert_eq!(told(&effects), ["ReplicaSet starts r/app:1"]);
         assert!(
