@@ -2,8 +2,9 @@
 //!
 //! [`Inventory`] is pure: observations and the time go in, facts and questions about owners come out. A pod is told with
 //! the workload it belongs to; where an owner was not seen yet it is held for [`OWNER_WAIT`], or [`ANSWER_WAIT`] while that
-//! is asked for, and then told with the highest owner that is known, and told again when more is known. A pod whose owner vanishes stays with its workload
-//! for [`GRACE`], because that is how a deletion begins; if it runs on, it is judged as what it then belongs to.
+//! is asked for, and then told with the highest owner that is known, and told again when more is known. A pod whose owner
+//! vanishes stays with its workload for [`GRACE`], because that is how a deletion begins; if it runs on, it is judged as
+//! what it then belongs to.
 //!
 //! A cluster keeps ten old ReplicaSets for each Deployment. Those on which no pod rests are let go of as soon as the pods
 //! are known; one that a pod names later is asked for.

@@ -135,8 +135,8 @@ impl Owners {
     /// The question about the owner, where it must be asked now.
     pub(crate) fn ask(&mut self, key: &WorkloadKey, settled: bool, now: Instant) -> Option<OwnerQuestion> {
         let built_in = BuiltIn::of(&key.group, &key.kind);
-        let is_watched = built_in.is_some_and(|kind| self.watched_owner(kind, key).is_some());
-        if is_watched || !may_be_asked_for(key) {
+        let is_held = built_in.is_some_and(|kind| self.is_held(kind, key));
+        if is_held || !may_be_asked_for(key) {
             return None;
         }
         let number = self.questions + 1;
@@ -226,7 +226,7 @@ impl Owners {
     /// Forgets the owners that were asked for, that nobody needs and that are due to be asked for again.
     pub(crate) fn forget_unused(&mut self, used: impl Fn(&WorkloadKey) -> bool, now: Instant) {
         self.asked
-            .retain(|key, asked| used(key) || asked.again.is_none_or(|again| again > now));
+            .retain(|key, asked| asked.again.is_none_or(|again| again > now) || used(key));
     }
 
     /// Whether a built-in owner is held as its watch tells of it.
