@@ -21,6 +21,7 @@ use crate::index::{Index, Role, Touched, Use};
 use crate::judge::Cause;
 use crate::keys::KeySet;
 use crate::pending::Ahead;
+use crate::places::Places;
 use crate::policies::PolicyObject;
 use crate::queue::{UpdateQueue, Urgency};
 use crate::report::Target;
@@ -31,7 +32,7 @@ use crate::subject::{Change, Subject, SubjectKey, Subjects};
 use crate::tags::Tags;
 use crate::tally::Tally;
 use crate::templates::Templates;
-use crate::turns::{Places, Turns};
+use crate::turns::Turns;
 
 /// A pod that has not started says nothing until it is this old.
 pub(crate) const START_GRACE: SignedDuration = SignedDuration::from_secs(15);
@@ -205,6 +206,9 @@ impl Engine {
                 .chain(self.kept_tags())
                 .collect();
             self.store.prune(running, now);
+            let registries: BTreeSet<&str> = self.matching.keys().map(Repository::registry).collect();
+            self.places
+                .forget_unused(|registry| registries.contains(registry));
         }
     }
 

@@ -45,6 +45,7 @@ mod offline;
 mod passes;
 mod past;
 mod pending;
+mod places;
 mod policies;
 mod preview;
 mod queue;

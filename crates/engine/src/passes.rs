@@ -38,7 +38,7 @@ impl Engine {
         let haste = |key: &SubjectKey| subjects.get(key).map_or(Haste::Regular, Subject::haste);
         self.turns.line_up(now, haste);
         loop {
-            let key = self.turns.next_turn(&mut self.places, has_room)?;
+            let key = self.turns.next_turn(&mut self.places, has_room, now)?;
             let wants = self.wants(&key);
             match self.subjects.get_mut(&key) {
                 Some(subject) => {
@@ -46,7 +46,7 @@ impl Engine {
                     subject.plan.in_flight = true;
                     return Some(subject.ask(wants));
                 }
-                None => self.places.give_back(&key.repository),
+                None => self.places.give_back(key.repository.registry()),
             }
         }
     }
@@ -54,7 +54,7 @@ impl Engine {
     /// Takes the answer of a look-up in.
     pub(crate) fn absorb_pass(&mut self, pass: Pass, now: Timestamp) {
         let key = pass.subject.clone();
-        self.places.give_back(&key.repository);
+        self.places.give_back(key.repository.registry());
         let limit = self.shortest_interval(&key);
         let Some(subject) = self.subjects.get_mut(&key) else {
             return;

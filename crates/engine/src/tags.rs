@@ -317,15 +317,15 @@ impl Engine {
         let haste = |key: &TagKey| rows.get(key).map_or(Haste::Regular, |row| row.haste());
         self.tags.turns.line_up(now, haste);
         loop {
-            let key = self.tags.turns.next_turn(&mut self.places, has_room)?;
+            let key = self.tags.turns.next_turn(&mut self.places, has_room, now)?;
             let soon = self.is_looked_up_soon(&key);
             let Some(row) = self.tags.rows.get_mut(&key) else {
-                self.places.give_back(&key.repository);
+                self.places.give_back(key.repository.registry());
                 continue;
             };
             row.plan.due = None;
             if soon {
-                self.places.give_back(&key.repository);
+                self.places.give_back(key.repository.registry());
                 self.tags.set_due(&key, Some(after(now, LOOKED_UP_SOON)));
                 continue;
             }
@@ -367,7 +367,7 @@ impl Engine {
     /// Takes an answer in.
     pub(crate) fn absorb_tag(&mut self, resolved: Resolved, now: Timestamp) {
         let Resolved { tag: key, answer } = resolved;
-        self.places.give_back(&key.repository);
+        self.places.give_back(key.repository.registry());
         if let Some(row) = self.tags.rows.get_mut(&key) {
             row.plan.in_flight = false;
         }

@@ -2,16 +2,15 @@
 //! other. In a line what is new comes first, then what is open or missing, then what holds, each in the order in which it
 //! became due; and every fourth turn belongs to whoever has waited longest, so that nobody starves.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use image::Repository;
 use jiff::Timestamp;
 
+use crate::places::Places;
 use crate::schedule::Agenda;
 
-/// Look-ups at one registry at the same time.
-const PER_REGISTRY: usize = 16;
 /// Where there is no room for what holds at the first repositories, so many are looked through for one that has.
 const LOOKED_THROUGH: usize = 64;
 /// Every so many turns one belongs to whoever has waited longest.
@@ -32,33 +31,6 @@ pub(crate) enum Haste {
 pub(crate) trait Asked: Ord + Clone {
     /// Where.
     fn repository(&self) -> &Repository;
-}
-
-/// What is asked at each registry at the moment, images and tags together.
-#[derive(Debug, Default)]
-pub(crate) struct Places {
-    taken: HashMap<String, usize>,
-}
-
-impl Places {
-    fn are_free_at(&self, registry: &str) -> bool {
-        self.taken.get(registry).is_none_or(|taken| *taken < PER_REGISTRY)
-    }
-
-    fn take(&mut self, registry: &str) {
-        *self.taken.entry(registry.to_owned()).or_default() += 1;
-    }
-
-    /// One that was taken is free again.
-    pub(crate) fn give_back(&mut self, repository: &Repository) {
-        let registry = repository.registry();
-        if let Some(taken) = self.taken.get_mut(registry) {
-            *taken = taken.saturating_sub(1);
-            if *taken == 0 {
-                self.taken.remove(registry);
-            }
-        }
-    }
 }
 
 /// Those who wait for their time, and those whose time has come.
@@ -130,14 +102,18 @@ impl<K: Asked> Turns<K> {
         &mut self,
         places: &mut Places,
         has_room: &dyn Fn(&Repository) -> bool,
+        now: Timestamp,
     ) -> Option<K> {
         let after_last = (Bound::Excluded(self.last.as_str()), Bound::Unbounded);
         let until_last = (Bound::Unbounded, Bound::Included(self.last.as_str()));
         let lines = self.lines.range::<str, _>(after_last);
         let lines = lines.chain(self.lines.range::<str, _>(until_last));
-        let (registry, (haste, due, key)) = lines
-            .filter(|(registry, _)| places.are_free_at(registry))
-            .find_map(|(registry, line)| Some((registry.clone(), line.next(has_room)?)))?;
+        let (registry, (haste, due, key)) = {
+            let is_free = places.free(now);
+            lines
+                .filter(|(registry, _)| is_free(registry))
+                .find_map(|(registry, line)| Some((registry.clone(), line.next(has_room)?)))?
+        };
         places.take(&registry);
         if let Some(line) = self.lines.get_mut(&registry) {
             line.turns += 1;
@@ -235,8 +211,8 @@ mod tests {
     fn order(turns: &mut Turns<TagKey>, has_room: &dyn Fn(&Repository) -> bool) -> Vec<String> {
         let mut places = Places::default();
         let next = || {
-            let key = turns.next_turn(&mut places, has_room)?;
-            places.give_back(&key.repository);
+            let key = turns.next_turn(&mut places, has_room, at(100))?;
+            places.give_back(key.repository.registry());
             Some(key.tag.to_string())
         };
         std::iter::from_fn(next).collect()
