@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use controller::{
-    ControllerOptions, Metrics, NotifyOptions, PullSecretReader, RegistryCredentials, WorkloadTemplate,
+    Clients, ControllerOptions, Metrics, NotifyOptions, PullSecretReader, RegistryCredentials,
+    WorkloadTemplate,
 };
 use engine::{EngineOptions, PullSecrets};
 use registry::{Client, ClientOptions, Cloud};
@@ -156,13 +157,15 @@ async fn operate(arguments: ControllerArguments) -> Result<(), AnyError> {
             .registries
             .options(concat!("assay/", env!("CARGO_PKG_VERSION")))
     })?;
-    let cluster = kube::Client::try_default().await.map_err(|error| {
+    let clients = clients_of_the_cluster().await.map_err(|error| {
         format!("no cluster can be reached: {error}; run in a pod, or set KUBECONFIG to a file that kubectl accepts")
     })?;
     let options = arguments.options();
-    let (engine, engine_ended) =
-        engine::start(&arguments.engine_options(&cluster, &options), registries.clone())?;
-    let ended = controller::run(options, cluster, registries, engine, metrics, shutdown()?).await;
+    let (engine, engine_ended) = engine::start(
+        &arguments.engine_options(&clients.reads, &options),
+        registries.clone(),
+    )?;
+    let ended = controller::run(options, clients, registries, engine, metrics, shutdown()?).await;
     // The engine ends when its last handle is dropped; by then everything it keeps is on disk.
     if tokio::time::timeout(controller::ENGINE_ENDS_WITHIN, engine_ended)
         .await
@@ -171,6 +174,10 @@ async fn operate(arguments: ControllerArguments) -> Result<(), AnyError> {
         tracing::warn!("the engine did not end in time");
     }
     Ok(ended?)
+}
+
+async fn clients_of_the_cluster() -> Result<Clients, AnyError> {
+    Ok(Clients::new(kube::Config::infer().await?)?)
 }
 
 /// Two watches of one kind would contradict each other.

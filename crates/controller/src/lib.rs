@@ -3,6 +3,7 @@
 //! The only crate that talks to the API server. It decides nothing about images: facts go to the
 //! engine, and what the engine answers is written wherever users look. [`run`] is the whole of it.
 
+mod clients;
 mod compliances;
 mod dated;
 mod ending;
@@ -38,6 +39,7 @@ mod versions;
 mod watch;
 mod write;
 
+pub use clients::Clients;
 pub use ending::ENGINE as ENGINE_ENDS_WITHIN;
 pub use inventory::registered::{WorkloadTemplate, WorkloadTemplateError};
 pub use loops::LoopError;

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
+use crate::clients::Clients;
 use crate::compliances::ComplianceSink;
 use crate::ending;
 use crate::events::EventTask;
@@ -126,7 +127,7 @@ impl From<LoopEnd> for ControllerError {
 /// pulled, writes under way end, waiting Events are sent, the Lease is given back: within 30 s in all.
 pub async fn run(
     options: ControllerOptions,
-    client: Client,
+    clients: Clients,
     registries: registry::Client,
     engine: Handle,
     metrics: Arc<Metrics>,
@@ -141,7 +142,7 @@ pub async fn run(
         None => None,
     };
     let outside = Outside {
-        client,
+        clients,
         registries,
         listener,
         notifications,
@@ -180,7 +181,7 @@ struct Stops {
 
 /// What the controller talks to, besides the engine.
 struct Outside {
-    client: Client,
+    clients: Clients,
     registries: registry::Client,
     listener: TcpListener,
     notifications: Option<(NotifyTask, NotifyQueue)>,
@@ -189,7 +190,7 @@ struct Outside {
 /// What the loops share.
 #[derive(Clone)]
 struct Shared {
-    client: Client,
+    clients: Clients,
     engine: Handle,
     metrics: Arc<Metrics>,
     health: Health,
@@ -205,15 +206,15 @@ struct Shared {
 impl Controller {
     fn start(options: &ControllerOptions, outside: Outside, engine: Handle, metrics: Arc<Metrics>) -> Self {
         let Outside {
-            client,
+            clients,
             registries,
             listener,
             notifications,
         } = outside;
         let (health, stops, mut loops) = (Health::default(), Stops::default(), Loops::default());
-        let leadership = lead(options, &client, &health, &stops, &mut loops);
+        let leadership = lead(options, &clients.reads, &health, &stops, &mut loops);
         let shared = Shared {
-            client,
+            clients,
             engine,
             metrics,
             health: health.clone(),
@@ -246,6 +247,7 @@ impl Controller {
         };
         let writer = Arc::new(Writer {
             engine: shared.engine.clone(),
+            reads: shared.clients.reads.clone(),
             requests: shared.requests(),
             ledger: shared.ledger,
             policies: shared.policies,
@@ -316,7 +318,7 @@ impl Shared {
 
     fn requests(&self) -> Requests {
         Requests {
-            client: self.client.clone(),
+            client: self.clients.writes.clone(),
             leadership: self.leadership.clone(),
             metrics: self.metrics.clone(),
         }
@@ -325,7 +327,7 @@ impl Shared {
     /// Starts to keep one kind up to date; gives what becomes true when all that existed at the start is told.
     fn keep<K: Kept>(&self, loops: &mut Loops, kept: K) -> watch::Receiver<bool> {
         let (task, sink, told) = UpkeepTask::new(kept, self.requests(), self.health.clone());
-        self.watch(loops, K::KIND, dynamic::<K::Resource>(&self.client), sink);
+        self.watch(loops, K::KIND, dynamic::<K::Resource>(&self.clients.reads), sink);
         loops.spawn(K::LOOP, async move { Ok(task.run().await?) });
         told
     }
@@ -338,7 +340,7 @@ impl Shared {
             self.leadership.clone(),
             self.metrics.clone(),
         );
-        self.watch(loops, K::KIND, dynamic::<K::Resource>(&self.client), sink)
+        self.watch(loops, K::KIND, dynamic::<K::Resource>(&self.clients.reads), sink)
     }
 
     /// Starts the watch of one kind.
@@ -365,7 +367,7 @@ fn keep_all(
     options: &ControllerOptions,
     registries: registry::Client,
 ) -> Vec<watch::Receiver<bool>> {
-    let own = OwnNamespace::new(shared.client.clone(), options.namespace.clone());
+    let own = OwnNamespace::new(shared.clients.reads.clone(), options.namespace.clone());
     let trust_roots = TrustRoots::new(
         shared.engine.clone(),
         shared.metrics.clone(),
@@ -391,14 +393,14 @@ fn watch_all(
     lookup: &Arc<Lookup>,
     options: &ControllerOptions,
 ) -> (ListControl, watch::Receiver<bool>) {
-    let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(shared.client.clone());
+    let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(shared.clients.reads.clone());
     let sink = NamespaceSink::new(shared.engine.clone());
     let namespaces = shared.watch(loops, "Namespace", namespaces, sink);
     let policies = shared.watch_objects::<Policies>(loops, &shared.policies);
     let keys = shared.watch_objects::<Keys>(loops, &shared.keys);
     let revocations = shared.watch_objects::<Revocations>(loops, &shared.revocations);
     let exceptions = shared.watch_objects::<Exceptions>(loops, &shared.exceptions);
-    let compliances: Api<DeserializeGuard<ImageCompliance>> = Api::all(shared.client.clone());
+    let compliances: Api<DeserializeGuard<ImageCompliance>> = Api::all(shared.clients.reads.clone());
     let sink = ComplianceSink::new(
         shared.engine.clone(),
         shared.ledger.clone(),
@@ -435,7 +437,7 @@ fn watch_inventory(
     lookup: &Arc<Lookup>,
     options: &ControllerOptions,
 ) -> (Vec<ListControl>, watch::Receiver<bool>) {
-    let client = &shared.client;
+    let client = &shared.clients.reads;
     let keychains = Keychains::new(options.registry_credentials == RegistryCredentials::Workload);
     let (inventory, inlet, pods_told) = InventoryTask::new(
         Inventory::new(roster.clone(), keychains),
@@ -494,7 +496,7 @@ fn watch_registered(
             shared.health.clone(),
             shared.patience,
         );
-        let (kind, client) = (Arc::new(template.clone()), shared.client.clone());
+        let (kind, client) = (Arc::new(template.clone()), shared.clients.reads.clone());
         let sink = inlet.registered(kind.clone());
         loops.spawn(name, async move {
             let resource = until_served(&client, &kind).await;

@@ -73,7 +73,7 @@ async fn after_a_fault_the_lease_is_given_back_and_the_loop_that_ended_is_named(
     };
     let controller = tokio::spawn(run(
         options(),
-        server.client(),
+        server.clients(),
         registries,
         engine,
         Metrics::new("0"),
@@ -102,7 +102,7 @@ async fn an_orderly_end_gives_the_lease_back_and_is_no_error() {
     };
     let ended = run(
         options(),
-        server.client(),
+        server.clients(),
         registries,
         engine,
         Metrics::new("0"),

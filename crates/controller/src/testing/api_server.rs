@@ -12,6 +12,7 @@ use futures::{StreamExt, stream};
 use serde_json::Value;
 use tokio::sync::{broadcast, watch};
 
+use crate::clients::Clients;
 use crate::lease::Leadership;
 use crate::metrics::Metrics;
 use crate::write::request::Requests;
@@ -100,6 +101,14 @@ impl ApiServer {
             async move { server.answer(request).await }
         };
         kube::Client::new(Router::new().fallback(answer), "default")
+    }
+
+    /// Clients of this server.
+    pub(crate) fn clients(&self) -> Clients {
+        Clients {
+            reads: self.client(),
+            writes: self.client(),
+        }
     }
 
     /// Requests to this server.

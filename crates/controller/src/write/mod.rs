@@ -25,6 +25,7 @@ use api::{ImageExceptionStatus, ImagePolicyStatus, KeyRevocationStatus, SigningK
 use engine::{Handle, Stopped, Target, Update, WorkloadAnswer, WorkloadKey};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use jiff::Timestamp;
+use kube::Client;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -63,6 +64,7 @@ const NAME: &str = "writer";
 /// Everything that a write needs.
 pub(crate) struct Writer {
     pub(crate) engine: Handle,
+    pub(crate) reads: Client,
     pub(crate) requests: Requests,
     pub(crate) ledger: Ledger,
     pub(crate) policies: Objects<ImagePolicyStatus>,

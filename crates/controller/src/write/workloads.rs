@@ -264,7 +264,7 @@ impl Writer {
 
     /// Whether a workload exists under this uid.
     pub(crate) async fn exists(&self, key: &WorkloadKey, uid: &str) -> Existence {
-        match self.lookup.find(&self.requests.client, key).await {
+        match self.lookup.find(&self.reads, key).await {
             Found::Metadata(found) if found.uid.as_deref() == Some(uid) => Existence::Yes,
             Found::Metadata(_) | Found::Nothing => Existence::No,
             Found::OutOfReach => Existence::CannotTell,
