@@ -273,6 +273,8 @@ fn failure(place: &Place, host: &str, error: &reqwest::Error) -> Error {
     let cause = root_cause(error);
     let why = if error.is_timeout() {
         format!("connecting to {host} took too long")
+    } else if let Some(advice) = tls_error(error).and_then(|found| what_to_do(found, host)) {
+        format!("no connection to {host}: {advice}")
     } else if error.is_connect() {
         format!("no connection to {host}: {cause}")
     } else {
@@ -283,14 +285,43 @@ fn failure(place: &Place, host: &str, error: &reqwest::Error) -> Error {
 
 /// What the guard said when the name was resolved for a connection.
 fn resolve_error(error: &reqwest::Error) -> Option<&ResolveError> {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(current) = cause {
-        if let Some(found) = current.downcast_ref::<ResolveError>() {
-            return Some(found);
-        }
-        cause = current.source();
+    causes(error).find_map(|cause| cause.downcast_ref())
+}
+
+/// What was wrong with TLS.
+fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
+    causes(error).find_map(|cause| cause.downcast_ref())
+}
+
+/// What is wrong and what to do, where the text of the error would not tell.
+fn what_to_do(error: &rustls::Error, host: &str) -> Option<String> {
+    match error {
+        rustls::Error::InvalidMessage(_) => Some(format!(
+            "it does not speak TLS; where plain http is meant, say plainHTTP: true in a RegistryConfig, or \
+             --insecure-registry {host}"
+        )),
+        rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer) => Some(
+            "nobody known here vouches for its certificate; put its authority in caBundle of a RegistryConfig"
+                .to_owned(),
+        ),
+        _ => None,
     }
-    None
+}
+
+type AnyError = dyn std::error::Error + 'static;
+
+/// The error and what caused it, one after the other.
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &AnyError> {
+    let first: &AnyError = error;
+    std::iter::successors(Some(first), |current| {
+        // What an I/O error wraps is left out by `source`.
+        let wrapped = current
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref);
+        wrapped
+            .map(|wrapped| wrapped as &AnyError)
+            .or_else(|| current.source())
+    })
 }
 
 pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {

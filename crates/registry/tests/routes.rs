@@ -121,6 +121,11 @@ async fn a_route_brings_the_certificates_of_its_own_registry_and_of_no_other() {
     client.set_routes(Routes::default()).unwrap();
     let error = client.tagged_manifest(&repository(&one), "v1").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    let text = error.to_string();
+    assert!(
+        text.contains("vouches for its certificate") && text.contains("caBundle"),
+        "{text}"
+    );
     assert_eq!((one.count(), other.count()), (1, 0));
 }
 

@@ -20,6 +20,11 @@ async fn plain_http_is_spoken_only_where_it_is_allowed_loopback_included() {
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    let (text, flag) = (error.to_string(), format!("--insecure-registry {}", fake.host()));
+    assert!(
+        text.contains("does not speak TLS") && text.contains(&flag) && text.contains("plainHTTP: true"),
+        "{text}"
+    );
     assert_eq!(fake.count(), 0);
     assert!(
         client(&[&fake])
