@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use api::ImageCompliance;
+use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
 use serde_json::json;
 use testkit::{BulkSigner, Cluster, Outage, Pushed, eventually};
@@ -160,10 +161,23 @@ impl Pair {
     async fn until_told(&self, count: usize, reason: &str, times: usize) {
         let look = async || match self.told(count, reason).await {
             told if told.iter().all(|&told| told == times) => Ok(()),
-            told => Err(format!("{told:?}")),
+            told => Err(format!("{told:?}; of the first: {:#?}", self.story_of(0).await)),
         };
         let what = format!("{reason} to be told {times} times of each");
         eventually(&what, PATIENCE, look).await.unwrap();
+    }
+
+    /// All Events about a workload, each with its time and its note.
+    async fn story_of(&self, number: usize) -> Vec<String> {
+        let about = format!("Deployment/{} ", Self::name(number));
+        let events = self.scene.events(self.scene.name()).await.into_iter();
+        let of_it = events.filter(|event| summary(event).starts_with(&about));
+        let told = |event: Event| {
+            let (at, note) = (event.event_time.clone(), event.note.clone());
+            let at = at.map(|at| at.0.to_string()).unwrap_or_default();
+            format!("{at} {}: {}", summary(&event), note.unwrap_or_default())
+        };
+        of_it.map(told).collect()
     }
 
     async fn stage(&self, stage: &str) {
