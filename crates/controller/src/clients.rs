@@ -8,7 +8,7 @@ pub struct Clients {
     /// Sends a request again by itself where the API server is too busy for it (429, 503, 504).
     pub reads: Client,
     /// Sends everything once: a write that is sent again counts twice against the budget of writes, and may meet itself
-    /// and be told that somebody else was faster.
+    /// and be told that somebody else was faster. What is read for the sake of a write goes the same way.
     pub writes: Client,
 }
 

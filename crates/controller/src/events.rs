@@ -30,6 +30,8 @@ pub(crate) const BURST: NonZeroU32 = NonZeroU32::new(300).unwrap();
 pub(crate) const QUEUE: usize = 4096;
 /// How long one Event is tried from its turn on.
 const TRIED_FOR: Duration = Duration::from_secs(60);
+/// How soon an Event is tried again where the API server is not there.
+const AWAY: Duration = Duration::from_secs(1);
 /// How often one Event is tried that meets trouble: those that wait behind it may have none.
 const ATTEMPTS: u32 = 4;
 /// The longest note, in bytes.
@@ -227,6 +229,7 @@ impl EventTask {
                     (Duration::ZERO, lapsed, EventOutcome::Dropped)
                 }
                 Refused::Throttled(pause) => (*pause, turn, EventOutcome::Failed),
+                Refused::Away(_) => (AWAY, turn, EventOutcome::Failed),
                 Refused::Trouble(_) => {
                     failed += 1;
                     (Duration::from_secs(failed.into()), turn, EventOutcome::Failed)

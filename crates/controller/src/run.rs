@@ -212,7 +212,7 @@ impl Controller {
             notifications,
         } = outside;
         let (health, stops, mut loops) = (Health::default(), Stops::default(), Loops::default());
-        let leadership = lead(options, &clients.reads, &health, &stops, &mut loops);
+        let leadership = lead(options, &clients.writes, &health, &stops, &mut loops);
         let shared = Shared {
             clients,
             engine,

@@ -32,7 +32,7 @@ use crate::lease::Leadership;
 use crate::objects::{UNREADABLE, read_spec};
 use crate::watch::{Roll, Sink};
 use crate::write::now;
-use crate::write::request::Requests;
+use crate::write::request::{Refused, Requests};
 
 /// How often what the objects refer to is read again.
 const READ_EVERY: Duration = Duration::from_secs(60);
@@ -186,7 +186,9 @@ impl<K: Kept> UpkeepTask<K> {
             led = self.leadership.leads();
             read_again = Instant::now() + spread(READ_EVERY);
             if self.listed {
-                self.bring_up_to_date().await?;
+                if let Some(pause) = self.bring_up_to_date().await? {
+                    read_again = read_again.min(Instant::now() + spread(pause));
+                }
                 self.told.send_replace(true);
             }
         }
@@ -233,11 +235,13 @@ impl<K: Kept> UpkeepTask<K> {
         !same
     }
 
-    async fn bring_up_to_date(&mut self) -> Result<(), Stopped> {
+    /// Writes every status that is not as it should be; says how soon to try again what could not be written.
+    async fn bring_up_to_date(&mut self) -> Result<Option<Duration>, Stopped> {
         let statuses = self.kept.bring_up_to_date(&self.objects, now()).await?;
         if !self.leadership.leads() {
-            return Ok(());
+            return Ok(None);
         }
+        let mut again = None;
         for (name, status) in statuses {
             let Some(held) = self.objects.get_mut(&name) else {
                 continue;
@@ -250,14 +254,18 @@ impl<K: Kept> UpkeepTask<K> {
                     held.resource_version = written;
                     held.status = status;
                 }
-                // A newer version of the object is on its way by the watch; what else failed is tried at the next turn.
                 Err(refused) => {
-                    tracing::warn!(kind = K::KIND, %name, refused, "a status was not written and is tried again");
+                    tracing::warn!(kind = K::KIND, %name, %refused, "a status was not written and is tried again");
+                    again = soonest(again, refused.passes_within());
                 }
             }
         }
-        Ok(())
+        Ok(again)
     }
+}
+
+fn soonest(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    one.into_iter().chain(other).min()
 }
 
 /// Writes one status; gives the version of the object that carries it.
@@ -266,11 +274,10 @@ async fn put<K: Kept>(
     name: &str,
     version: &str,
     status: &K::Status,
-) -> Result<String, String> {
-    let status = serde_json::to_value(status).map_err(|error| error.to_string())?;
-    let answer = requests
+) -> Result<String, Refused> {
+    let status = serde_json::to_value(status).map_err(|error| Refused::Invalid(error.to_string()))?;
+    let object = requests
         .put_status::<K::Resource>(K::KIND, name, version, status)
-        .await;
-    let object = answer.map_err(|refused| refused.to_string())?;
+        .await?;
     Ok(object.metadata.resource_version.unwrap_or_default())
 }

@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::pace::Pace;
 use self::pace::Rest;
-use self::request::{Refused, Requests};
+use self::request::{AFTER_TROUBLE, Refused, Requests};
 pub(crate) use self::statuses::CONDITION_CHARACTERS;
 use self::totals::Report;
 use self::workloads::{Decision, Work};
@@ -53,8 +53,6 @@ use crate::watch::ListControl;
 const IN_FLIGHT: usize = 16;
 /// How soon an update comes again that found its object busy.
 const BUSY: Duration = Duration::from_millis(200);
-/// How soon an update comes again that met trouble.
-const AFTER_TROUBLE: Duration = Duration::from_secs(2);
 /// How soon an update comes again that the API server does not accept.
 const AFTER_REFUSAL: Duration = Duration::from_secs(60);
 
@@ -339,12 +337,15 @@ impl Writer {
         match refused {
             Refused::NamespaceGone => None,
             Refused::NotLeading => Some(BUSY),
-            Refused::Throttled(pause) => Some(spread(*pause)),
+            Refused::Throttled(pause) => {
+                self.failures.fetch_add(1, Ordering::Relaxed);
+                Some(spread(*pause))
+            }
             Refused::Invalid(_) | Refused::Forbidden(_) => {
                 tracing::error!(object = object(), %refused, "a write is refused; it is tried again rarely");
                 Some(spread(AFTER_REFUSAL))
             }
-            Refused::NotAsItWas(_) | Refused::Trouble(_) => {
+            Refused::NotAsItWas(_) | Refused::Away(_) | Refused::Trouble(_) => {
                 self.failures.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(object = object(), %refused, "a write failed and is tried again");
                 Some(spread(AFTER_TROUBLE))

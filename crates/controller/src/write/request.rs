@@ -23,6 +23,8 @@ use crate::metrics::{Metrics, WriteOutcome};
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The longest wait, however much patience the API server asks for: it may have been restarted since.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(30);
+/// How soon a write comes again that met trouble.
+pub(super) const AFTER_TROUBLE: Duration = Duration::from_secs(2);
 /// How often a write that met a change of somebody else is tried.
 pub(super) const ATTEMPTS: u32 = 5;
 
@@ -47,9 +49,32 @@ pub(crate) enum Refused {
     /// Another replica leads.
     #[error("this replica does not lead")]
     NotLeading,
-    /// Anything that may pass by itself.
+    /// The API server is not there, or has no time for anybody.
+    #[error("the API server cannot be reached: {0}")]
+    Away(String),
+    /// Anything else that may pass by itself.
     #[error("the API server does not answer as it should: {0}")]
     Trouble(String),
+}
+
+impl Refused {
+    /// How soon to try again, where it passes by itself and nothing tells when it has.
+    pub(crate) fn passes_within(&self) -> Option<Duration> {
+        match self {
+            Refused::Throttled(pause) => Some(*pause),
+            Refused::Away(_) | Refused::Trouble(_) => Some(AFTER_TROUBLE),
+            Refused::NotAsItWas(_)
+            | Refused::NamespaceGone
+            | Refused::Forbidden(_)
+            | Refused::Invalid(_)
+            | Refused::NotLeading => None,
+        }
+    }
+
+    /// Whether the API server may have done all the same what it was asked for.
+    pub(crate) fn may_be_done(&self) -> bool {
+        matches!(self, Refused::Away(_) | Refused::Trouble(_))
+    }
 }
 
 /// Sends requests.
@@ -273,8 +298,10 @@ fn pause_after(failed: u32) -> Duration {
 
 /// What a failed request means for a write.
 fn refusal(error: &kube::Error) -> Refused {
-    let kube::Error::Api(status) = error else {
-        return Refused::Trouble(error.to_string());
+    let status = match error {
+        kube::Error::Api(status) => status,
+        kube::Error::HyperError(_) | kube::Error::Service(_) => return Refused::Away(error.to_string()),
+        _ => return Refused::Trouble(error.to_string()),
     };
     let details = status.details.as_ref();
     let is_about_namespaces = details.is_some_and(|details| details.kind == "namespaces");
@@ -294,7 +321,13 @@ fn refusal(error: &kube::Error) -> Refused {
             Refused::Throttled(Duration::from_secs(seconds.into()).clamp(PATIENCE, LONGEST_PATIENCE))
         }
         400 | 413 | 422 => Refused::Invalid(status.message.clone()),
-        _ => Refused::Trouble(format!("{} {}: {}", status.code, status.reason, status.message)),
+        code => {
+            let answer = format!("{code} {}: {}", status.reason, status.message);
+            match code {
+                503 | 504 => Refused::Away(answer),
+                _ => Refused::Trouble(answer),
+            }
+        }
     }
 }
 
@@ -364,7 +397,8 @@ mod tests {
             refused(json!({"code": 422, "reason": "Invalid"})),
             Refused::Invalid(_)
         ));
-        assert!(matches!(refused(json!({"code": 503})), Refused::Trouble(_)));
+        assert!(matches!(refused(json!({"code": 503})), Refused::Away(_)));
+        assert!(matches!(refused(json!({"code": 500})), Refused::Trouble(_)));
         assert!(matches!(refusal(&kube::Error::TlsRequired), Refused::Trouble(_)));
     }
 }

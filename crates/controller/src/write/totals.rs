@@ -163,7 +163,7 @@ impl Writer {
                     let Some(object) = self.requests.get_object::<R::Object>(report.name()).await? else {
                         return Ok(None);
                     };
-                    // The client may have sent the write twice, and then this was the answer to the second one.
+                    // Whatever stands between may have sent the write twice; then this was the answer to the second one.
                     let mut unanswered = row.unanswered;
                     if let Some(note) = note {
                         unanswered.push(status, note);
@@ -173,7 +173,7 @@ impl Writer {
                     self.tell_of_object(row.heard());
                 }
                 Err(refused) => {
-                    if let (Refused::Trouble(_), Some(note)) = (&refused, note) {
+                    if let Some(note) = note.filter(|_| refused.may_be_done()) {
                         objects.had_no_answer(report.name(), &row.uid, status, note);
                     }
                     return Err(refused);
@@ -251,7 +251,7 @@ mod tests {
         assert_eq!(decide(revoked, 5), Decision::Write);
     }
 
-    /// An answer that says nothing, and one to a write that the client sent twice. Weakened once: with a row that is
+    /// An answer that says nothing, and one to a write that came there twice. Weakened once: with a row that is
     /// read anew without what was written, nothing is told.
     #[tokio::test]
     async fn a_stage_that_was_written_without_an_answer_is_told_once_when_it_shows() {

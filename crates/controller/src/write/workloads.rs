@@ -173,14 +173,14 @@ impl Writer {
                     self.tell(place, &telling);
                     return Ok(After::Is(stored, Box::new(telling.said)));
                 }
-                // The client may have sent the write twice, and then this is the answer to the second one.
+                // Whatever stands between may have sent the write twice; then this is the answer to the second one.
                 Err(Refused::NotAsItWas(_)) => {
                     self.ledger.had_no_answer(place, content_hash, telling);
                     attempts.overtaken().await?;
                     before = self.read_anew(place, before).await?;
                 }
                 Err(refused) => {
-                    if let Refused::Trouble(_) = refused {
+                    if refused.may_be_done() {
                         self.ledger.had_no_answer(place, content_hash, telling);
                     }
                     return Err(refused);
@@ -568,7 +568,7 @@ mod tests {
             .collect()
     }
 
-    /// No answer in time, one that says nothing, and one to a write that the client sent twice. Weakened once: with
+    /// No answer in time, one that says nothing, and one to a write that came there twice. Weakened once: with
     /// `read_anew` taking the object for what another process said, nothing is told.
     #[tokio::test]
     async fn what_was_written_without_an_answer_is_told_once_when_it_shows() {
