@@ -273,10 +273,9 @@ fn failure(place: &Place, host: &str, error: &reqwest::Error) -> Error {
     let cause = root_cause(error);
     let why = if error.is_timeout() {
         format!("connecting to {host} took too long")
-    } else if let Some(advice) = tls_error(error).and_then(|found| what_to_do(found, host)) {
-        format!("no connection to {host}: {advice}")
     } else if error.is_connect() {
-        format!("no connection to {host}: {cause}")
+        let advice = tls_error(error).and_then(|found| what_to_do(found, place, host));
+        format!("no connection to {host}: {}", advice.unwrap_or(cause))
     } else {
         format!("the answer of {host} broke off: {cause}")
     };
@@ -293,17 +292,24 @@ fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
     causes(error).find_map(|cause| cause.downcast_ref())
 }
 
-/// What is wrong and what to do, where the text of the error would not tell.
-fn what_to_do(error: &rustls::Error, host: &str) -> Option<String> {
+/// What is wrong and what to do, where the text of the error would not tell. A host that a registry names, for tokens or
+/// for blobs, is spoken to as the registry says, and trusted as the registry is.
+fn what_to_do(error: &rustls::Error, place: &Place, host: &str) -> Option<String> {
+    let registry = place.repository.registry();
     match error {
-        rustls::Error::InvalidMessage(_) => Some(format!(
-            "it does not speak TLS; where plain http is meant, say plainHTTP: true in a RegistryConfig, or \
-             --insecure-registry {host}"
+        rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) if host == registry => {
+            Some(format!(
+                "it does not speak TLS; where plain http is meant, say plainHTTP: true in a RegistryConfig, or \
+                 --insecure-registry {registry}"
+            ))
+        }
+        rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
+            Some("it does not speak TLS".to_owned())
+        }
+        rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer) => Some(format!(
+            "nobody known here vouches for its certificate; put its authority in caBundle of a RegistryConfig for \
+             {registry}, or in the file that SSL_CERT_FILE names"
         )),
-        rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer) => Some(
-            "nobody known here vouches for its certificate; put its authority in caBundle of a RegistryConfig"
-                .to_owned(),
-        ),
         _ => None,
     }
 }
