@@ -115,7 +115,7 @@ impl Engine {
             queue: UpdateQueue::default(),
             ahead: Ahead::default(),
             turns: Turns::default(),
-            places: Places::default(),
+            places: Places::new(usize::MAX),
             wakes: Agenda::default(),
             remembered: HashMap::new(),
             gone: Gone::default(),
@@ -206,10 +206,15 @@ impl Engine {
                 .chain(self.kept_tags())
                 .collect();
             self.store.prune(running, now);
-            let registries: BTreeSet<&str> = self.matching.keys().map(Repository::registry).collect();
-            self.places
-                .forget_unused(|registry| registries.contains(registry));
+            self.forget_unused_registries();
         }
+    }
+
+    fn forget_unused_registries(&mut self) {
+        let of_images = self.subjects.keys().map(|key| key.repository.registry());
+        let of_tags = self.repositories_of_tags().map(Repository::registry);
+        let used: HashSet<String> = of_images.chain(of_tags).map(str::to_owned).collect();
+        self.places.forget_unused(|registry| used.contains(registry));
     }
 
     /// The first look-ups after the start are still under way.

@@ -38,7 +38,7 @@ impl Engine {
         let haste = |key: &SubjectKey| subjects.get(key).map_or(Haste::Regular, Subject::haste);
         self.turns.line_up(now, haste);
         loop {
-            let key = self.turns.next_turn(&mut self.places, has_room, now)?;
+            let key = self.turns.next_turn(&mut self.places, has_room)?;
             let wants = self.wants(&key);
             match self.subjects.get_mut(&key) {
                 Some(subject) => {
@@ -55,6 +55,7 @@ impl Engine {
     pub(crate) fn absorb_pass(&mut self, pass: Pass, now: Timestamp) {
         let key = pass.subject.clone();
         self.places.give_back(key.repository.registry());
+        self.places.took(key.repository.registry(), pass.took);
         let limit = self.shortest_interval(&key);
         let Some(subject) = self.subjects.get_mut(&key) else {
             return;
@@ -221,6 +222,9 @@ impl Engine {
                 .proven
                 .retain(|index| stored::proves(&kept.reader(), index, &key.digest));
             subject.restore(&record, &kept.reader(), &self.store);
+            if subject.from_disk {
+                self.places.was_known_before(key.repository.registry());
+            }
             refused |= record.refused;
         }
         drop(kept);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use image::Repository;
 use jiff::Timestamp;
@@ -14,6 +14,7 @@ use crate::core::Engine;
 use crate::handle::{Handle, Request};
 use crate::keychain::PullSecrets;
 use crate::lookup::{Bodies, Clients, Pass, Resolved, look_up, resolve};
+use crate::places::Places;
 use crate::report::{Target, Totals, Update};
 use crate::schedule::after;
 use crate::store::{Store, StoreError};
@@ -57,7 +58,7 @@ pub fn start(
     let (requests, receive) = mpsc::channel(QUEUE);
     let concurrent_lookups = options.concurrent_lookups.max(1);
     let mut engine = Engine::new(store.clone());
-    engine.places.share_out(concurrent_lookups);
+    engine.places = Places::new(concurrent_lookups);
     let service = Service {
         engine,
         clients: Clients::new(client, options.pull_secrets.clone()),
@@ -76,22 +77,11 @@ enum Found {
     Tag(Resolved),
 }
 
-impl Found {
-    /// The registry of the image or the tag.
-    fn registry(&self) -> &str {
-        match self {
-            Found::Pass(pass) => pass.subject.repository.registry(),
-            Found::Tag(resolved) => resolved.tag.repository.registry(),
-        }
-    }
-}
-
 struct Service {
     engine: Engine,
     clients: Clients,
     bodies: Bodies,
-    /// What each found out, and how long it took.
-    lookups: JoinSet<(Found, Duration)>,
+    lookups: JoinSet<Found>,
     /// Look-ups begun so far.
     begun: u64,
     concurrent_lookups: usize,
@@ -147,20 +137,12 @@ impl Service {
         }
     }
 
-    fn absorb(&mut self, ended: Result<(Found, Duration), tokio::task::JoinError>) {
-        let (found, time) = match ended {
-            Ok(ended) => ended,
+    fn absorb(&mut self, ended: Result<Found, tokio::task::JoinError>) {
+        match ended {
+            Ok(Found::Pass(pass)) => self.engine.absorb_pass(*pass, Timestamp::now()),
+            Ok(Found::Tag(resolved)) => self.engine.absorb_tag(resolved, Timestamp::now()),
             // Look-ups catch their own panics; only the end of the runtime comes here.
-            Err(error) => {
-                tracing::error!(%error, "a look-up ended without an answer");
-                return;
-            }
-        };
-        let now = Timestamp::now();
-        self.engine.places.took(found.registry(), time, now);
-        match found {
-            Found::Pass(pass) => self.engine.absorb_pass(*pass, now),
-            Found::Tag(resolved) => self.engine.absorb_tag(resolved, now),
+            Err(error) => tracing::error!(%error, "a look-up ended without an answer"),
         }
     }
 
@@ -185,7 +167,7 @@ impl Service {
         };
         let (clients, bodies) = (self.clients.clone(), self.bodies.clone());
         let look_up = async move { Found::Pass(Box::new(look_up(clients, bodies, ask).await)) };
-        self.lookups.spawn(timed(look_up));
+        self.lookups.spawn(look_up);
         true
     }
 
@@ -195,8 +177,8 @@ impl Service {
             return false;
         };
         let (clients, bodies) = (self.clients.clone(), self.bodies.clone());
-        let resolve = async move { Found::Tag(resolve(clients, bodies, ask).await) };
-        self.lookups.spawn(timed(resolve));
+        self.lookups
+            .spawn(async move { Found::Tag(resolve(clients, bodies, ask).await) });
         true
     }
 
@@ -249,12 +231,6 @@ impl Service {
             .unwrap_or(LONGEST_SLEEP)
             .clamp(Duration::from_millis(1), LONGEST_SLEEP)
     }
-}
-
-/// What a look-up finds out, and how long it takes.
-async fn timed(look_up: impl Future<Output = Found>) -> (Found, Duration) {
-    let begun = Instant::now();
-    (look_up.await, begun.elapsed())
 }
 
 impl Engine {

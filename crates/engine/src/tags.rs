@@ -317,7 +317,7 @@ impl Engine {
         let haste = |key: &TagKey| rows.get(key).map_or(Haste::Regular, |row| row.haste());
         self.tags.turns.line_up(now, haste);
         loop {
-            let key = self.tags.turns.next_turn(&mut self.places, has_room, now)?;
+            let key = self.tags.turns.next_turn(&mut self.places, has_room)?;
             let soon = self.is_looked_up_soon(&key);
             let Some(row) = self.tags.rows.get_mut(&key) else {
                 self.places.give_back(key.repository.registry());
@@ -366,8 +366,13 @@ impl Engine {
 
     /// Takes an answer in.
     pub(crate) fn absorb_tag(&mut self, resolved: Resolved, now: Timestamp) {
-        let Resolved { tag: key, answer } = resolved;
+        let Resolved {
+            tag: key,
+            answer,
+            took,
+        } = resolved;
         self.places.give_back(key.repository.registry());
+        self.places.took(key.repository.registry(), took);
         if let Some(row) = self.tags.rows.get_mut(&key) {
             row.plan.in_flight = false;
         }

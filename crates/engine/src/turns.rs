@@ -51,6 +51,8 @@ struct Line<K> {
     turns: u64,
 }
 
+type Lines<'a, K> = Box<dyn Iterator<Item = (&'a str, &'a Line<K>)> + 'a>;
+
 impl<K: Asked> Default for Turns<K> {
     fn default() -> Self {
         Turns {
@@ -102,18 +104,15 @@ impl<K: Asked> Turns<K> {
         &mut self,
         places: &mut Places,
         has_room: &dyn Fn(&Repository) -> bool,
-        now: Timestamp,
     ) -> Option<K> {
-        let after_last = (Bound::Excluded(self.last.as_str()), Bound::Unbounded);
-        let until_last = (Bound::Unbounded, Bound::Included(self.last.as_str()));
-        let lines = self.lines.range::<str, _>(after_last);
-        let lines = lines.chain(self.lines.range::<str, _>(until_last));
-        let (registry, (haste, due, key)) = {
-            let is_free = places.free(now);
-            lines
-                .filter(|(registry, _)| is_free(registry))
-                .find_map(|(registry, line)| Some((registry.clone(), line.next(has_room)?)))?
+        let has_shared = places.has_shared();
+        let lines = match has_shared {
+            true => self.in_turn(),
+            false => self.in_turn_with_own(places),
         };
+        let (registry, (haste, due, key)) = lines
+            .filter(|(registry, _)| places.is_free_at(registry, has_shared))
+            .find_map(|(registry, line)| Some((registry.to_owned(), line.next(has_room)?)))?;
         places.take(&registry);
         if let Some(line) = self.lines.get_mut(&registry) {
             line.turns += 1;
@@ -122,6 +121,23 @@ impl<K: Asked> Turns<K> {
         self.forget_empty(&registry);
         self.last = registry;
         Some(key)
+    }
+
+    /// The lines, that of the registry after the last one first.
+    fn in_turn(&self) -> Lines<'_, K> {
+        let after_last = (Bound::Excluded(self.last.as_str()), Bound::Unbounded);
+        let until_last = (Bound::Unbounded, Bound::Included(self.last.as_str()));
+        let lines = self.lines.range::<str, _>(after_last);
+        let lines = lines.chain(self.lines.range::<str, _>(until_last));
+        Box::new(lines.map(|(registry, line)| (registry.as_str(), line)))
+    }
+
+    /// The same, of registries that have places of their own. There may be very many others.
+    fn in_turn_with_own<'a>(&'a self, places: &'a Places) -> Lines<'a, K> {
+        let is_after = |registry: &&str| *registry > self.last.as_str();
+        let (after_last, until_last): (Vec<_>, Vec<_>) = places.with_own().partition(is_after);
+        let registries = after_last.into_iter().chain(until_last);
+        Box::new(registries.filter_map(|registry| Some((registry, self.lines.get(registry)?))))
     }
 
     /// The next time at which somebody's time comes. Those in line wait for others to end, or for room.
@@ -209,9 +225,9 @@ mod tests {
 
     /// Who has a turn, in this order, where everybody ends before the next one begins.
     fn order(turns: &mut Turns<TagKey>, has_room: &dyn Fn(&Repository) -> bool) -> Vec<String> {
-        let mut places = Places::default();
+        let mut places = Places::new(64);
         let next = || {
-            let key = turns.next_turn(&mut places, has_room, at(100))?;
+            let key = turns.next_turn(&mut places, has_room)?;
             places.give_back(key.repository.registry());
             Some(key.tag.to_string())
         };
@@ -251,6 +267,23 @@ mod tests {
             ("c.example/x", "c1", 9),
         ]);
         assert_eq!(order(&mut turns, &|_| true), ["a1", "b1", "c1", "a2"]);
+    }
+
+    #[test]
+    fn where_no_shared_place_is_free_registries_with_their_own_have_their_turns_one_after_the_other() {
+        let mut turns = lined_up(&[
+            ("a.example/x", "a1", 1),
+            ("b.example/x", "b1", 1),
+            ("b.example/x", "b2", 2),
+            ("c.example/x", "c1", 1),
+            ("d.example/x", "d1", 1),
+        ]);
+        let mut places = Places::new(2);
+        places.was_known_before("b.example");
+        places.was_known_before("c.example");
+        let mut next = || Some(turns.next_turn(&mut places, &|_| true)?.tag.to_string());
+        let order: Vec<String> = std::iter::from_fn(&mut next).collect();
+        assert_eq!(order, ["a1", "b1", "c1", "b2"]);
     }
 
     #[test]

@@ -49,6 +49,11 @@ impl Waits {
         state.ended + state.since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
+    /// What of this time was not spent waiting. It must have begun when this did.
+    pub fn left_out_of(&self, time: Duration) -> Duration {
+        time.saturating_sub(self.total())
+    }
+
     /// What the future gives; None where that takes longer than the limit, not counting the waits.
     pub async fn deadline<T>(&self, limit: Duration, future: impl Future<Output = T>) -> Option<T> {
         let begin = Instant::now();
@@ -113,5 +118,6 @@ mod tests {
         );
         assert_eq!(whole.deadline(limit, waits_and_works(limit * 20)).await, None);
         assert!(whole.total() >= wait * 2);
+        assert!(whole.left_out_of(wait * 2 + limit * 2) <= limit * 2);
     }
 }

@@ -17,7 +17,7 @@ mod ways;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use image::{Digest, Repository};
@@ -189,6 +189,8 @@ pub(crate) struct Pass {
     pub(crate) resolved: Vec<(Arc<str>, Digest)>,
     /// The registry asked to wait so long.
     pub(crate) retry_after: Option<Duration>,
+    /// How long it took, waiting for a pace that an administrator set apart.
+    pub(crate) took: Duration,
 }
 
 impl Pass {
@@ -217,15 +219,24 @@ impl Pass {
             children: Vec::new(),
             index_gap: None,
             resolved: Vec::new(),
+            took: Duration::ZERO,
         }
     }
 }
 
 /// Makes a pass. Never fails: what cannot be read is said in the pass.
 pub(crate) async fn look_up(clients: Clients, bodies: Bodies, ask: Ask) -> Pass {
-    let waits = Arc::new(Waits::default());
+    let (waits, begun) = (Arc::new(Waits::default()), Instant::now());
     let clients = clients.counting_waits(&waits);
-    let guarded = AssertUnwindSafe(pass_with(&clients, &bodies, &ask)).catch_unwind();
+    let pass = pass_in_time(&clients, &bodies, &ask, &waits).await;
+    Pass {
+        took: waits.left_out_of(begun.elapsed()),
+        ..pass
+    }
+}
+
+async fn pass_in_time(clients: &Clients, bodies: &Bodies, ask: &Ask, waits: &Waits) -> Pass {
+    let guarded = AssertUnwindSafe(pass_with(clients, bodies, ask)).catch_unwind();
     match waits.deadline(PASS_DEADLINE, guarded).await {
         Some(Ok(pass)) => pass,
         Some(Err(_panic)) => {
@@ -234,7 +245,7 @@ pub(crate) async fn look_up(clients: Clients, bodies: Bodies, ask: Ask) -> Pass 
                 "a look-up panicked; the image stays Unknown"
             );
             Pass::failed(
-                &ask,
+                ask,
                 Shortfall::unavailable("the look-up failed inside the operator; its log says more"),
             )
         }
@@ -244,7 +255,7 @@ pub(crate) async fn look_up(clients: Clients, bodies: Bodies, ask: Ask) -> Pass 
                 "{registry} did not finish answering within {} seconds",
                 PASS_DEADLINE.as_secs()
             );
-            Pass::failed(&ask, Shortfall::unavailable(&detail))
+            Pass::failed(ask, Shortfall::unavailable(&detail))
         }
     }
 }
@@ -291,6 +302,7 @@ async fn pass(client: &registry::Client, bodies: &Bodies, ask: &Ask) -> Pass {
         children: Vec::new(),
         index_gap: None,
         resolved: Vec::new(),
+        took: Duration::ZERO,
         own,
     };
     match pass.own.shape.clone() {

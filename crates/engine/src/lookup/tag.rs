@@ -3,6 +3,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use api::Reason;
 use futures::FutureExt;
@@ -28,6 +29,8 @@ pub(crate) struct TagAsk {
 pub(crate) struct Resolved {
     pub(crate) tag: TagKey,
     pub(crate) answer: TagAnswer,
+    /// How long it took, waiting for a pace that an administrator set apart.
+    pub(crate) took: Duration,
 }
 
 /// What a registry says of a tag.
@@ -43,7 +46,7 @@ pub(crate) enum TagAnswer {
 
 /// Asks what a tag names. Never fails: what cannot be read is said in the answer.
 pub(crate) async fn resolve(clients: Clients, bodies: Bodies, ask: TagAsk) -> Resolved {
-    let waits = Arc::new(Waits::default());
+    let (waits, begun) = (Arc::new(Waits::default()), Instant::now());
     let clients = clients.counting_waits(&waits);
     let guarded = AssertUnwindSafe(answer(&clients, &bodies, &ask)).catch_unwind();
     let answer = match waits.deadline(PASS_DEADLINE, guarded).await {
@@ -60,7 +63,11 @@ pub(crate) async fn resolve(clients: Clients, bodies: Bodies, ask: TagAsk) -> Re
             TagAnswer::Failed(Shortfall::unavailable(&detail))
         }
     };
-    Resolved { tag: ask.tag, answer }
+    Resolved {
+        tag: ask.tag,
+        answer,
+        took: waits.left_out_of(begun.elapsed()),
+    }
 }
 
 async fn answer(clients: &Clients, bodies: &Bodies, ask: &TagAsk) -> TagAnswer {

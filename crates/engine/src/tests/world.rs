@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::{
     ContainerType, ImagePolicySpec, Match, Mode, NextStart, PublicKeySource, Reason, Requirement,
@@ -291,7 +292,14 @@ impl World {
             };
             self.asked_tags.push(name);
             let tag = ask.tag.clone();
-            self.engine.absorb_tag(Resolved { tag, answer }, self.now);
+            self.engine.absorb_tag(
+                Resolved {
+                    tag,
+                    answer,
+                    took: Duration::ZERO,
+                },
+                self.now,
+            );
         }
         asks.len()
     }
@@ -336,6 +344,7 @@ impl World {
                 .then(|| Shortfall::unavailable("the index is not served").gap),
             resolved: Vec::new(),
             retry_after: None,
+            took: Duration::ZERO,
         }
     }
 
