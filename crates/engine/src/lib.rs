@@ -39,6 +39,7 @@ mod judge;
 mod keychain;
 mod keys;
 mod known;
+mod late_keys;
 mod lookup;
 mod naming;
 mod offline;

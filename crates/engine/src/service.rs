@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use crate::core::Engine;
 use crate::handle::{Handle, Request};
 use crate::keychain::PullSecrets;
+use crate::late_keys::LateKeys;
 use crate::lookup::{Bodies, Clients, Pass, Resolved, look_up, resolve};
 use crate::places::Places;
 use crate::report::{Target, Totals, Update};
@@ -61,6 +62,7 @@ pub fn start(
     engine.places = Places::new(concurrent_lookups);
     let service = Service {
         engine,
+        late_keys: LateKeys::default(),
         clients: Clients::new(client, options.pull_secrets.clone()),
         bodies: Bodies::new(store),
         lookups: JoinSet::new(),
@@ -79,6 +81,7 @@ enum Found {
 
 struct Service {
     engine: Engine,
+    late_keys: LateKeys,
     clients: Clients,
     bodies: Bodies,
     lookups: JoinSet<Found>,
@@ -105,6 +108,9 @@ impl Service {
                 () = tokio::time::sleep(pause) => {}
             }
             let now = Timestamp::now();
+            for fact in self.late_keys.admitted(&self.engine, now) {
+                self.engine.apply(fact, now);
+            }
             self.engine.wake(now);
             self.start_lookups(now);
             self.hand_over(now);
@@ -115,7 +121,11 @@ impl Service {
     fn handle(&mut self, request: Request) {
         let now = Timestamp::now();
         match request {
-            Request::Fact(fact) => self.engine.apply(fact, now),
+            Request::Fact(fact) => {
+                if let Some(fact) = self.late_keys.admit(fact, &self.engine, now) {
+                    self.engine.apply(fact, now);
+                }
+            }
             Request::NextUpdate(answer) => self.waiting.push_back(answer),
             Request::Done(target, again_after) => {
                 let again_at = again_after.map(|pause| after(now, pause));
@@ -225,6 +235,7 @@ impl Service {
         } else {
             self.engine.next_time()
         };
+        let next = next.into_iter().chain(self.late_keys.next()).min();
         let until = next.map(|time| time.duration_since(Timestamp::now()));
         let until = until.map(|pause| Duration::try_from(pause).unwrap_or(Duration::ZERO));
         until

@@ -12,6 +12,7 @@ mod forecast;
 mod gone;
 mod impact;
 mod incremental;
+mod late_keys;
 mod memory;
 mod naming;
 mod outages;
