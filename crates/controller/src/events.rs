@@ -32,6 +32,8 @@ pub(crate) const QUEUE: usize = 4096;
 const TRIED_FOR: Duration = Duration::from_secs(60);
 /// How soon an Event is tried again where the API server is not there.
 const AWAY: Duration = Duration::from_secs(1);
+/// How often at most: by then the Lease has lapsed, and whoever leads again goes on.
+const ATTEMPTS_AWAY: u32 = 15;
 /// How often one Event is tried that meets trouble: those that wait behind it may have none.
 const ATTEMPTS: u32 = 4;
 /// The longest note, in bytes.
@@ -209,7 +211,7 @@ impl EventTask {
     async fn post(&mut self, note: &Note, event: &Event) -> EventOutcome {
         let mut leadership = self.requests.leadership.clone();
         let turn = Instant::now();
-        let mut failed = 0;
+        let (mut failed, mut away) = (0, 0);
         loop {
             if leadership.leads() {
                 self.lapsed = None;
@@ -229,7 +231,10 @@ impl EventTask {
                     (Duration::ZERO, lapsed, EventOutcome::Dropped)
                 }
                 Refused::Throttled(pause) => (*pause, turn, EventOutcome::Failed),
-                Refused::Away(_) => (AWAY, turn, EventOutcome::Failed),
+                Refused::Away(_) => {
+                    away += 1;
+                    (AWAY, turn, EventOutcome::Failed)
+                }
                 Refused::Trouble(_) => {
                     failed += 1;
                     (Duration::from_secs(failed.into()), turn, EventOutcome::Failed)
@@ -240,7 +245,7 @@ impl EventTask {
                 sleep_until(again).await;
                 leadership.gained().await;
             };
-            let is_the_last = failed == ATTEMPTS || again >= deadline;
+            let is_the_last = failed == ATTEMPTS || away == ATTEMPTS_AWAY || again >= deadline;
             if is_the_last || timeout_at(deadline, may_be_sent).await.is_err() {
                 tracing::warn!(reason = note.reason, %refused, "an Event could not be sent and is given up");
                 return given_up;

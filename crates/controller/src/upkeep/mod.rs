@@ -163,6 +163,8 @@ impl<K: Kept> UpkeepTask<K> {
         let mut beat = pulse();
         let mut read_again = Instant::now();
         let mut led = false;
+        // How long was waited after the last refusal; longer each time.
+        let mut refused: Option<Duration> = None;
         loop {
             let due = self.kept.due().map_or(read_again, |due| due.min(read_again));
             tokio::select! {
@@ -186,7 +188,9 @@ impl<K: Kept> UpkeepTask<K> {
             led = self.leadership.leads();
             read_again = Instant::now() + spread(READ_EVERY);
             if self.listed {
-                if let Some(pause) = self.bring_up_to_date().await? {
+                let pause = self.bring_up_to_date().await?;
+                refused = pause.map(|pause| pause.max(2 * refused.unwrap_or_default()));
+                if let Some(pause) = refused {
                     read_again = read_again.min(Instant::now() + spread(pause));
                 }
                 self.told.send_replace(true);
