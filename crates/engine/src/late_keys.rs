@@ -20,11 +20,14 @@ const KEYS_WITHIN: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(crate) struct LateKeys {
     waiting: BTreeMap<Arc<str>, Waiting>,
+    /// When policies went of late: one that is made anew at once leaves nothing uncovered in between.
+    went: BTreeMap<Arc<str>, Timestamp>,
 }
 
 #[derive(Debug)]
 struct Waiting {
     facts: Box<PolicyFacts>,
+    rings: Vec<Arc<str>>,
     until: Timestamp,
 }
 
@@ -34,15 +37,18 @@ impl LateKeys {
         match fact {
             Fact::Policy(facts) => {
                 let until = self.waiting.remove(&facts.name).map(|waiting| waiting.until);
-                if !engine.lacks_keys_of(&facts) {
+                let rings = engine.rings_of_new_version(&facts);
+                if self.went.contains_key(&facts.name) || !engine.lacks_key(&rings) {
                     return Some(Fact::Policy(facts));
                 }
                 let until = until.unwrap_or_else(|| after(now, KEYS_WITHIN));
-                self.waiting.insert(facts.name.clone(), Waiting { facts, until });
+                let waiting = Waiting { facts, rings, until };
+                self.waiting.insert(waiting.facts.name.clone(), waiting);
                 None
             }
             Fact::PolicyGone(name) => {
                 self.waiting.remove(&name);
+                self.went.insert(name.clone(), now);
                 Some(Fact::PolicyGone(name))
             }
             other => Some(other),
@@ -51,7 +57,8 @@ impl LateKeys {
 
     /// The policies whose keys have come, and those that waited long enough.
     pub(crate) fn admitted(&mut self, engine: &Engine, now: Timestamp) -> Vec<Fact> {
-        let is_admitted = |waiting: &Waiting| waiting.until <= now || !engine.lacks_keys_of(&waiting.facts);
+        self.went.retain(|_, went| now < after(*went, KEYS_WITHIN));
+        let is_admitted = |waiting: &Waiting| waiting.until <= now || !engine.lacks_key(&waiting.rings);
         let admitted = self.waiting.extract_if(.., |_, waiting| is_admitted(waiting));
         admitted.map(|(_, waiting)| Fact::Policy(waiting.facts)).collect()
     }
@@ -63,23 +70,19 @@ impl LateKeys {
 }
 
 impl Engine {
-    /// Whether this is a new version of a policy that names key rings in which there is no usable key. While what exists
-    /// is told for the first time that says nothing.
-    fn lacks_keys_of(&self, facts: &PolicyFacts) -> bool {
-        let is_known = self
-            .policies
-            .get(&facts.name)
-            .is_some_and(|known| known.generation == facts.generation);
-        if !self.synced || is_known {
-            return false;
+    /// The key rings that a new version of a policy names; none where it is known. While what exists is told for the first
+    /// time, that a key is not there says nothing.
+    fn rings_of_new_version(&self, facts: &PolicyFacts) -> Vec<Arc<str>> {
+        let known = self.policies.get(&facts.name);
+        if !self.synced || known.is_some_and(|known| known.generation == facts.generation) {
+            return Vec::new();
         }
-        let compiled = facts
-            .spec
-            .as_ref()
-            .ok()
-            .map(|spec| CompiledPolicy::compile(&facts.name, spec));
-        compiled.is_some_and(|compiled| {
-            compiled.is_ok_and(|compiled| compiled.rings().any(|ring| !self.keys.ring_is_usable(ring)))
-        })
+        let spec = facts.spec.as_ref().ok();
+        let compiled = spec.and_then(|spec| CompiledPolicy::compile(&facts.name, spec).ok());
+        compiled.map_or_else(Vec::new, |compiled| compiled.rings().cloned().collect())
+    }
+
+    fn lacks_key(&self, rings: &[Arc<str>]) -> bool {
+        rings.iter().any(|ring| !self.keys.ring_is_usable(ring))
     }
 }

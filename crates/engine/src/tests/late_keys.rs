@@ -108,6 +108,20 @@ fn a_policy_that_is_gone_before_its_keys_come_is_not_taken_in() {
 }
 
 #[test]
+fn a_policy_that_is_made_anew_at_once_leaves_nothing_uncovered() {
+    let mut door = Door::new();
+    door.tell(key_of("release"));
+    door.tell(version(3, "release"));
+    door.tell(Fact::PolicyGone("prod".into()));
+    door.tell(version(1, "next"));
+    assert_eq!(door.generation(), Some(1));
+    door.tell(Fact::PolicyGone("prod".into()));
+    door.pass_time(5);
+    door.tell(version(1, "next"));
+    assert_eq!(door.generation(), None);
+}
+
+#[test]
 fn what_is_told_at_the_start_waits_for_nothing() {
     let mut door = Door {
         world: World::new(),
