@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::ImageCompliance;
-use engine::{Fact, Handle, Stopped, Target};
+use engine::{Fact, Handle, SaidElsewhere, Stopped, Target};
 use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher::Event;
@@ -81,6 +81,8 @@ impl ComplianceSink {
             for violation in said::violations(&namespace, &object.status) {
                 self.engine.tell(Fact::Remembered(violation)).await?;
             }
+        } else if let Some(said) = self.said_elsewhere(&place, &object) {
+            self.engine.tell(Fact::SaidElsewhere(said)).await?;
         }
         let must_be_put_right = match source {
             Source::List => self.ledger.listed(&object, &self.list.at, self.list.set_back),
@@ -91,6 +93,15 @@ impl ComplianceSink {
             self.put_right(&place).await?;
         }
         Ok(())
+    }
+
+    /// What another replica wrote, while this one does not write.
+    fn said_elsewhere(&self, place: &Place, object: &ImageCompliance) -> Option<SaidElsewhere> {
+        if self.ledger.writes() {
+            return None;
+        }
+        let said = said::elsewhere(&place.namespace, &object.status);
+        said.filter(|said| Place::of(&said.workload) == *place)
     }
 
     async fn gone(&mut self, place: Place, uid: Option<&str>) -> Result<(), Stopped> {

@@ -1,12 +1,13 @@
 //! What was last said of a workload, as small as the next answer needs it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use api::{
     ImageComplianceStatus, ImageResult, Mode, NextStart, PolicyResult, Reason, Verdict, WillBecome,
     WorkloadRef,
 };
-use engine::{RememberedViolation, WorkloadKey};
+use engine::{RememberedViolation, SaidElsewhere, SaidOfImage, WorkloadKey};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde::{Deserialize, Serialize};
@@ -218,6 +219,31 @@ pub(crate) fn violations(namespace: &str, status: &ImageComplianceStatus) -> Vec
     status.images.iter().flat_map(of_image).collect()
 }
 
+/// What an object that another replica wrote tells of: what is Compliant or Violating.
+pub(crate) fn elsewhere(namespace: &str, status: &ImageComplianceStatus) -> Option<SaidElsewhere> {
+    let workload = WorkloadKey::of(namespace.into(), status.workload.as_ref()?);
+    let of_image = |image: &ImageResult| {
+        let (written, digest): (Arc<str>, Arc<str>) =
+            (image.image.as_str().into(), image.digest.as_str().into());
+        let settled = image.policies.iter().filter_map(|result| match result.verdict {
+            Verdict::Compliant => Some((result, None)),
+            Verdict::Violating => Some((result, Some(result.reason))),
+            _ => None,
+        });
+        let said = settled.map(|(result, violation)| SaidOfImage {
+            written: written.clone(),
+            digest: digest.clone(),
+            policy: result.name.as_str().into(),
+            violation,
+        });
+        said.collect::<Vec<_>>()
+    };
+    Some(SaidElsewhere {
+        workload,
+        images: status.images.iter().flat_map(of_image).collect(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,6 +265,26 @@ mod tests {
             "omitted": 3,
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn of_what_another_replica_wrote_it_is_told_what_holds_and_what_violates() {
+        let said = elsewhere("shop", &status()).unwrap();
+        assert_eq!(&*said.workload.name, "web");
+        let said: Vec<_> = said
+            .images
+            .iter()
+            .map(|image| (&*image.written, &*image.digest, &*image.policy, image.violation))
+            .collect();
+        let (written, digest) = ("r/web:1", "sha256:01");
+        assert_eq!(
+            said,
+            [
+                (written, digest, "a", Some(Reason::SignatureMissing)),
+                (written, digest, "c", None),
+            ]
+        );
+        assert!(elsewhere("shop", &ImageComplianceStatus::default()).is_none());
     }
 
     #[test]

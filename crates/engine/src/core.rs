@@ -17,6 +17,7 @@ use crate::ended::Ended;
 use crate::exceptions::Exceptions;
 use crate::fact::{Fact, KeyFacts, PodFacts, PolicyFacts, RememberedViolation, WorkloadKey};
 use crate::gone::Gone;
+use crate::heard::Heard;
 use crate::index::{Index, Role, Touched, Use};
 use crate::judge::Cause;
 use crate::keys::KeySet;
@@ -85,6 +86,8 @@ pub(crate) struct Engine {
     pub(crate) remembered: HashMap<WorkloadKey, Vec<RememberedViolation>>,
     /// Violations of what ran in this process and does not run now.
     pub(crate) gone: Gone,
+    /// What another replica said.
+    pub(crate) heard: Heard,
     /// What ended since it was last told of its workload.
     pub(crate) ended: Ended,
     /// When the store is next rid of what nothing uses.
@@ -119,6 +122,7 @@ impl Engine {
             wakes: Agenda::default(),
             remembered: HashMap::new(),
             gone: Gone::default(),
+            heard: Heard::default(),
             ended: Ended::default(),
             prune_at: None,
             synced: false,
@@ -181,6 +185,7 @@ impl Engine {
                     .or_default()
                     .push(violation);
             }
+            Fact::SaidElsewhere(said) => self.said_elsewhere(&said, now),
             Fact::Synced => self.begin(now),
         }
     }
@@ -194,6 +199,7 @@ impl Engine {
             }
             self.judge(&key, now, Cause::Evidence);
         }
+        self.wake_heard(now);
         self.wake_exceptions(now);
         self.wake_totals(now);
         self.queue.wake(now);
@@ -243,6 +249,7 @@ impl Engine {
             .and_then(|told| self.next_end_of_exception(told));
         [
             self.wakes.next(),
+            self.heard.next(),
             ends,
             self.totals_due,
             self.tally.next_due(),
@@ -351,6 +358,7 @@ impl Engine {
             self.turns.set(key, subject.plan.due, None);
             self.wakes.set(key, subject.wake, None);
             self.gone.keep(key, subject.violations());
+            self.heard.forget(key);
             self.ended.no_longer_held(subject.departed.len());
             self.tenant_gone(key);
             self.vouching_changed(key, now);

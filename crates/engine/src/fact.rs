@@ -72,6 +72,8 @@ pub enum Fact {
     Registries(registry::Routes),
     /// A verdict that an earlier process wrote: a violation stays until positive evidence.
     Remembered(RememberedViolation),
+    /// Another replica wrote this.
+    SaidElsewhere(SaidElsewhere),
     /// Everything that existed at the start was told. Before this nothing is reported, because a
     /// key or a policy that was not told yet would look like one that is missing.
     Synced,
@@ -279,4 +281,26 @@ pub struct RememberedViolation {
     pub since: Timestamp,
     /// Since when it could not be refreshed.
     pub stale_since: Option<Timestamp>,
+}
+
+/// What another replica wrote about the images of a workload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SaidElsewhere {
+    /// The workload.
+    pub workload: WorkloadKey,
+    /// What is Compliant or Violating.
+    pub images: Vec<SaidOfImage>,
+}
+
+/// What another replica wrote of one image by one policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SaidOfImage {
+    /// The image as the spec writes it.
+    pub written: Arc<str>,
+    /// The digest that runs.
+    pub digest: Arc<str>,
+    /// The policy.
+    pub policy: Arc<str>,
+    /// Why it violates; None where it is Compliant.
+    pub violation: Option<Reason>,
 }

@@ -34,6 +34,7 @@ mod exceptions;
 mod fact;
 mod gone;
 mod handle;
+mod heard;
 mod index;
 mod judge;
 mod keychain;

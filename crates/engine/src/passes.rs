@@ -39,12 +39,15 @@ impl Engine {
         self.turns.line_up(now, haste);
         loop {
             let key = self.turns.next_turn(&mut self.places, has_room)?;
-            let wants = self.wants(&key);
+            let (wants, was_heard) = (self.wants(&key), self.heard.awaits_a_look(&key));
             match self.subjects.get_mut(&key) {
                 Some(subject) => {
                     subject.plan.due = None;
                     subject.plan.in_flight = true;
-                    return Some(subject.ask(wants));
+                    let ask = subject.ask(wants);
+                    // Where an absence was heard, it must be possible to conclude one.
+                    let holds = ask.holds && !was_heard;
+                    return Some(Ask { holds, ..ask });
                 }
                 None => self.places.give_back(key.repository.registry()),
             }
@@ -55,20 +58,20 @@ impl Engine {
     pub(crate) fn absorb_pass(&mut self, pass: Pass, now: Timestamp) {
         let key = pass.subject.clone();
         self.places.give_back(key.repository.registry());
-        self.places.took(key.repository.registry(), pass.took);
         let limit = self.shortest_interval(&key);
         let Some(subject) = self.subjects.get_mut(&key) else {
             return;
         };
         subject.plan.in_flight = false;
         let before = subject.progress();
-        let retry_after = pass.retry_after;
+        let (retry_after, took) = (pass.retry_after, pass.took);
         if subject.is_refreshed_by(&pass) {
             subject.evidence_seen = Some(now);
         }
         let resolved = pass.resolved.clone();
         let complete = subject.absorb(pass);
         let refused = subject.is_refused_after(complete);
+        self.places.took(key.repository.registry(), took, complete);
         if complete {
             subject.checked = Some(now);
             self.counters.complete_lookups += 1;
@@ -98,6 +101,7 @@ impl Engine {
             self.note_named(&key, tag, digest, now);
         }
         self.plan_next(&key, complete, limit, retry_after, now);
+        self.settle_doubt(&key, now);
         self.tell_departed(&key, now);
     }
 
@@ -262,7 +266,10 @@ impl Engine {
             regular.map_or_else(|| after(now, limit), |regular| spread(key, now, regular))
         } else {
             let pause = subject.plan.next_pause(limit, retry_after);
-            subject.plan.pause = Some(pause);
+            // A look between its times is no further failure.
+            if !self.heard.awaits_a_look(key) {
+                subject.plan.pause = Some(pause);
+            }
             after(now, pause)
         };
         self.set_due(key, Some(due));

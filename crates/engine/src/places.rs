@@ -64,12 +64,13 @@ impl Places {
         }
     }
 
-    /// A look-up at the registry took so long.
-    pub(crate) fn took(&mut self, registry: &str, time: Duration) {
+    /// A look-up at the registry took so long. One that got no answer earns nothing, however soon it ended.
+    pub(crate) fn took(&mut self, registry: &str, time: Duration, answered: bool) {
         let earned = self.earned_by(registry);
-        let earned = match time <= PROMPT {
-            true => (earned + 1).min(PER_REGISTRY),
-            false => earned / 2,
+        let earned = match (time <= PROMPT, answered) {
+            (true, true) => (earned + 1).min(PER_REGISTRY),
+            (true, false) => earned,
+            (false, _) => earned / 2,
         };
         match earned {
             0 => drop(self.earned.remove(registry)),
@@ -112,7 +113,7 @@ mod tests {
     }
 
     fn earn(places: &mut Places, registry: &str, count: usize) {
-        (0..count).for_each(|_| places.took(registry, AT_ONCE));
+        (0..count).for_each(|_| places.took(registry, AT_ONCE, true));
     }
 
     #[test]
@@ -142,7 +143,7 @@ mod tests {
         earn(&mut places, "cunning.example", 3);
         assert_eq!(take_all(&mut places, "cunning.example"), 3);
         for _ in 0..3 {
-            places.took("cunning.example", TIME_OUT);
+            places.took("cunning.example", TIME_OUT, false);
             places.give_back("cunning.example");
         }
         assert_eq!(take_all(&mut places, "cunning.example"), 0);
@@ -153,8 +154,17 @@ mod tests {
         let mut places = Places::new(2);
         assert_eq!(take_all(&mut places, "tarpit.example"), 1);
         earn(&mut places, "r.example", 20);
-        places.took("r.example", TIME_OUT);
+        places.took("r.example", TIME_OUT, true);
         assert_eq!(take_all(&mut places, "r.example"), PER_REGISTRY / 2);
+    }
+
+    #[test]
+    fn a_failure_that_comes_soon_earns_nothing_and_costs_nothing() {
+        let mut places = Places::new(2);
+        assert_eq!(take_all(&mut places, "tarpit.example"), 1);
+        earn(&mut places, "r.example", 1);
+        (0..9).for_each(|_| places.took("r.example", AT_ONCE, false));
+        assert_eq!(take_all(&mut places, "r.example"), 1);
     }
 
     #[test]

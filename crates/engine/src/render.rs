@@ -33,7 +33,7 @@ impl Engine {
             .index
             .first_seen(key)
             .is_some_and(|seen| seen > started_before(now));
-        if waits && is_young {
+        if waits && is_young || images.keys().any(|of| self.is_in_doubt(of)) {
             return WorkloadAnswer::Undecided;
         }
         let mut reports = Vec::new();

@@ -372,7 +372,8 @@ impl Engine {
             took,
         } = resolved;
         self.places.give_back(key.repository.registry());
-        self.places.took(key.repository.registry(), took);
+        let answered = !matches!(answer, TagAnswer::Failed(_));
+        self.places.took(key.repository.registry(), took, answered);
         if let Some(row) = self.tags.rows.get_mut(&key) {
             row.plan.in_flight = false;
         }

@@ -8,7 +8,7 @@ use api::ImageCompliance;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
 use serde_json::json;
-use testkit::{BulkSigner, Cluster, Outage, Pushed, eventually};
+use testkit::{BulkSigner, Cluster, KeyPair, Outage, Pushed, eventually};
 
 use crate::operator::{Operator, insecure, install};
 use crate::own::own_cluster;
@@ -159,9 +159,12 @@ impl Pair {
     /// Waits until each of the first workloads had so many Events with this reason. An Event follows its status; a leader
     /// that is killed between the two takes the Event with it.
     async fn until_told(&self, count: usize, reason: &str, times: usize) {
-        let look = async || match self.told(count, reason).await {
-            told if told.iter().all(|&told| told == times) => Ok(()),
-            told => Err(format!("{told:?}; of the first: {:#?}", self.story_of(0).await)),
+        let look = async || {
+            let told = self.told(count, reason).await;
+            match told.iter().position(|&told| told != times) {
+                None => Ok(()),
+                Some(other) => Err(format!("{told:?}; {other}: {:#?}", self.story_of(other).await)),
+            }
         };
         let what = format!("{reason} to be told {times} times of each");
         eventually(&what, PATIENCE, look).await.unwrap();
@@ -177,7 +180,10 @@ impl Pair {
             let at = at.map(|at| at.0.to_string()).unwrap_or_default();
             format!("{at} {}: {}", summary(&event), note.unwrap_or_default())
         };
-        of_it.map(told).collect()
+        let writes = self.writes().into_iter();
+        let written = writes.filter(|write| write.name == format!("deployment-{}", Self::name(number)));
+        let written = written.map(|write| format!("{write:?}"));
+        of_it.map(told).chain(written).collect()
     }
 
     async fn stage(&self, stage: &str) {
@@ -328,27 +334,35 @@ async fn f13_a_leader_that_is_cut_off_for_a_minute_is_followed_in_time_and_write
 /// So many images that looking at all of them takes a while.
 const MANY: usize = 60;
 
+/// As many Deployments, each of an image of its own that nobody signed, looked at again after this time.
+async fn many_unsigned(pair: &Pair, interval: &str) -> (KeyPair, Vec<Pushed>) {
+    let scene = &pair.scene;
+    let release = scene.signer("release", "release", "Active").await;
+    let writer = servers().await.distribution.writer();
+    let mut images = Vec::new();
+    for number in 0..MANY {
+        let repository = format!("{}/{number}", scene.name());
+        images.push(writer.push_image(&repository, "1", scene.name()).await.unwrap());
+    }
+    let recheck = json!({"spec": {"recheck": {"interval": interval}}});
+    let mut objects = vec![scene.policy("signed", "release", recheck)];
+    let workloads = images.iter().enumerate();
+    objects.extend(workloads.map(|(number, image)| simple(&Pair::name(number), &image.by_digest())));
+    scene.create(&objects).await;
+    pair.until_say(MANY, "False/SignatureMissing", 2 * PATIENCE).await;
+    pair.until_told(MANY, "BecameNonCompliant", 1).await;
+    (release, images)
+}
+
 /// C2.11: the images are looked at again all the time, and are signed one after the other while leaders come and go.
 /// Weakened once: with a ledger that does not follow what is said while this replica does not write, the new leader
 /// takes a better verdict for the first one, and nobody tells it.
 #[tokio::test]
 async fn c2_11_a_hand_over_in_the_middle_of_looking_at_images_tells_nothing_twice() {
     let pair = Pair::start("mid-sweep", &[]).await;
-    let Pair { one, two, scene, .. } = &pair;
-    let release = scene.signer("release", "release", "Active").await;
+    let Pair { one, two, .. } = &pair;
+    let (release, images) = many_unsigned(&pair, "1s").await;
     let writer = servers().await.distribution.writer();
-    let mut images = Vec::new();
-    for number in 0..MANY {
-        let repository = format!("mid-sweep/{number}");
-        images.push(writer.push_image(&repository, "1", scene.name()).await.unwrap());
-    }
-    let often = json!({"spec": {"recheck": {"interval": "1s"}}});
-    let mut objects = vec![scene.policy("signed", "release", often)];
-    let workloads = images.iter().enumerate();
-    objects.extend(workloads.map(|(number, image)| simple(&Pair::name(number), &image.by_digest())));
-    scene.create(&objects).await;
-    pair.until_say(MANY, "False/SignatureMissing", 2 * PATIENCE).await;
-    pair.until_told(MANY, "BecameNonCompliant", 1).await;
 
     let signer = BulkSigner::new(&release).unwrap();
     let sign = async |images: &[Pushed]| {
@@ -387,4 +401,76 @@ async fn c2_11_a_hand_over_in_the_middle_of_looking_at_images_tells_nothing_twic
     assert!(told >= MANY * 3 / 4, "only {told} of {MANY} were told at all");
     assert_eq!(pair.told(MANY, "BecameNonCompliant").await, vec![1; MANY]);
     assert_eq!(pair.writers(), ["replica-one", "replica-two", "replica-one"]);
+}
+
+/// How often the images of the next test are looked at.
+const IN_ITS_OWN_TIME: Duration = Duration::from_secs(20);
+
+impl Pair {
+    /// Starts an ended replica so that it looks at all images half of the time later than the leader does.
+    async fn follow_later(&self, follower: &Operator) {
+        tokio::time::sleep(IN_ITS_OWN_TIME / 2).await;
+        follower.server.start_again().unwrap();
+        follower.until_ready().await;
+        let looks = r#"assay_lookups_total{outcome="complete"}"#;
+        let looked_at_all = async || match follower.metric(looks).await {
+            looks if looks >= Some(MANY as f64) => Ok(()),
+            looks => Err(format!("{looks:?} looks")),
+        };
+        eventually("the other replica to look", PATIENCE, looked_at_all)
+            .await
+            .unwrap();
+    }
+
+    /// Waits until half of many workloads say this.
+    async fn until_half_say(&self, says: &str) {
+        let look = async || {
+            let all = self.says().await;
+            match all.values().filter(|object| condition(object) == says).count() {
+                saying if saying >= MANY / 2 => Ok(()),
+                saying => Err(format!("{saying} of {}", all.len())),
+            }
+        };
+        eventually(&format!("half to say {says}"), 2 * PATIENCE, look)
+            .await
+            .unwrap();
+    }
+}
+
+/// C2.11: replicas look at images each in its own time, and a new leader looked before the images were signed, or before
+/// the signatures were deleted. Weakened once: where a replica takes nothing in of what another one says, it takes the
+/// better verdicts back, and calls good what has no signature any more.
+#[tokio::test]
+async fn c2_11_a_new_leader_takes_nothing_back_that_the_one_before_saw() {
+    let pair = Pair::start("own-time", &[]).await;
+    let Pair { one, two, .. } = &pair;
+    let interval = format!("{}s", IN_ITS_OWN_TIME.as_secs());
+    let (release, images) = many_unsigned(&pair, &interval).await;
+    let (signer, writer) = (
+        BulkSigner::new(&release).unwrap(),
+        servers().await.distribution.writer(),
+    );
+
+    two.server.kill().unwrap();
+    pair.follow_later(two).await;
+    for image in &images {
+        signer.sign(&writer, image).await.unwrap();
+    }
+    pair.until_half_say("True/AllVerified").await;
+    pair.end_in_order(one, two).await;
+    pair.until_say(MANY, "True/AllVerified", 2 * PATIENCE).await;
+    pair.until_told(MANY, "BecameCompliant", 1).await;
+    assert_eq!(pair.told(MANY, "BecameNonCompliant").await, vec![1; MANY]);
+
+    pair.follow_later(one).await;
+    for image in &images {
+        let (_, repository) = image.repository.split_once('/').unwrap();
+        let tag = format!("{}.sig", image.digest.replace(':', "-"));
+        writer.delete_manifest(repository, &tag).await.unwrap();
+    }
+    pair.until_half_say("False/SignatureMissing").await;
+    pair.end_in_order(two, one).await;
+    pair.until_say(MANY, "False/SignatureMissing", 2 * PATIENCE).await;
+    pair.until_told(MANY, "BecameNonCompliant", 2).await;
+    assert_eq!(pair.told(MANY, "BecameCompliant").await, vec![1; MANY]);
 }

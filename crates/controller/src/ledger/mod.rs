@@ -147,6 +147,11 @@ impl Ledger {
         self.lock().writes = writes;
     }
 
+    /// Whether this replica writes.
+    pub(crate) fn writes(&self) -> bool {
+        self.lock().writes
+    }
+
     /// A hash of everything that this operator writes, but for the workload's generation: that alone
     /// is no reason to write. The key of the hash is this process's own, so that nobody can prepare two
     /// contents with one hash.

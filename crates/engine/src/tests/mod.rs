@@ -10,6 +10,7 @@ mod exceptions;
 mod fairness;
 mod forecast;
 mod gone;
+mod heard;
 mod impact;
 mod incremental;
 mod late_keys;
