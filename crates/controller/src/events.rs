@@ -408,6 +408,19 @@ mod tests {
         assert_eq!(server.requests().len(), 2);
     }
 
+    /// Weakened once: with an API server that is away taken for trouble of the one Event, it is given up after six seconds.
+    #[tokio::test]
+    async fn an_event_outlives_an_api_server_that_is_away_for_longer_than_the_lease_lasts() {
+        let server = ApiServer::start(|request| match request.number {
+            0..9 => (503, json!({"code": 503, "message": "m"})),
+            _ => written(),
+        });
+        let (mut task, _queue) = sender(&server, Leadership::Alone);
+        let note = note(&[]);
+        let event = note.event("replica", Timestamp::UNIX_EPOCH);
+        assert_eq!(task.post(&note, &event).await, EventOutcome::Written);
+    }
+
     /// A replica that led, and does not now.
     fn lapsed() -> (watch::Sender<Option<Instant>>, Leadership) {
         let (holder, until) = watch::channel(Some(Instant::now()));

@@ -391,7 +391,7 @@ impl Engine {
         if edited {
             self.policy_changed(&name, now, Cause::Edit);
             if is_shown_otherwise {
-                self.users_changed(&name, now);
+                self.covered_changed(&name, now);
             }
         } else {
             // Told again, by a list or after its status was written: nobody takes a violation back by that.
@@ -401,7 +401,7 @@ impl Engine {
 
     /// Renders every workload again that runs what the policy covers: the mode, and which of several namespaces that
     /// run one image are covered, are no part of a judgement.
-    fn users_changed(&mut self, policy: &Arc<str>, now: Timestamp) {
+    fn covered_changed(&mut self, policy: &Arc<str>, now: Timestamp) {
         if !self.synced {
             return;
         }

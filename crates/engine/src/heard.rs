@@ -2,7 +2,7 @@
 //! one has not: an image of which it said something else is looked at. Until that look has ended, for a moment at most,
 //! nothing is said of it here: so a replica that begins to write takes nothing back that is true.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use api::{Reason, Verdict};
@@ -31,11 +31,20 @@ pub(crate) struct Heard {
 
 #[derive(Debug)]
 struct Doubt {
-    until: Timestamp,
+    since: Timestamp,
     look: Look,
-    /// When something is to be done about it.
-    next: Timestamp,
     said: Said,
+}
+
+impl Doubt {
+    /// When something is to be done about it.
+    fn next(&self) -> Timestamp {
+        let pause = match self.look {
+            Look::Later => LOOKED_AT_AFTER,
+            Look::Awaited(_) => HELD_BACK,
+        };
+        after(self.since, pause)
+    }
 }
 
 /// What the other replica said of the image, by one policy or another.
@@ -56,7 +65,7 @@ enum Look {
 impl Heard {
     pub(crate) fn forget(&mut self, key: &SubjectKey) {
         if let Some(doubt) = self.doubts.remove(key) {
-            self.agenda.set(key, Some(doubt.next), None);
+            self.agenda.set(key, Some(doubt.next()), None);
         }
     }
 
@@ -71,9 +80,9 @@ impl Heard {
         doubt.is_some_and(|doubt| doubt.look != Look::Later)
     }
 
-    fn set(&mut self, key: SubjectKey, doubt: Doubt) {
-        let before = self.doubts.get(&key).map(|doubt| doubt.next);
-        self.agenda.set(&key, before, Some(doubt.next));
+    /// Takes in a doubt about an image of which there is none.
+    fn insert(&mut self, key: SubjectKey, doubt: Doubt) {
+        self.agenda.set(&key, None, Some(doubt.next()));
         self.doubts.insert(key, doubt);
     }
 }
@@ -120,12 +129,11 @@ impl Engine {
             return;
         }
         let doubt = Doubt {
-            until: after(now, HELD_BACK),
+            since: now,
             look: Look::Later,
-            next: after(now, LOOKED_AT_AFTER),
             said,
         };
-        self.heard.set(key, doubt);
+        self.heard.insert(key, doubt);
     }
 
     /// Does what is due about what was heard.
@@ -137,7 +145,7 @@ impl Engine {
             if doubt.look == Look::Later && self.still_differs(&key, &doubt) {
                 self.look_at_what_was_heard(key, doubt, now);
             } else {
-                self.say_it_again(&key, now);
+                self.users_changed(&key, Urgency::Changed, now);
             }
         }
     }
@@ -163,10 +171,9 @@ impl Engine {
         }
         let doubt = Doubt {
             look: Look::Awaited(if in_flight { 2 } else { 1 }),
-            next: doubt.until,
             ..doubt
         };
-        self.heard.set(key, doubt);
+        self.heard.insert(key, doubt);
     }
 
     /// A look at the image ended.
@@ -182,18 +189,8 @@ impl Engine {
             }
             Look::Awaited(_) => {
                 self.heard.forget(key);
-                self.say_it_again(key, now);
+                self.users_changed(key, Urgency::Changed, now);
             }
-        }
-    }
-
-    /// What was held back is handed over.
-    fn say_it_again(&mut self, key: &SubjectKey, now: Timestamp) {
-        let subject = self.subjects.get(key);
-        let users: BTreeSet<WorkloadKey> =
-            subject.map_or_else(BTreeSet::new, |subject| subject.workloads().cloned().collect());
-        for user in users {
-            self.workload_changed(user, Urgency::Changed, now);
         }
     }
 

@@ -66,10 +66,7 @@ impl Engine {
         };
         subject.covering = covering;
         if changed {
-            let users: BTreeSet<WorkloadKey> = subject.workloads().cloned().collect();
-            for user in users {
-                self.workload_changed(user, Urgency::Changed, now);
-            }
+            self.users_changed(key, Urgency::Changed, now);
         }
         if new {
             self.note_covered(key, now);
@@ -300,12 +297,20 @@ impl Engine {
         if !changed {
             return false;
         }
-        let users: BTreeSet<WorkloadKey> = subject.workloads().cloned().collect();
-        for user in users {
-            self.workload_changed(user, if worse { Urgency::Worse } else { Urgency::Changed }, now);
-        }
+        self.users_changed(key, if worse { Urgency::Worse } else { Urgency::Changed }, now);
         self.retry_soon(key, now);
         true
+    }
+
+    /// What is said of every workload that uses the subject may be something else.
+    pub(crate) fn users_changed(&mut self, key: &SubjectKey, urgency: Urgency, now: Timestamp) {
+        let users: BTreeSet<WorkloadKey> = match self.subjects.get(key) {
+            Some(subject) => subject.workloads().cloned().collect(),
+            None => return,
+        };
+        for user in users {
+            self.workload_changed(user, urgency, now);
+        }
     }
 
     /// What fails now is asked again soon: a new signature is only seen by asking.

@@ -45,8 +45,7 @@ impl BulkSigner {
 
     /// Adds a signature to an image under the tag `sha256-<hex>.sig`, beside those that are there.
     pub async fn sign(&self, writer: &RegistryWriter, image: &Pushed) -> Result<()> {
-        let repository = image.repository.split_once('/').map_or("", |(_host, path)| path);
-        let tag = format!("{}.sig", image.digest.replace(':', "-"));
+        let (repository, tag) = (image.path(), image.signature_tag());
         let payload = payload(&image.repository, &image.digest);
         let signature = self
             .signer

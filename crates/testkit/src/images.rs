@@ -38,6 +38,16 @@ impl Pushed {
     pub fn by_digest(&self) -> String {
         format!("{}@{}", self.repository, self.digest)
     }
+
+    /// `repository`, as the registry itself calls it.
+    pub fn path(&self) -> &str {
+        self.repository.split_once('/').map_or("", |(_host, path)| path)
+    }
+
+    /// `sha256-….sig`: the tag that holds its signatures, in cosign's tag format.
+    pub fn signature_tag(&self) -> String {
+        format!("{}.sig", self.digest.replace(':', "-"))
+    }
 }
 
 /// A multi-arch image.

@@ -316,7 +316,7 @@ async fn b02_c3_13_what_a_trusted_key_signed_must_be_a_signature_of_this_very_im
         .await
         .unwrap();
     let copied = writer
-        .manifest("garbage/web", &signature_tag(&other))
+        .manifest("garbage/web", &other.signature_tag())
         .await
         .unwrap()
         .unwrap();
@@ -341,17 +341,13 @@ async fn b02_c3_13_what_a_trusted_key_signed_must_be_a_signature_of_this_very_im
     }
     for (number, (manifest, reason)) in cases.iter().enumerate() {
         let image = push(&desk.shared.distribution, "garbage/web", &number.to_string()).await;
-        let tag = signature_tag(&image);
+        let tag = image.signature_tag();
         let media_type = "application/vnd.oci.image.manifest.v1+json";
         let put = writer.put_manifest("garbage/web", Some(&tag), media_type, manifest);
         put.await.unwrap();
         let checked = desk.check(&image.by_digest(), &[&key, &policy], &[]).await;
         checked.says("Violating", reason);
     }
-}
-
-fn signature_tag(image: &Pushed) -> String {
-    format!("{}.sig", image.digest.replace(':', "-"))
 }
 
 /// A manifest in the tag format with any payload that real cosign signed.
@@ -465,7 +461,7 @@ async fn b14_c3_13_a_signature_copied_to_another_repository_counts_unless_the_po
 
     let copy = push(&desk.shared.distribution, "elsewhere/web", "1").await;
     let manifest = writer
-        .manifest("bound/web", &signature_tag(&image))
+        .manifest("bound/web", &image.signature_tag())
         .await
         .unwrap()
         .unwrap();
@@ -478,7 +474,7 @@ async fn b14_c3_13_a_signature_copied_to_another_repository_counts_unless_the_po
     writer
         .put_manifest(
             "elsewhere/web",
-            Some(&signature_tag(&image)),
+            Some(&image.signature_tag()),
             media_type,
             &manifest,
         )

@@ -1,6 +1,7 @@
 //! Two replicas: one writes, the other one follows it whatever becomes of it, and nothing is told twice.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -134,14 +135,19 @@ impl Pair {
 
     /// Waits until so many say this.
     async fn until_say(&self, count: usize, says: &str, within: Duration) {
+        self.until_so_many_say(count..=count, says, within).await;
+    }
+
+    async fn until_so_many_say(&self, count: RangeInclusive<usize>, says: &str, within: Duration) {
         let look = async || {
             let all = self.says().await;
-            match all.values().filter(|object| condition(object) == says).count() {
-                saying if saying == count => Ok(()),
-                saying => Err(format!("{saying} of {}", all.len())),
+            let saying = all.values().filter(|object| condition(object) == says).count();
+            match count.contains(&saying) {
+                true => Ok(()),
+                false => Err(format!("{saying} of {}", all.len())),
             }
         };
-        eventually(&format!("{count} times {says}"), within, look)
+        eventually(&format!("{count:?} times {says}"), within, look)
             .await
             .unwrap();
     }
@@ -424,16 +430,7 @@ impl Pair {
 
     /// Waits until half of many workloads say this.
     async fn until_half_say(&self, says: &str) {
-        let look = async || {
-            let all = self.says().await;
-            match all.values().filter(|object| condition(object) == says).count() {
-                saying if saying >= MANY / 2 => Ok(()),
-                saying => Err(format!("{saying} of {}", all.len())),
-            }
-        };
-        eventually(&format!("half to say {says}"), 2 * PATIENCE, look)
-            .await
-            .unwrap();
+        self.until_so_many_say(MANY / 2..=MANY, says, 2 * PATIENCE).await;
     }
 }
 
@@ -464,9 +461,8 @@ async fn c2_11_a_new_leader_takes_nothing_back_that_the_one_before_saw() {
 
     pair.follow_later(one).await;
     for image in &images {
-        let (_, repository) = image.repository.split_once('/').unwrap();
-        let tag = format!("{}.sig", image.digest.replace(':', "-"));
-        writer.delete_manifest(repository, &tag).await.unwrap();
+        let tag = image.signature_tag();
+        writer.delete_manifest(image.path(), &tag).await.unwrap();
     }
     pair.until_half_say("False/SignatureMissing").await;
     pair.end_in_order(two, one).await;

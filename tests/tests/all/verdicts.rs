@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use testkit::node::annotation;
-use testkit::{Format, Pushed, Runtime, digest_of};
+use testkit::{Format, Runtime, digest_of};
 
 use crate::manifests::{PEM, with};
 use crate::scene::{PATIENCE, Scene, condition, condition_in, condition_of, containers, deployment, simple};
@@ -237,12 +237,12 @@ async fn c5_01_each_reason_that_lies_in_signatures_and_keys_is_given() {
         .unwrap();
     let signature = distribution
         .writer()
-        .manifest("reasons/invalid", &signature_tag(&other))
+        .manifest("reasons/invalid", &other.signature_tag())
         .await
         .unwrap()
         .unwrap();
     let media_type = "application/vnd.oci.image.manifest.v1+json";
-    let tag = signature_tag(&invalid);
+    let tag = invalid.signature_tag();
     distribution
         .writer()
         .put_manifest("reasons/invalid", Some(&tag), media_type, &signature)
@@ -293,11 +293,6 @@ async fn c5_01_each_reason_that_lies_in_signatures_and_keys_is_given() {
             condition_in(status, "Ready") == "False/KeyMissing"
         })
         .await;
-}
-
-/// The tag that holds an image's signatures.
-fn signature_tag(image: &Pushed) -> String {
-    format!("{}.sig", image.digest.replace(':', "-"))
 }
 
 /// F01, F02, B42: trouble is Unknown, never a violation.

@@ -260,16 +260,12 @@ impl<K: Kept> UpkeepTask<K> {
                 }
                 Err(refused) => {
                     tracing::warn!(kind = K::KIND, %name, %refused, "a status was not written and is tried again");
-                    again = soonest(again, refused.passes_within());
+                    again = again.into_iter().chain(refused.passes_within()).min();
                 }
             }
         }
         Ok(again)
     }
-}
-
-fn soonest(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
-    one.into_iter().chain(other).min()
 }
 
 /// Writes one status; gives the version of the object that carries it.
@@ -284,4 +280,59 @@ async fn put<K: Kept>(
         .put_status::<K::Resource>(K::KIND, name, version, status)
         .await?;
     Ok(object.metadata.resource_version.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::ApiServer;
+    use api::{RegistryConfig, RegistryConfigSpec, RegistryConfigStatus};
+    use serde_json::json;
+
+    /// Answers each object with its generation.
+    struct Answers;
+
+    impl Kept for Answers {
+        const KIND: &'static str = "RegistryConfig";
+        const LOOP: &'static str = "answers";
+        type Resource = RegistryConfig;
+        type Spec = RegistryConfigSpec;
+        type Status = RegistryConfigStatus;
+
+        async fn bring_up_to_date(
+            &mut self,
+            objects: &Stock<Self>,
+            _now: Timestamp,
+        ) -> Result<BTreeMap<Arc<str>, RegistryConfigStatus>, Stopped> {
+            let answer = |held: &Held<_, _>| RegistryConfigStatus {
+                observed_generation: Some(held.generation),
+                ..RegistryConfigStatus::default()
+            };
+            let answers = objects.iter().map(|(name, held)| (name.clone(), answer(held)));
+            Ok(answers.collect())
+        }
+    }
+
+    /// Weakened once: where what was refused is written with the next reading, it takes a minute.
+    #[tokio::test]
+    async fn a_status_that_the_api_server_has_no_time_for_is_written_soon() {
+        let object = json!({"apiVersion": "assay.dev/v1alpha1", "kind": "RegistryConfig",
+            "metadata": {"name": "r", "uid": "u", "resourceVersion": "1", "generation": 1},
+            "spec": {"prefix": "r.example"}});
+        let written = object.clone();
+        let server = ApiServer::start(move |request| match request.number {
+            0 => (503, json!({"code": 503, "message": "m"})),
+            _ => (200, written.clone()),
+        });
+        let requests = server.writes(Leadership::Alone);
+        let (task, mut sink, _told) = UpkeepTask::new(Answers, requests, Health::default());
+        let running = tokio::spawn(task.run());
+        let object: DynamicObject = serde_json::from_value(object).unwrap();
+        for event in [Event::Init, Event::InitApply(object), Event::InitDone] {
+            sink.event(event).await.unwrap();
+        }
+        let both = server.until_requests(2);
+        assert!(tokio::time::timeout(READ_EVERY / 3, both).await.is_ok());
+        running.abort();
+    }
 }

@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::pace::Pace;
 use self::pace::Rest;
-use self::request::{AFTER_TROUBLE, Refused, Requests};
+use self::request::{Refused, Requests};
 pub(crate) use self::statuses::CONDITION_CHARACTERS;
 use self::totals::Report;
 use self::workloads::{Decision, Work};
@@ -337,18 +337,14 @@ impl Writer {
         match refused {
             Refused::NamespaceGone => None,
             Refused::NotLeading => Some(BUSY),
-            Refused::Throttled(pause) => {
-                self.failures.fetch_add(1, Ordering::Relaxed);
-                Some(spread(*pause))
-            }
             Refused::Invalid(_) | Refused::Forbidden(_) => {
                 tracing::error!(object = object(), %refused, "a write is refused; it is tried again rarely");
                 Some(spread(AFTER_REFUSAL))
             }
-            Refused::NotAsItWas(_) | Refused::Away(_) | Refused::Trouble(_) => {
+            Refused::Throttled(_) | Refused::NotAsItWas(_) | Refused::Away(_) | Refused::Trouble(_) => {
                 self.failures.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(object = object(), %refused, "a write failed and is tried again");
-                Some(spread(AFTER_TROUBLE))
+                refused.passes_within().map(spread)
             }
         }
     }

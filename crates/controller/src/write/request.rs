@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// The longest wait, however much patience the API server asks for: it may have been restarted since.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(30);
 /// How soon a write comes again that met trouble.
-pub(super) const AFTER_TROUBLE: Duration = Duration::from_secs(2);
+const AFTER_TROUBLE: Duration = Duration::from_secs(2);
 /// How often a write that met a change of somebody else is tried.
 pub(super) const ATTEMPTS: u32 = 5;
 
@@ -58,16 +58,14 @@ pub(crate) enum Refused {
 }
 
 impl Refused {
-    /// How soon to try again, where it passes by itself and nothing tells when it has.
+    /// How soon to try again, where it passes by itself.
     pub(crate) fn passes_within(&self) -> Option<Duration> {
         match self {
             Refused::Throttled(pause) => Some(*pause),
-            Refused::Away(_) | Refused::Trouble(_) => Some(AFTER_TROUBLE),
-            Refused::NotAsItWas(_)
-            | Refused::NamespaceGone
-            | Refused::Forbidden(_)
-            | Refused::Invalid(_)
-            | Refused::NotLeading => None,
+            Refused::NotAsItWas(_) | Refused::Away(_) | Refused::Trouble(_) => Some(AFTER_TROUBLE),
+            Refused::NamespaceGone | Refused::Forbidden(_) | Refused::Invalid(_) | Refused::NotLeading => {
+                None
+            }
         }
     }
 

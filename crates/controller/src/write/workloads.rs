@@ -568,6 +568,19 @@ mod tests {
             .collect()
     }
 
+    /// Weakened once: where only what failed counts, the loop goes on as fast as before.
+    #[tokio::test]
+    async fn a_write_that_is_told_to_wait_slows_the_others_down() {
+        let server = ApiServer::start(|_| (200, json!({})));
+        let (writer, _events) = writer_and_events(&server, Ledger::default());
+        let pause = Duration::from_secs(8);
+        let again = writer
+            .again_after(&Refused::Throttled(pause), String::new)
+            .unwrap();
+        assert!(again >= pause / 2, "{again:?}");
+        assert_eq!(writer.failures.load(std::sync::atomic::Ordering::Relaxed), 1);
+    }
+
     /// No answer in time, one that says nothing, and one to a write that came there twice. Weakened once: with
     /// `read_anew` taking the object for what another process said, nothing is told.
     #[tokio::test]

@@ -1,27 +1,26 @@
 //! What another replica writes while this one does not.
 
+use std::collections::BTreeSet;
+
 use api::{Reason, Stage, Verdict};
 use image::Digest;
 
 use super::world::*;
 use crate::fact::{Fact, SaidElsewhere, SaidOfImage};
-use crate::report::{Target, WorkloadAnswer};
+use crate::report::WorkloadAnswer;
+
+const HOLDS: Option<(Verdict, Reason)> = Some((Verdict::Compliant, Reason::AllVerified));
+const UNSIGNED: Option<(Verdict, Reason)> = Some((Verdict::Violating, Reason::SignatureMissing));
 
 /// A workload whose image nobody had signed when this replica looked.
 fn unsigned() -> (World, Signer) {
     let (mut world, signer) = (World::new(), Signer::new());
-    world.tell(key_fact(
-        "release-2026",
-        key_spec("release", &signer, Stage::Active),
-    ));
+    tell_key(&mut world, &signer, Stage::Active);
     world.tell(policy_fact("prod", "shop/**", &["release"]));
     world.tell(pod("web", "shop/web"));
     world.tell(Fact::Synced);
     world.settle();
-    assert_eq!(
-        world.verdict("web", "prod"),
-        Some((Verdict::Violating, Reason::SignatureMissing))
-    );
+    assert_eq!(world.verdict("web", "prod"), UNSIGNED);
     (world, signer)
 }
 
@@ -47,6 +46,14 @@ fn said_of(workload: &str, digest: &Digest, policy: &str, violation: Option<Reas
     })
 }
 
+fn tell_key(world: &mut World, signer: &Signer, stage: Stage) {
+    world.tell(key_fact("release-2026", key_spec("release", signer, stage)));
+}
+
+fn names(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
 fn is_held_back(world: &World) -> bool {
     matches!(
         world.engine.answer(&key("web"), world.now),
@@ -64,10 +71,7 @@ fn an_image_that_holds_elsewhere_is_looked_at_at_once_and_nothing_worse_is_said_
     assert!(is_held_back(&world));
     world.pass_time(1);
     assert_eq!(world.look_up(), 1);
-    assert_eq!(
-        world.verdict("web", "prod"),
-        Some((Verdict::Compliant, Reason::AllVerified))
-    );
+    assert_eq!(world.verdict("web", "prod"), HOLDS);
 }
 
 /// Weakened once: with a look that was under way before taken for an answer, the violation is said.
@@ -82,33 +86,25 @@ fn a_look_that_began_before_is_not_the_answer() {
     assert!(is_held_back(&world));
     sign(&mut world, &signer);
     assert_eq!(world.look_up(), 1);
-    assert_eq!(
-        world.verdict("web", "prod"),
-        Some((Verdict::Compliant, Reason::AllVerified))
-    );
+    assert_eq!(world.verdict("web", "prod"), HOLDS);
 }
 
 #[test]
 fn what_is_worse_here_after_that_look_is_handed_over() {
     let (mut world, _) = unsigned();
-    while world.engine.queue.pop(world.now).is_some() {}
-    world.engine.queue.done(Target::Workload(key("web")), None);
+    world.drain();
     world.tell(elsewhere("prod", None));
     world.pass_time(1);
     world.look_up();
     assert!(!is_held_back(&world));
-    assert_eq!(
-        world.engine.queue.pop(world.now),
-        Some(Target::Workload(key("web")))
-    );
+    assert_eq!(world.drain(), names(&["web"]));
 }
 
 /// Weakened once: without the end of the time, a registry that hangs keeps a violation from being said.
 #[test]
 fn nothing_is_held_back_for_long() {
     let (mut world, _) = unsigned();
-    while world.engine.queue.pop(world.now).is_some() {}
-    world.engine.queue.done(Target::Workload(key("web")), None);
+    world.drain();
     world.tell(elsewhere("prod", None));
     world.pass_time(1);
     let under_way = world.engine.due_lookups(world.now, 9);
@@ -117,10 +113,7 @@ fn nothing_is_held_back_for_long() {
     assert!(is_held_back(&world));
     world.pass_time(1);
     assert!(!is_held_back(&world));
-    assert_eq!(
-        world.engine.queue.pop(world.now),
-        Some(Target::Workload(key("web")))
-    );
+    assert_eq!(world.drain(), names(&["web"]));
 }
 
 /// A key that is revoked after it was said that its image holds is answered at once.
@@ -131,10 +124,7 @@ fn a_revocation_is_not_held_back_by_what_was_said_before_it() {
     world.tell(elsewhere("prod", None));
     world.settle();
     world.tell(elsewhere("prod", None));
-    world.tell(key_fact(
-        "release-2026",
-        key_spec("release", &signer, Stage::Revoked),
-    ));
+    tell_key(&mut world, &signer, Stage::Revoked);
     assert_eq!(
         world.verdict("web", "prod"),
         Some((Verdict::Violating, Reason::KeyRevoked))
@@ -159,22 +149,13 @@ fn every_workload_of_the_image_is_handed_over_when_the_time_ends() {
     let (mut world, _) = unsigned();
     world.tell(pod_of("api", "r.example/shop/web:1", &digest("shop/web")));
     world.settle();
-    while world.engine.queue.pop(world.now).is_some() {}
-    for workload in ["web", "api"] {
-        world.engine.queue.done(Target::Workload(key(workload)), None);
-    }
+    world.drain();
     world.tell(elsewhere("prod", None));
     world.pass_time(3);
     assert_eq!(world.engine.due_lookups(world.now, 9).len(), 1);
     world.tell(said_of("api", &digest("shop/web"), "prod", None));
     world.pass_time(12);
-    let mut handed_over: Vec<_> = std::iter::from_fn(|| world.engine.queue.pop(world.now)).collect();
-    handed_over.retain(|target| matches!(target, Target::Workload(_)));
-    handed_over.sort();
-    assert_eq!(
-        handed_over,
-        [Target::Workload(key("api")), Target::Workload(key("web"))]
-    );
+    assert_eq!(world.drain(), names(&["api", "web"]));
     assert!(!is_held_back(&world));
 }
 
@@ -188,10 +169,7 @@ fn what_a_key_decides_is_said_at_once_although_something_better_was_heard() {
     world.pass_time(1);
     let under_way = world.engine.due_lookups(world.now, 9);
     world.end(&under_way[0]);
-    world.tell(key_fact(
-        "release-2026",
-        key_spec("release", &signer, Stage::Revoked),
-    ));
+    tell_key(&mut world, &signer, Stage::Revoked);
     let revoked = Some((Verdict::Violating, Reason::KeyRevoked));
     assert_eq!(world.verdict("web", "prod"), revoked);
     world.tell(elsewhere("prod", None));
@@ -220,10 +198,7 @@ fn signed() -> (World, Signer) {
     sign(&mut world, &signer);
     world.pass_time(60);
     world.settle();
-    assert_eq!(
-        world.verdict("web", "prod"),
-        Some((Verdict::Compliant, Reason::AllVerified))
-    );
+    assert_eq!(world.verdict("web", "prod"), HOLDS);
     (world, signer)
 }
 
@@ -238,10 +213,7 @@ fn what_violates_elsewhere_is_not_called_good_before_it_was_looked_at() {
     let asks = world.engine.due_lookups(world.now, 9);
     assert!(!asks[0].holds, "an absence must be possible to conclude");
     world.end(&asks[0]);
-    assert_eq!(
-        world.verdict("web", "prod"),
-        Some((Verdict::Violating, Reason::SignatureMissing))
-    );
+    assert_eq!(world.verdict("web", "prod"), UNSIGNED);
 }
 
 #[test]
@@ -250,10 +222,7 @@ fn what_violated_elsewhere_and_holds_when_it_is_looked_at_is_good() {
     world.tell(elsewhere("prod", Some(Reason::SignatureMissing)));
     world.pass_time(1);
     assert_eq!(world.look_up(), 1);
-    assert_eq!(
-        world.verdict("web", "prod"),
-        Some((Verdict::Compliant, Reason::AllVerified))
-    );
+    assert_eq!(world.verdict("web", "prod"), HOLDS);
 }
 
 /// The SigningKey is known here as well, and may have changed since that was written.
@@ -261,10 +230,7 @@ fn what_violated_elsewhere_and_holds_when_it_is_looked_at_is_good() {
 fn what_a_key_made_a_violation_elsewhere_is_told_by_the_key() {
     let (mut world, _) = signed();
     world.tell(elsewhere("prod", Some(Reason::KeyDisabled)));
-    assert_eq!(
-        world.verdict("web", "prod"),
-        Some((Verdict::Compliant, Reason::AllVerified))
-    );
+    assert_eq!(world.verdict("web", "prod"), HOLDS);
     world.pass_time(1);
     assert_eq!(world.look_up(), 0);
 }
@@ -273,19 +239,10 @@ fn what_a_key_made_a_violation_elsewhere_is_told_by_the_key() {
 #[test]
 fn what_a_policy_or_a_key_explains_a_moment_later_costs_no_look() {
     let (mut world, signer) = signed();
-    world.tell(key_fact(
-        "release-2026",
-        key_spec("release", &signer, Stage::Disabled),
-    ));
+    tell_key(&mut world, &signer, Stage::Disabled);
     world.tell(elsewhere("prod", None));
-    world.tell(key_fact(
-        "release-2026",
-        key_spec("release", &signer, Stage::Active),
-    ));
+    tell_key(&mut world, &signer, Stage::Active);
     world.pass_time(1);
     assert_eq!(world.look_up(), 0);
-    assert_eq!(
-        world.verdict("web", "prod"),
-        Some((Verdict::Compliant, Reason::AllVerified))
-    );
+    assert_eq!(world.verdict("web", "prod"), HOLDS);
 }
